@@ -1,0 +1,8 @@
+"""The one exception that is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """Something that the user can mend, told in one line: what, where, expected, found, what to do.
+
+    It is printed without a traceback. Found before the first frame it ends the run with status 2.
+    """

@@ -1,0 +1,106 @@
+"""Every setting of `pipeline.toml` as small typed structs, one for each table.
+
+A stage is handed its own table only. The defaults stand here and, commented, in `pipeline.toml`;
+a test holds the two equal. A bound that is broken is reported with the key's path.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all tables share: they are immutable, and an unknown key is an error."""
+
+
+class CaptureSettings(Settings):
+    """`[capture]`: where frames come from and how many may be under way."""
+
+    sources: list[str] = []
+    camera_width: Natural = 0  # px; 0: the camera's own
+    camera_height: Natural = 0  # px; 0: the camera's own
+    camera_fps: Natural = 0  # frames a second; 0: the camera's own
+    file_window: Positive = 16  # frames of a file that may be unacknowledged
+    stall_s: Seconds = 10.0  # a live source silent for longer is opened again
+    reopen_attempts: Natural = 5  # how often in a row a live source is opened again before it ends
+    repeat: Positive = 1  # how often a file is played
+    threads: Positive = 1  # decoder threads
+
+
+class DetectSettings(Settings):
+    """`[detect]`: the face detector."""
+
+    model: str = "auto"  # haar | yunet | auto | the path of a YuNet .onnx file
+    workers: Natural = 0  # processes; 0: one for each core
+    threads: Positive = 1  # OpenCV threads of each process
+    score_threshold: Fraction = 0.6  # YuNet: the least score of a face
+    nms_threshold: Fraction = 0.3  # YuNet: boxes that overlap more are one face
+    haar_scale: Annotated[float, Meta(gt=1.0)] = 1.1  # Haar: step between sizes searched
+    haar_neighbours: Natural = 5  # Haar: hits that must agree on a face
+    min_face_px: Positive = 30  # Haar: the least width of a face
+    max_faces: Positive = 256  # faces kept of one frame, the most certain ones
+
+
+class ClassifySettings(Settings):
+    """`[classify]`: the emotion classifier."""
+
+    model: str = "models/emotion.keras"
+    workers: Positive = 1  # processes
+    threads: Positive = 1  # TensorFlow threads of each process
+    batch_sizes: Annotated[list[Positive], Meta(min_length=1)] = [1, 2, 4, 8, 16, 32, 64]
+    max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
+
+
+class DisplaySettings(Settings):
+    """`[display]`: what people see and what is written."""
+
+    mode: str = "auto"  # auto | window | web | none
+    results: str = ""  # .jsonl or .csv file; empty: none
+    record: str = ""  # .mkv or .mp4 file; empty: none
+    mirror: bool = False  # show the window as a mirror does; files are never mirrored
+
+
+class BrokerSettings(Settings):
+    """`[broker]`: addresses, and the bounds of what the broker holds and how long it waits."""
+
+    address: str = ""  # empty: ipc in a directory of the run's own
+    publish: str = ""  # where results are published; empty: beside `address`
+    max_bytes: Positive = 512 * 1024 * 1024  # pixels held for all sources together
+    live_max_wait_ms: Seconds = 500.0  # a live frame that waited longer is dropped
+    file_share: Fraction = 0.2  # least share of detection that files get beside live sources
+    max_message_bytes: Positive = 128 * 1024 * 1024  # a longer message part closes its connection
+    peer_timeout_s: Seconds = 10.0  # a stage silent for longer, and than 20 of its steps, is given up
+
+
+class RunSettings(Settings):
+    """`[run]`: starting and stopping."""
+
+    start_timeout_s: Seconds = 120.0  # a stage must be ready by then
+    stop_timeout_s: Seconds = 5.0  # how long stages may take to end before they are killed
+    max_restarts: Positive = 5  # deaths of one role without progress between them that end the run
+
+
+class LogSettings(Settings):
+    """`[log]`."""
+
+    level: str = "info"  # debug | info | warning | error
+    file: str = ""  # empty: standard error only
+    status_interval_s: Seconds = 5.0  # between status lines where there is no terminal
+
+
+class PipelineSettings(Settings):
+    """The whole of `pipeline.toml`."""
+
+    capture: CaptureSettings = CaptureSettings()
+    detect: DetectSettings = DetectSettings()
+    classify: ClassifySettings = ClassifySettings()
+    display: DisplaySettings = DisplaySettings()
+    broker: BrokerSettings = BrokerSettings()
+    run: RunSettings = RunSettings()
+    log: LogSettings = LogSettings()
