@@ -29,7 +29,7 @@ class CaptureSettings(Settings):
     file_window: Positive = 16  # frames of a file that may be unacknowledged
     stall_s: Seconds = 10.0  # a live source silent for longer is opened again
     reopen_attempts: Natural = 5  # how often in a row a live source is opened again before it ends
-    repeat: Positive = 1  # how often a file is played
+    repeat: Natural = 1  # how often a file is played; 0: until stopped
     threads: Positive = 1  # decoder threads
 
 
