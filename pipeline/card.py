@@ -1,0 +1,87 @@
+"""The card of an emotion model: `emotion.json` beside `emotion.keras`, without which it is refused.
+
+It says what the file holds before anything heavy is imported, and whether the file is the one it describes.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.errors import UserError
+
+FORMAT: Final = 1
+INPUT_SHAPE: Final = (FACE_SIZE, FACE_SIZE, 1)
+
+
+class CardInput(msgspec.Struct, frozen=True):
+    """What the model takes: the shape of one face and its type."""
+
+    shape: list[int]
+    dtype: str
+
+
+class Card(msgspec.Struct, frozen=True):
+    """What the pipeline reads of a card; other keys (settings, seed, command) are for people."""
+
+    format: int
+    file: str
+    sha256: str
+    labels: list[str]
+    input: CardInput
+    name: str = ""
+    parameters: int = 0
+    multiply_adds: int = 0
+    figures: dict[str, Any] = {}  # by set of labels: {"fer2013": {"top1": 0.66, …}}
+
+
+def read_card(model: Path) -> Card:
+    """Return the card of a model file.
+
+    Raises UserError if model or card is missing, or the model is not what the card and the pipeline expect.
+    """
+    if not model.is_file():
+        raise UserError(f"no emotion model {model}; set classify.model to a .keras file, or train one")
+    path = card_path(model)
+    try:
+        card = msgspec.json.decode(path.read_bytes(), type=Card)
+    except FileNotFoundError as error:
+        raise UserError(f"{model} has no card {path}; python -m trainer export writes both") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not the card of a model: {error}") from error
+    _check(card, path)
+    found = sha256(model)
+    if found != card.sha256:
+        raise UserError(
+            f"{model}: not the file of {path}: sha256 {card.sha256[:12]}… expected, {found[:12]}… found"
+        )
+    return card
+
+
+def card_path(model: Path) -> Path:
+    return model.with_suffix(".json")
+
+
+def sha256(path: Path) -> str:
+    """Return the file's sha256 in hexadecimal digits; UserError if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _check(card: Card, path: Path) -> None:
+    expected = {
+        "format": (FORMAT, card.format),
+        "labels": (list(EMOTIONS), card.labels),
+        "input.shape": (list(INPUT_SHAPE), card.input.shape),
+        "input.dtype": ("uint8", card.input.dtype),
+    }
+    for key, (right, found) in expected.items():
+        if right != found:
+            raise UserError(f"{path}: {key}: expected {right}, found {found}")

@@ -1,0 +1,208 @@
+"""The command line: reads it and hands over; nothing is done here.
+
+A usage error is one line on stderr and status 2, as is every UserError.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from pipeline.config import DISPLAY_MODES, PROJECT, load_settings, nearest, override
+from pipeline.endpoints import check_private
+from pipeline.errors import UserError
+from pipeline.settings import PipelineSettings
+
+ROLES: Final = ("broker", "capture", "detect", "classify", "display")
+USAGE_STATUS: Final = 2
+INTERRUPTED_STATUS: Final = 130
+
+_EPILOG: Final = """\
+commands:
+  check            is the configuration sound, what would run, which parts are missing
+  bench            frames per second, latency, batches, efficiency, against the plain loop
+  download yunet   fetch the YuNet face detector from the OpenCV Zoo and check it
+
+`python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, with the nearest name for a mistyped option."""
+
+    def __init__(self, program: str, **options: Any) -> None:
+        super().__init__(
+            prog=program,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_STATUS, f"run.py: error: {message} (python {self.prog} --help says what there is)\n")
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        options, unknown = self.parse_known_args(arguments)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            kind = "option" if word.startswith("-") else "argument"
+            self.error(f"unknown {kind} {word!r}{nearest(word, known)}")
+        return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and not words[0].startswith("-"):
+            return _command(words[0], words[1:])
+        return _run(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    except KeyboardInterrupt:
+        return INTERRUPTED_STATUS
+
+
+def _command(name: str, words: Sequence[str]) -> int:
+    commands = {"check": _check, "bench": _bench, "download": _download}
+    if name not in commands:
+        _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}")
+    return commands[name](words)
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py",
+        description="Finds faces in live or recorded video and names their emotions.",
+        epilog=_EPILOG,
+    )
+    settings, only = _pipeline_options(parser, words)
+    supervisor = importlib.import_module("pipeline.supervisor")
+    return int(supervisor.run(settings, list(settings.capture.sources), only))
+
+
+def _check(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py check",
+        description="Says whether the configuration is sound, what would run and what is missing.",
+    )
+    settings, only = _pipeline_options(parser, words)
+    check = importlib.import_module("pipeline.check")
+    return int(check.run_check(settings, list(settings.capture.sources), only))
+
+
+def _bench(words: Sequence[str]) -> int:
+    parser = _Parser("run.py bench", description="Measures the pipeline against the plain loop.")
+    _add_common(parser)
+    parser.add_argument("--source", metavar="S", help="a video file, a folder, demo or demo:N")
+    parser.add_argument("--frames", metavar="N", type=_positive, help="frames measured of the source")
+    parser.add_argument("--runs", metavar="N", type=_positive, default=5, help="repetitions (default 5)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
+    parser.add_argument("--plots", metavar="DIR", type=Path, help="write the plots there")
+    options = parser.read(words)
+    settings = load_settings(options.config, options.set)
+    # By name: the pipeline doesn't import the benchmark, which imports OpenCV and TensorFlow.
+    bench = importlib.import_module("bench.command")
+    return int(
+        bench.run_bench(settings, options.source, options.frames, options.runs, options.json, options.plots)
+    )
+
+
+def _download(words: Sequence[str]) -> int:
+    parser = _Parser("run.py download", description="Fetches a model once and checks its sha256.")
+    parser.add_argument(
+        "model", metavar="yunet", choices=["yunet"], help="OpenCV Zoo's face detector, 230 kB, MIT"
+    )
+    parser.add_argument(
+        "--url", metavar="URL", help="where to fetch it from instead of the OpenCV Zoo: a mirror"
+    )
+    options = parser.read(words)
+    download = importlib.import_module("pipeline.download")
+    download.download_yunet(PROJECT / "models", options.url)
+    return 0
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings (default: pipeline.toml beside run.py)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="table.key=value",
+        action="append",
+        default=[],
+        help="any key of pipeline.toml; repeatable",
+    )
+
+
+def _pipeline_options(
+    parser: _Parser, words: Sequence[str]
+) -> tuple[PipelineSettings, frozenset[str] | None]:
+    """Read the options of `run` and `check`: the settings and, with --only, the roles."""
+    _add_common(parser)
+    parser.add_argument(
+        "--source",
+        metavar="S",
+        action="append",
+        help="0, /dev/video0, a file, a folder, rtsp://…, demo, demo:8 (faces); repeatable",
+    )
+    parser.add_argument("--display", choices=DISPLAY_MODES, help="auto: a window where there is a screen")
+    parser.add_argument("--results", metavar="FILE", help=".jsonl or .csv, one record a frame or a face")
+    parser.add_argument("--record", metavar="FILE", help="annotated video, .mkv or .mp4")
+    parser.add_argument("--only", metavar="ROLES", help=f"only these stages, here: {','.join(ROLES)}")
+    parser.add_argument(
+        "--broker", metavar="ADDRESS", help="address of the broker, ipc://PATH or tcp://127.0.0.1:PORT"
+    )
+    options = parser.read(words)
+    only = _roles(parser, options.only)
+    _check_only(parser, options, only)
+    settings = override(load_settings(options.config, options.set), _overrides(options))
+    address = settings.broker.address
+    if only is not None and not address:
+        parser.error("--only needs --broker ADDRESS: where the other stages are met")
+    if address and (only is None or "broker" in only):
+        check_private(address)
+    return settings, only
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    given = {
+        "capture.sources": options.source,
+        "display.mode": options.display,
+        "display.results": options.results,
+        "display.record": options.record,
+        "broker.address": options.broker,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _roles(parser: _Parser, text: str | None) -> frozenset[str] | None:
+    if text is None:
+        return None
+    roles = [role.strip() for role in text.split(",") if role.strip()]
+    if not roles:
+        parser.error(f"--only: expected some of {','.join(ROLES)}, found {text!r}")
+    for role in roles:
+        if role not in ROLES:
+            parser.error(f"--only: unknown stage {role!r}{nearest(role, ROLES)}")
+    return frozenset(roles)
+
+
+def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[str] | None) -> None:
+    """Refuse options of a stage that does not run here: they would be ignored silently."""
+    if only is None:
+        return
+    belongs = {"source": "capture", "display": "display", "results": "display", "record": "display"}
+    for option, role in belongs.items():
+        if getattr(options, option) is not None and role not in only:
+            parser.error(f"--{option} belongs to {role}, which --only leaves out here")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)

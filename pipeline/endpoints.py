@@ -1,0 +1,168 @@
+"""Which addresses are accepted, and where those of a run lie. Nothing here touches a socket library.
+
+Until there are keys, an address must be out of other people's reach: `ipc` or tcp on the loopback.
+"""
+
+import ipaddress
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pipeline.errors import UserError
+from pipeline.settings import BrokerSettings
+
+IPC_PATH_MAX: Final = 107 if sys.platform == "linux" else 103
+"""Bytes in the path of a Unix socket: `sun_path` less its closing zero."""
+
+_PREFIX: Final = "emotions-"
+_LONGEST_NAME: Final = len(f"/{_PREFIX}12345678/results")
+
+
+def check_address(address: str, name: str = "broker.address") -> str:
+    """Return the address as a socket takes it: `localhost` becomes 127.0.0.1.
+
+    Raises UserError, naming the setting `name`, for whatever is not `ipc` or loopback tcp.
+    """
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme == "ipc":
+        return _check_ipc(address, rest, name)
+    if separator and scheme == "tcp":
+        return _check_tcp(address, rest, name)
+    raise UserError(f"{name}: expected ipc://PATH or tcp://127.0.0.1:PORT, found {address!r}")
+
+
+def check_private(address: str, name: str = "broker.address") -> None:
+    """Raise UserError unless the directory of an `ipc` address is ours and closed to others.
+
+    For the process that binds: in a directory that others can enter, they could dial in or take its place.
+    """
+    if not address.startswith("ipc://"):
+        return
+    directory = Path(address.removeprefix("ipc://")).resolve().parent
+    if not directory.is_dir():
+        raise UserError(f"{name}: no directory {directory}; make it with: mkdir -m 700 {directory}")
+    if not _is_ours(directory) or stat.S_IMODE(directory.stat().st_mode) & 0o077:
+        raise UserError(
+            f"{name}: {directory} must be yours and closed to others: mkdir -m 700 makes such a directory"
+        )
+
+
+def publish_address(settings: BrokerSettings, address: str) -> str:
+    """Return where results are published: `broker.publish`, or beside `address`, the broker's own."""
+    if settings.publish:
+        return check_address(settings.publish, "broker.publish")
+    if address.startswith("ipc://"):
+        # The run's own directory holds one broker; beside an address of the user's there may be several.
+        beside = f"{address}.results" if settings.address else f"{address.rpartition('/')[0]}/results"
+        return check_address(beside, "broker.publish")
+    host, _, port = address.rpartition(":")
+    if int(port) == 65_535:
+        raise UserError(
+            "broker.publish: port 65535 has none beside it; give broker.publish an address of its own"
+        )
+    return f"{host}:{int(port) + 1}"
+
+
+@contextmanager
+def run_directory() -> Iterator[Path]:
+    """Give a directory that only its owner can enter, for the sockets of one run; remove it at the end."""
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent_directory()))  # mkdtemp makes it 0700
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def broker_address(settings: BrokerSettings, directory: Path) -> str:
+    """Return the address that the broker of a run binds: `broker.address`, or one of the run's own."""
+    if settings.address:
+        return check_address(settings.address)
+    if has_ipc():
+        return check_address(f"ipc://{directory}/work")
+    return f"tcp://127.0.0.1:{_free_port()}"
+
+
+def has_ipc() -> bool:
+    return hasattr(socket, "AF_UNIX") and sys.platform != "win32"
+
+
+def _check_ipc(address: str, path: str, name: str) -> str:
+    if not path or path.endswith("/"):
+        raise UserError(f"{name}: expected the path of a socket after ipc://, found {address!r}")
+    if path[0] in "@*":  # the abstract namespace has no permissions: any local user could dial in
+        raise UserError(f"{name}: expected the path of a socket file, found {address!r}")
+    if not has_ipc():
+        raise UserError(f"{name}: this system has no ipc; use tcp://127.0.0.1:PORT instead of {address!r}")
+    length = len(os.fsencode(path))
+    if length > IPC_PATH_MAX:
+        raise UserError(
+            f"{name}: the path of a socket has at most {IPC_PATH_MAX} bytes, {address!r} has {length}"
+        )
+    return address
+
+
+def _check_tcp(address: str, place: str, name: str) -> str:
+    host, separator, port = place.rpartition(":")
+    if not separator or not host or "]" in port:
+        raise UserError(f"{name}: the port is missing: expected tcp://127.0.0.1:PORT, found {address!r}")
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65_535):
+        raise UserError(f"{name}: expected a port from 1 to 65535, found {port!r} in {address!r}")
+    if host == "localhost":  # named by number: what a name stands for is the resolver's business
+        return f"tcp://127.0.0.1:{int(port)}"
+    if not _is_loopback(host):
+        raise UserError(
+            f"{name}: {address!r} can be reached from other machines: that needs keys, which this version "
+            "does not have; use ipc://PATH or tcp://127.0.0.1:PORT"
+        )
+    return f"tcp://{host}:{int(port)}"
+
+
+def _is_loopback(host: str) -> bool:
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        number = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        return False
+    return number.is_loopback and (number.version == 6) == bracketed
+
+
+def _parent_directory() -> Path:
+    """Return the first of the usual places that is ours to write in and short enough for a socket's path."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    places = [Path(tempfile.gettempdir()), Path("/tmp")]
+    if runtime and _is_ours(Path(runtime)):
+        places.insert(0, Path(runtime))
+    for place in places:
+        short = len(os.fsencode(place)) + _LONGEST_NAME <= IPC_PATH_MAX or not has_ipc()
+        if short and os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise UserError(
+        f"no directory for the run's sockets: {places[0]} is too long or can't be written; set TMPDIR"
+    )
+
+
+def _is_ours(directory: Path) -> bool:
+    if not directory.is_dir():
+        return False
+    return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
+
+
+def _free_port() -> int:
+    """Return a port of the loopback that is free now and has a free one beside it."""
+    for _ in range(20):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+    raise UserError("no two free ports side by side on 127.0.0.1; give broker.address an address")
