@@ -1,0 +1,105 @@
+"""Boxes, emotions and confidences, drawn on a frame."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.display.record import Box, FaceRecord
+
+Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+COLOURS: Final[dict[str, Colour]] = {
+    "angry": (0, 94, 213),
+    "disgust": (115, 158, 0),
+    "fear": (167, 121, 204),
+    "happy": (66, 228, 240),
+    "sad": (178, 114, 0),
+    "surprise": (233, 180, 86),
+    "neutral": (225, 225, 225),
+}
+"""BGR. Okabe and Ito's palette, which people with any colour vision tell apart; the word is always there too."""
+
+_FONT: Final = cv2.FONT_HERSHEY_DUPLEX
+_SMALLEST: Final = 0.3  # font scale: capitals of about 7 px, the least that can be read
+_LARGEST: Final = 1 / 600  # font scale for each pixel of the frame's shorter side
+_BLACK: Final = (0, 0, 0)
+_WHITE: Final = (255, 255, 255)
+
+
+class _Label(NamedTuple):
+    text: str
+    scale: float
+    x: int  # of the background's left upper corner, px
+    y: int
+    width: int
+    height: int
+    baseline: int  # from the upper edge, px
+
+
+def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
+    """Draw the faces of a frame into `image`, uint8 BGR (height, width, 3), which is changed.
+
+    Labels lie over the boxes, so that no box crosses a text; large faces, the nearest ones, come last.
+    """
+    ordered = sorted(faces, key=lambda face: face.box[2] * face.box[3])
+    thickness = line_px(image)
+    for face in ordered:
+        _draw_box(image, face.box, COLOURS[face.emotion], thickness)
+    for face in ordered:
+        _draw_label(image, _place(image, face, thickness), COLOURS[face.emotion])
+
+
+def line_px(image: Image) -> int:
+    """Return how thick a box's line is on a frame of this size, px."""
+    return max(1, round(min(image.shape[:2]) / 270))
+
+
+def mirrored(face: FaceRecord, width: int) -> FaceRecord:
+    """Return the face as it stands in the mirror image of a frame that is `width` px wide."""
+    x, y, w, h = face.box
+    return FaceRecord(face.track, (width - x - w, y, w, h), face.emotion, face.confidence, face.probabilities)
+
+
+def _draw_box(image: Image, box: Box, colour: Colour, thickness: int) -> None:
+    x, y, width, height = box
+    low, high = (round(x), round(y)), (round(x + width), round(y + height))
+    # The dark rim keeps a light box visible on a light picture. Upright lines need no antialiasing.
+    cv2.rectangle(image, low, high, _BLACK, thickness + 2)
+    cv2.rectangle(image, low, high, colour, thickness)
+
+
+def _place(image: Image, face: FaceRecord, thickness: int) -> _Label:
+    """Return a label as large as suits the face, above it or else below its upper edge, inside the frame."""
+    frame_height, frame_width = image.shape[:2]
+    x, y, width, _ = face.box
+    text = f"{face.emotion} {100 * face.confidence:.0f}%"
+    (unit_width, _), _ = cv2.getTextSize(text, _FONT, 1.0, 1)
+    largest = max(_SMALLEST, min(frame_height, frame_width) * _LARGEST)
+    scale = min(max(_SMALLEST, 1.2 * width / unit_width), largest)
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, 1)
+    pad = max(2, round(text_height / 4))
+    label_width, label_height = text_width + 2 * pad, text_height + below // 2 + 2 * pad
+    left = round(x) - thickness // 2 - 1
+    top = round(y) - label_height - thickness // 2
+    return _Label(
+        text,
+        scale,
+        x=max(0, min(left, frame_width - label_width)),
+        y=max(0, min(top, frame_height - label_height)),
+        width=label_width,
+        height=label_height,
+        baseline=pad + text_height,
+    )
+
+
+def _draw_label(image: Image, label: _Label, colour: Colour) -> None:
+    pad = (label.height - label.baseline) // 2 + 1
+    area = image[label.y : label.y + label.height, label.x : label.x + label.width]
+    area[:] = colour
+    blue, green, red = colour
+    text_colour = _BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 110 else _WHITE
+    cv2.putText(area, label.text, (pad, label.baseline), _FONT, label.scale, text_colour, 1, cv2.LINE_AA)

@@ -1,0 +1,23 @@
+"""What is raised when an output breaks while the run is under way."""
+
+import os
+
+from pipeline.errors import UserError
+
+
+class OutputFailed(UserError):  # noqa: N818 - said of what happened, as the log line does
+    """An output that was open can no longer be written, told in one line.
+
+    It happens after the first frame, so that the run ends with status 1, unlike other `UserError`s.
+    """
+
+    def __init__(self, what: str, path: str | os.PathLike[str], error: OSError) -> None:
+        reason = error.strerror or str(error)
+        super().__init__(f"{what} {os.fspath(path)}: cannot be written any more: {reason}")
+        self.errno = error.errno
+
+
+def not_writable(what: str, path: str | os.PathLike[str], error: OSError) -> UserError:
+    """Return the error for an output that cannot be opened."""
+    reason = error.strerror or str(error)
+    return UserError(f"{what} {os.fspath(path)}: cannot be written: {reason}; name a file that can")

@@ -1,0 +1,163 @@
+"""What is read back of a results file when the process that wrote it was replaced."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from pipeline.emotions import EMOTIONS
+from pipeline.errors import UserError
+from pipeline.messages import Status
+from stages.display.record import Box
+
+COLUMNS: Final = (
+    "source",
+    "frame",
+    "time_s",
+    "status",
+    "reason",
+    "latency_ms",
+    "file",
+    "faces",
+    "track",
+    "x",
+    "y",
+    "w",
+    "h",
+    "emotion",
+    "confidence",
+    *EMOTIONS,
+)
+"""The header of a .csv results file. There is a row for each face, and one whose columns from `track` on are
+empty for a frame without. `faces` is the number of faces in the frame: it tells how many rows belong to it,
+so that a last frame which is not whole is known."""
+
+
+class PastFace(msgspec.Struct, frozen=True):
+    """Of a written face, what its track needs."""
+
+    track: int
+    box: Box
+
+
+class Past(msgspec.Struct, frozen=True):
+    """Of a written record, what a new process needs to know."""
+
+    source: str
+    frame: int
+    time_s: float
+    status: Status
+    reason: str = ""
+    faces: list[PastFace] = []
+
+
+Read = Callable[[BinaryIO], Iterator[tuple[Past | None, int]]]
+"""Yields each whole record of a file (None for a header) with the offset at which it ends, bytes."""
+
+
+def read_back(path: Path, read: Read, on_past: Callable[[Past], None]) -> int:
+    """Hand every whole record of `path` to `on_past`; return the length without a torn end, bytes.
+
+    An absent file has length 0. Raises UserError if something else than the end is not a record.
+    """
+    whole = 0
+    try:
+        with path.open("rb") as file:
+            for past, end in read(file):
+                if past is not None:
+                    on_past(past)
+                whole = end
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise UserError(f"results {path}: cannot be read to go on with it: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"results {path}: not this run's results after byte {whole}: {error}") from error
+    return whole
+
+
+def read_jsonl(file: BinaryIO) -> Iterator[tuple[Past, int]]:
+    """Read a .jsonl file; its last line is torn if no line end follows."""
+    decoder = msgspec.json.Decoder(Past)
+    offset = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        offset += len(line)
+        yield decoder.decode(line), offset
+
+
+def read_csv(file: BinaryIO) -> Iterator[tuple[Past | None, int]]:
+    """Read a .csv file; its last frame is torn if it has fewer rows than faces, or no line end follows."""
+    lines = _Lines(file)
+    rows = csv.reader(lines, strict=True)
+    header = _next_row(rows, lines)
+    if header is None:
+        return
+    if tuple(header) != COLUMNS:
+        raise ValueError(f"the header is {','.join(header)[:200]}")
+    yield None, lines.offset
+    while (past := _next_frame(rows, lines)) is not None:
+        yield past, lines.offset
+
+
+class _Lines:
+    """The whole lines of a file as text, counting the bytes handed out. A torn last line is left out."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.offset = 0
+        self.ended = False
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline()
+        if not line.endswith(b"\r\n") and not line.endswith(b"\n"):
+            self.ended = True
+            raise StopIteration
+        self.offset += len(line)
+        return line.decode()
+
+
+def _next_row(rows: Iterable[list[str]], lines: _Lines) -> list[str] | None:
+    """Return the next whole row, None at the end or where the end tore a quoted value."""
+    try:
+        return next(iter(rows), None)
+    except csv.Error as error:
+        if lines.ended:
+            return None
+        raise ValueError(str(error)) from error
+
+
+def _next_frame(rows: Iterable[list[str]], lines: _Lines) -> Past | None:
+    """Return the next frame from all its rows, None at the end or where the end tore it."""
+    first: dict[str, str] | None = None
+    faces: list[PastFace] = []
+    while first is None or len(faces) < int(first["faces"]):
+        row = _next_row(rows, lines)
+        if row is None:
+            return None
+        values = dict(zip(COLUMNS, row, strict=True))
+        first = first or values
+        if int(first["faces"]):
+            faces.append(_face(values))
+    return msgspec.convert(
+        {
+            "source": first["source"],
+            "frame": int(first["frame"]),
+            "time_s": float(first["time_s"]),
+            "status": first["status"],
+            "reason": first["reason"],
+            "faces": faces,
+        },
+        Past,
+    )
+
+
+def _face(row: dict[str, str]) -> PastFace:
+    box = (float(row["x"]), float(row["y"]), float(row["w"]), float(row["h"]))
+    return PastFace(track=int(row["track"]), box=box)

@@ -1,0 +1,107 @@
+"""The record of a frame: what is written for it, and published.
+
+Values are rounded here, once, and the rounded ones are what everything else (tracks, drawing) works with,
+so that a run which goes on from its results file continues as if nothing had happened.
+"""
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
+
+from pipeline.emotions import EMOTIONS
+from pipeline.messages import Delivery, Progress, Status
+
+Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels of the source, to a tenth."""
+
+
+class FaceRecord(msgspec.Struct, frozen=True):
+    """One face of a frame."""
+
+    track: int  # the same person's number in later frames; from 1, unique in the source
+    box: Box
+    emotion: str
+    confidence: float  # the probability of `emotion`
+    probabilities: dict[str, float]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One captured frame and what became of it; the fields stand in the order of the JSON."""
+
+    source: str
+    frame: int  # from 0, never restarts within a run
+    time_s: float
+    status: Status
+    reason: str | UnsetType = UNSET  # unless ok
+    latency_ms: float  # captured to here
+    file: str | UnsetType = UNSET  # only of a folder's pictures
+    faces: list[FaceRecord]
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def to_json(record: Record) -> bytes:
+    """Return the record as one line of JSON, without the line's end."""
+    return _encoder.encode(record)
+
+
+def round_box(box_px: tuple[float, float, float, float]) -> Box:
+    """Return the box to a tenth of a pixel; adding 0.0 makes -0.0 a plain zero."""
+    x, y, width, height = (round(value, 1) + 0.0 for value in box_px)
+    return x, y, width, height
+
+
+def round_time(time_s: float) -> float:
+    """Return the time to a tenth of a millisecond."""
+    return round(time_s, 4)
+
+
+def make_record(
+    delivery: Delivery, boxes: list[Box], tracks: list[int], probabilities: NDArray[np.float32], now_ns: int
+) -> Record:
+    """Return the record of a delivery.
+
+    `boxes`, `tracks` and the rows of `probabilities`, (faces, 7) in the order of EMOTIONS, belong together;
+    a frame that is not `ok` has none.
+    """
+    ok = delivery.status == "ok"
+    faces = [
+        _make_face(box, track, row) for box, track, row in zip(boxes, tracks, probabilities, strict=True)
+    ]
+    return Record(
+        source=delivery.source,
+        frame=delivery.sequence,
+        time_s=round_time(delivery.time_s),
+        status=delivery.status,
+        reason=UNSET if ok else delivery.reason,
+        latency_ms=round((now_ns - delivery.captured_ns) / 1e6, 2),
+        file=delivery.file or UNSET,
+        faces=faces,
+    )
+
+
+def _make_face(box: Box, track: int, row: NDArray[np.float32]) -> FaceRecord:
+    best = int(row.argmax())
+    values = [round(float(value), 4) for value in row]
+    return FaceRecord(
+        track=track,
+        box=box,
+        emotion=EMOTIONS[best],
+        confidence=values[best],
+        probabilities=dict(zip(EMOTIONS, values, strict=True)),
+    )
+
+
+def advance(progress: Progress, frame: int, status: str, reason: str) -> Progress:
+    """Return the progress after the outcome of `frame` is written too."""
+    dropped = progress.dropped
+    if status == "dropped":
+        dropped = {**dropped, reason: dropped.get(reason, 0) + 1}
+    return Progress(
+        written=frame + 1,
+        ok=progress.ok + (status == "ok"),
+        failed=progress.failed + (status == "failed"),
+        dropped=dropped,
+    )

@@ -1,0 +1,166 @@
+"""The annotated video: H.264 in Matroska or fragmented mp4, one file a source, playable even when killed.
+
+Odd sizes are kept as they are: they are encoded as yuv444p, since yuv420p halves both sides. FFmpeg, VLC,
+mpv and OpenCV play that; browsers and some hardware decoders only play even sizes.
+
+Frames stand at their place in the video (`time_s`), so that gaps stay gaps and a live source whose rate is
+not what it announced plays at the right speed; the nominal rate, where known, stands in the file's header.
+"""
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from stages.display.failure import OutputFailed, not_writable
+
+Image = NDArray[np.uint8]
+
+CLOCK: Final = Fraction(1, 90_000)
+"""Time base, s: exact for the usual rates, 25, 29.97 and 12.5 among them."""
+
+UNKNOWN_FPS: Final = 25
+"""Rate assumed for a source that does not tell its own; frames stand where their times say all the same."""
+
+FRAGMENT_S: Final = 0.5
+"""About so much of the video is lost when the process is killed: what is not yet a whole fragment. Each
+begins with a key frame."""
+
+_CODEC: Final = {"preset": "superfast", "tune": "zerolatency", "crf": "23"}
+_CONTAINERS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    ".mkv": ("matroska", {"cluster_time_limit": str(round(1000 * FRAGMENT_S)), "flush_packets": "1"}),
+    ".mp4": (
+        "mp4",
+        {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
+    ),
+}
+_BT601: Final = 5  # AVCOL_SPC_BT470BG: what swscale converts BGR to; said so that players don't guess
+
+
+def segment_paths(path: str, sources: int, resume: bool) -> list[Path]:
+    """Return a free file for each of `sources` recordings.
+
+    out.mkv, out-2.mkv, … at the start of a run; out.part2.mkv, … in a process that goes on. At the start
+    the parts of an earlier recording of the same name are removed, as the file itself is written anew.
+    Raises UserError for an unknown extension.
+    """
+    first = Path(path)
+    if first.suffix.lower() not in _CONTAINERS:
+        found = f"found {first.suffix}" if first.suffix else "found none"
+        raise UserError(f"recording {path}: the extension must be .mkv or .mp4, {found}")
+    paths = [first.with_stem(f"{first.stem}-{n}") if n > 1 else first for n in range(1, sources + 1)]
+    if resume:
+        return [next(free for free in _segments(one) if not _holds_something(free)) for one in paths]
+    for one in paths:
+        for part in itertools.takewhile(Path.exists, itertools.islice(_segments(one), 1, None)):
+            part.unlink()
+    return paths
+
+
+def _segments(path: Path) -> Iterator[Path]:
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}.part{number}")
+
+
+def _holds_something(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+class Recording:
+    """The recording of one source."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; its header follows with the first frame. Raises UserError if it can't be written."""
+        self._path = path
+        try:
+            # Unbuffered: what the muxer gives out is in the file although this process may be killed.
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise not_writable("recording", path, error) from error
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._last_pts = -1
+        self._next_key_pts = 0
+        self._frame_ticks = 1
+
+    def write(self, image: Image, time_s: float, fps: float) -> None:
+        """Add a frame, uint8 BGR (height, width, 3), at `time_s` of the video; `fps` 0 is unknown.
+
+        The first frame decides the size; another is fitted into it, with black bars. Raises OutputFailed.
+        """
+        try:
+            stream = self._stream or self._begin(image.shape[1], image.shape[0], fps)
+            frame = av.VideoFrame.from_ndarray(_fit(image, stream.width, stream.height), format="bgr24")
+            frame.pts = self._next_pts(time_s)
+            frame.time_base = CLOCK
+            if frame.pts >= self._next_key_pts:  # by time: the true rate may be far from the nominal one
+                frame.pict_type = PictureType.I
+                self._next_key_pts = frame.pts + round(FRAGMENT_S / CLOCK)
+            self._mux(frame)
+        except OSError as error:
+            raise OutputFailed("recording", self._path, error) from error
+
+    def close(self) -> None:
+        """Complete the file; one without a frame is removed. Raises OutputFailed."""
+        try:
+            if self._container is not None:
+                self._mux(None)
+                self._container.close()
+            self._file.close()
+            if self._container is None:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputFailed("recording", self._path, error) from error
+
+    def _begin(self, width: int, height: int, fps: float) -> VideoStream:
+        kind, options = _CONTAINERS[self._path.suffix.lower()]
+        rate = Fraction(fps or UNKNOWN_FPS).limit_denominator(1001)
+        self._frame_ticks = max(1, int(1 / (rate * CLOCK)))
+        container = av.open(self._file, "w", format=kind, options=options)
+        stream = container.add_stream("libx264", rate=rate, options=_CODEC)
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuv420p" if width % 2 == height % 2 == 0 else "yuv444p"
+        context = stream.codec_context
+        context.time_base = CLOCK
+        context.thread_count = 1  # more would fight with detection and classification for the cores
+        context.colorspace = _BT601
+        context.color_range = 1  # "tv", 16 to 235
+        self._container, self._stream = container, stream
+        return stream
+
+    def _next_pts(self, time_s: float) -> int:
+        """Return the time in ticks; a time that stands still or runs back goes on by a frame instead."""
+        pts = round(time_s / CLOCK)
+        if pts <= self._last_pts:
+            pts = self._last_pts + self._frame_ticks
+        self._last_pts = pts
+        return pts
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        assert self._container is not None and self._stream is not None
+        self._container.mux(self._stream.encode(frame))
+
+
+def _fit(image: Image, width: int, height: int) -> Image:
+    """Return the image at another size, its proportions kept, black where it does not reach."""
+    if image.shape[:2] == (height, width):
+        return image
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(
+        image, inner, interpolation=cv2.INTER_AREA
+    )
+    return canvas
