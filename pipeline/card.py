@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 
 FORMAT: Final = 1
 INPUT_SHAPE: Final = (FACE_SIZE, FACE_SIZE, 1)
+_PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
 class CardInput(msgspec.Struct, frozen=True):
@@ -60,6 +61,12 @@ def read_card(model: Path) -> Card:
             f"{model}: not the file of {path}: sha256 {card.sha256[:12]}… expected, {found[:12]}… found"
         )
     return card
+
+
+def find_model(text: str) -> Path:
+    """Return the path that `classify.model` names: from here or, failing that, beside run.py."""
+    beside = _PROJECT / text
+    return beside if not Path(text).exists() and beside.exists() else Path(text)
 
 
 def card_path(model: Path) -> Path:

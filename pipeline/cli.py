@@ -80,7 +80,7 @@ def _run(words: Sequence[str]) -> int:
         description="Finds faces in live or recorded video and names their emotions.",
         epilog=_EPILOG,
     )
-    settings, only = _pipeline_options(parser, words)
+    settings, only, _ = _pipeline_options(parser, words)
     supervisor = importlib.import_module("pipeline.supervisor")
     return int(supervisor.run(settings, list(settings.capture.sources), only))
 
@@ -90,9 +90,9 @@ def _check(words: Sequence[str]) -> int:
         "run.py check",
         description="Says whether the configuration is sound, what would run and what is missing.",
     )
-    settings, only = _pipeline_options(parser, words)
+    settings, only, config = _pipeline_options(parser, words)
     check = importlib.import_module("pipeline.check")
-    return int(check.run_check(settings, list(settings.capture.sources), only))
+    return int(check.run_check(settings, list(settings.capture.sources), only, config))
 
 
 def _bench(words: Sequence[str]) -> int:
@@ -141,8 +141,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _pipeline_options(
     parser: _Parser, words: Sequence[str]
-) -> tuple[PipelineSettings, frozenset[str] | None]:
-    """Read the options of `run` and `check`: the settings and, with --only, the roles."""
+) -> tuple[PipelineSettings, frozenset[str] | None, Path | None]:
+    """Read the options of `run` and `check`: the settings, the roles of --only, and --config."""
     _add_common(parser)
     parser.add_argument(
         "--source",
@@ -166,7 +166,7 @@ def _pipeline_options(
         parser.error("--only needs --broker ADDRESS: where the other stages are met")
     if address and (only is None or "broker" in only):
         check_private(address)
-    return settings, only
+    return settings, only, options.config
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:

@@ -33,7 +33,7 @@ SourceKind = Literal["live", "file"]
 Status = Literal["ok", "dropped", "failed"]
 
 
-class BadMessage(ValueError):
+class MessageError(ValueError):
     """What arrived is not a message of this protocol; says what is wrong with it."""
 
 
@@ -70,7 +70,7 @@ class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # ------------------------------------------------------------------------------------- from the stages
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """First message of every stage, sent when it is ready to work, and again to a new broker."""
 
     role: Role
@@ -81,16 +81,16 @@ class Hello(Message):
     credits: Count = 0  # pieces of work that may be under way at this worker
     fingerprint: Text = ""  # of the model: workers of one role must agree
     source: SourceInfo | None = None  # capture
-    next_sequence: Index = 0  # live capture: its next frame, counted by itself
     wants_pixels: bool = False  # display
+    watched: bool = False  # display: people look at it, so files play at their own rate
     progress: dict[Name, Progress] = {}  # by source; display and capture: what they know to be written
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True):
     """Sent by the loop that does the work, so that a stuck one falls silent."""
 
 
-class Frame(Message):
+class Frame(Message, frozen=True):
     """A captured frame; buffer: uint8 pixels, BGR, `shape` (height, width, 3)."""
 
     source: Name
@@ -102,7 +102,7 @@ class Frame(Message):
     file: Text = ""  # of a folder's picture
 
 
-class NoFrame(Message):
+class NoFrame(Message, frozen=True):
     """A frame that exists but brings no pixels: dropped before it was sent, or unreadable."""
 
     source: Name
@@ -115,8 +115,11 @@ class NoFrame(Message):
     file: Text = ""
 
 
-class SourceEnded(Message):
-    """A source has no more frames. `error` says why if it ended before its end."""
+class SourceEnded(Message, frozen=True):
+    """A source has no more frames. `error` says why if it ended before its end.
+
+    From the parent: its capture process can't be kept alive; `epoch` and `frames` mean nothing then.
+    """
 
     source: Name
     epoch: Index
@@ -124,7 +127,7 @@ class SourceEnded(Message):
     error: Text = ""
 
 
-class Detected(Message):
+class Detected(Message, frozen=True):
     """Answer to `DetectWork`; buffer: grey uint8 crops, (faces, 48, 48)."""
 
     broker: Name
@@ -133,7 +136,7 @@ class Detected(Message):
     step_ns: Index
 
 
-class Classified(Message):
+class Classified(Message, frozen=True):
     """Answer to `ClassifyWork`; buffer: float32 probabilities, (crops, 7), in the order of EMOTIONS."""
 
     broker: Name
@@ -142,7 +145,7 @@ class Classified(Message):
     step_ns: Index
 
 
-class StepFailed(Message):
+class StepFailed(Message, frozen=True):
     """Answer to a piece of work that could not be done: its frames are `failed`, the worker lives."""
 
     broker: Name
@@ -150,10 +153,10 @@ class StepFailed(Message):
     reason: Name
 
 
-class Written(Message):
+class Written(Message, frozen=True):
     """From display: what it was delivered of `source` is written up to `progress.written`.
 
-    `latency_ns` holds one value for each record: capture to written. Buffers: the records, JSON.
+    `latency_ns`: capture to written, of the records with status ok. Buffers: the records, JSON.
     """
 
     source: Name
@@ -162,51 +165,52 @@ class Written(Message):
     step_ns: Index
 
 
-class StopRequest(Message):
+class StopRequest(Message, frozen=True):
     """From display (`q`) or the parent: finish what is under way and end the run."""
 
     reason: Name
 
 
-class Died(Message):
+class Died(Message, frozen=True):
     """From the parent: the process with this slot is dead; what it held is free."""
 
     slot: Name
 
 
-class Expect(Message):
+class Expect(Message, frozen=True):
     """From the parent: the run has these sources, in this order, and starts when all roles are there."""
 
     sources: list[Name]
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True):
     """A stage leaves of its own will: what it held is given to others."""
 
 
 # -------------------------------------------------------------------------------------- from the broker
 
 
-class Introduce(Message):
+class Introduce(Message, frozen=True):
     """To a peer that the broker does not know: say hello (again)."""
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     """Answer to `Hello`. `epoch` and `progress` are for captures, `progress` for display as well."""
 
     broker: Name
     epoch: Index = 0
     next_sequence: Index = 0  # capture: what the broker wants next
+    paced: bool = False  # capture: a file plays at its own rate
     progress: dict[Name, Progress] = {}
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """The peer may not take part; it prints the reason and ends."""
 
     reason: Text
 
 
-class Grant(Message):
+class Grant(Message, frozen=True):
     """To a capture: it may send so many frames more; what of its source is written."""
 
     source: Name
@@ -214,7 +218,7 @@ class Grant(Message):
     progress: Progress
 
 
-class DetectWork(Message):
+class DetectWork(Message, frozen=True):
     """Buffer: the frame's pixels, uint8 BGR of `shape`."""
 
     broker: Name
@@ -222,7 +226,7 @@ class DetectWork(Message):
     shape: tuple[Side, Side, Literal[3]]
 
 
-class ClassifyWork(Message):
+class ClassifyWork(Message, frozen=True):
     """Buffers: grey uint8 crops, each (n, 48, 48), `crops` in all."""
 
     broker: Name
@@ -230,7 +234,7 @@ class ClassifyWork(Message):
     crops: Count
 
 
-class Delivery(Message):
+class Delivery(Message, frozen=True):
     """An outcome for display, in order within its source.
 
     Buffers: float32 probabilities (faces, 7) if there are faces; then the pixels if display wants them
@@ -249,17 +253,17 @@ class Delivery(Message):
     fps: float  # of the source, nominal; 0: unknown
 
 
-class EndOfSource(Message):
+class EndOfSource(Message, frozen=True):
     """To display: the source has no more records."""
 
     source: Name
 
 
-class End(Message):
+class End(Message, frozen=True):
     """The run is over: write what there is to write, close, and end with status 0."""
 
 
-class StopCapture(Message):
+class StopCapture(Message, frozen=True):
     """To captures: take no more frames."""
 
 
@@ -285,7 +289,7 @@ class SourceReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: Text
 
 
-class StatusReport(Message):
+class StatusReport(Message, frozen=True):
     """To the parent, a few times a second. Rates are over the time since the last report."""
 
     broker: Name
@@ -345,38 +349,38 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
 def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
     """Return the message and its buffers.
 
-    Raises BadMessage if the header is not one of ours or the buffers are not what it announces.
+    Raises MessageError if the header is not one of ours or the buffers are not what it announces.
     """
     if not parts:
-        raise BadMessage("a message without parts")
+        raise MessageError("a message without parts")
     try:
         message: AnyMessage = _decoder.decode(parts[0])
     except msgspec.MsgspecError as error:
-        raise BadMessage(f"header: {error}") from error
+        raise MessageError(f"header: {error}") from error
     buffers = parts[1:]
     _check(message, [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers])
     return message, buffers
 
 
 def _check(message: AnyMessage, sizes: list[int]) -> None:
-    """Raise BadMessage unless lengths, counts and numbers agree."""
+    """Raise MessageError unless lengths, counts and numbers agree."""
     kind = type(message).__name__
     if isinstance(message, ClassifyWork):
         if sum(sizes) != message.crops * CROP_BYTES or any(n % CROP_BYTES for n in sizes):
-            raise BadMessage(f"{kind}: {message.crops} crops announced, {sum(sizes)} bytes found")
+            raise MessageError(f"{kind}: {message.crops} crops announced, {sum(sizes)} bytes found")
         return
     if isinstance(message, Written):
-        if len(sizes) != len(message.latency_ns):
-            raise BadMessage(f"{kind}: {len(message.latency_ns)} records announced, {len(sizes)} found")
+        if len(sizes) < len(message.latency_ns):
+            raise MessageError(f"{kind}: {len(message.latency_ns)} latencies of {len(sizes)} records")
         return
     expected = _expected_sizes(message)
     if sizes != expected:
-        raise BadMessage(f"{kind}: buffers of {expected} bytes expected, {sizes} found")
+        raise MessageError(f"{kind}: buffers of {expected} bytes expected, {sizes} found")
     if isinstance(message, Detected | Delivery):
         for face in message.faces:
             _check_face(kind, face)
     if isinstance(message, Frame | NoFrame | Delivery) and not math.isfinite(message.time_s):
-        raise BadMessage(f"{kind}: time_s is {message.time_s}")
+        raise MessageError(f"{kind}: time_s is {message.time_s}")
 
 
 def _expected_sizes(message: AnyMessage) -> list[int]:
@@ -397,6 +401,6 @@ def _expected_sizes(message: AnyMessage) -> list[int]:
 def _check_face(kind: str, face: Face) -> None:
     x, y, width, height = face.box_px
     if not all(map(math.isfinite, (x, y, width, height, face.score))):
-        raise BadMessage(f"{kind}: a box or score is not finite")
+        raise MessageError(f"{kind}: a box or score is not finite")
     if width <= 0 or height <= 0 or max(abs(x), abs(y), width, height) > 2 * MAX_SIDE:
-        raise BadMessage(f"{kind}: a box of {width}×{height} px at {x}, {y}")
+        raise MessageError(f"{kind}: a box of {width}×{height} px at {x}, {y}")

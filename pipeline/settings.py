@@ -19,7 +19,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What all tables share: they are immutable, and an unknown key is an error."""
 
 
-class CaptureSettings(Settings):
+class CaptureSettings(Settings, frozen=True):
     """`[capture]`: where frames come from and how many may be under way."""
 
     sources: list[str] = []
@@ -27,13 +27,12 @@ class CaptureSettings(Settings):
     camera_height: Natural = 0  # px; 0: the camera's own
     camera_fps: Natural = 0  # frames a second; 0: the camera's own
     file_window: Positive = 16  # frames of a file that may be unacknowledged
-    stall_s: Seconds = 10.0  # a live source silent for longer is opened again
     reopen_attempts: Natural = 5  # how often in a row a live source is opened again before it ends
     repeat: Natural = 1  # how often a file is played; 0: until stopped
     threads: Positive = 1  # decoder threads
 
 
-class DetectSettings(Settings):
+class DetectSettings(Settings, frozen=True):
     """`[detect]`: the face detector."""
 
     model: str = "auto"  # haar | yunet | auto | the path of a YuNet .onnx file
@@ -47,7 +46,7 @@ class DetectSettings(Settings):
     max_faces: Positive = 256  # faces kept of one frame, the most certain ones
 
 
-class ClassifySettings(Settings):
+class ClassifySettings(Settings, frozen=True):
     """`[classify]`: the emotion classifier."""
 
     model: str = "models/emotion.keras"
@@ -57,7 +56,7 @@ class ClassifySettings(Settings):
     max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
 
 
-class DisplaySettings(Settings):
+class DisplaySettings(Settings, frozen=True):
     """`[display]`: what people see and what is written."""
 
     mode: str = "auto"  # auto | window | web | none
@@ -66,7 +65,7 @@ class DisplaySettings(Settings):
     mirror: bool = False  # show the window as a mirror does; files are never mirrored
 
 
-class BrokerSettings(Settings):
+class BrokerSettings(Settings, frozen=True):
     """`[broker]`: addresses, and the bounds of what the broker holds and how long it waits."""
 
     address: str = ""  # empty: ipc in a directory of the run's own
@@ -78,7 +77,7 @@ class BrokerSettings(Settings):
     peer_timeout_s: Seconds = 10.0  # a stage silent for longer, and than 20 of its steps, is given up
 
 
-class RunSettings(Settings):
+class RunSettings(Settings, frozen=True):
     """`[run]`: starting and stopping."""
 
     start_timeout_s: Seconds = 120.0  # a stage must be ready by then
@@ -86,7 +85,7 @@ class RunSettings(Settings):
     max_restarts: Positive = 5  # deaths of one role without progress between them that end the run
 
 
-class LogSettings(Settings):
+class LogSettings(Settings, frozen=True):
     """`[log]`."""
 
     level: str = "info"  # debug | info | warning | error
@@ -94,7 +93,7 @@ class LogSettings(Settings):
     status_interval_s: Seconds = 5.0  # between status lines where there is no terminal
 
 
-class PipelineSettings(Settings):
+class PipelineSettings(Settings, frozen=True):
     """The whole of `pipeline.toml`."""
 
     capture: CaptureSettings = CaptureSettings()

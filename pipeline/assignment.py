@@ -1,0 +1,40 @@
+"""What the parent hands a child process on its standard input: who it is, and its own settings."""
+
+import msgspec
+
+from pipeline.messages import Role
+from pipeline.settings import BrokerSettings, CaptureSettings, DisplaySettings
+from pipeline.sources import SourceSpec
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """Never on a command line, where every user of the machine could read it: sources hold passwords."""
+
+    role: Role | str  # the broker is no role of a peer
+    name: str  # as in the log: detect-1
+    slot: str  # the same for each restart of this process
+    incarnation: int  # how often it has been started before
+    parent_pid: int
+    address: str
+    publish: str
+    max_message_bytes: int
+    log_level: str
+    options: msgspec.Raw  # one of the structs below, or the stage's table of the settings
+
+
+class BrokerOptions(msgspec.Struct, frozen=True):
+    settings: BrokerSettings
+    file_window: int
+    max_batch: int
+    max_delay_ms: float
+    drain_s: float
+
+
+class CaptureOptions(msgspec.Struct, frozen=True):
+    source: SourceSpec
+    settings: CaptureSettings
+
+
+class DisplayOptions(msgspec.Struct, frozen=True):
+    settings: DisplaySettings  # mode is window or none
+    sources: list[str]  # names, in their order

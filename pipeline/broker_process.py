@@ -1,0 +1,87 @@
+"""The broker's process: it moves bytes between the sockets and the state machine, and nothing else."""
+
+import logging
+import secrets
+import time
+
+import msgspec
+
+from pipeline.assignment import Assignment, BrokerOptions
+from pipeline.broker import Broker, BrokerRules
+from pipeline.channel import BrokerChannel, Malformed
+from pipeline.child import StopFlag
+
+TICK_NS = 50_000_000
+ASLEEP_NS = 1_000_000_000  # a longer gap between two turns: this process was stopped
+CLOSING_NS = 3_000_000_000  # how long the broker waits for stages to say goodbye
+
+log = logging.getLogger(__name__)
+
+
+def run(assignment: Assignment, stop: StopFlag) -> int:
+    """Serve until the run is over and every stage has left."""
+    options = msgspec.json.decode(assignment.options, type=BrokerOptions)
+    rules = BrokerRules(
+        options.settings, options.file_window, options.max_batch, options.max_delay_ms, options.drain_s
+    )
+    channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes)
+    stop.listen()
+    try:
+        _serve(Broker(secrets.token_hex(6), rules), channel, stop)
+    finally:
+        channel.close()
+    return 0
+
+
+def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag) -> None:
+    warned: set[bytes] = set()
+    turn_ns = time.monotonic_ns()
+    next_tick_ns = turn_ns
+    finished_ns: int | None = None
+    while not stop:
+        for item in channel.receive(_timeout_ms(broker, next_tick_ns)):
+            if isinstance(item, Malformed):
+                broker.bad_message(item.identity)
+                if item.identity not in warned:
+                    warned.add(item.identity)
+                    log.warning("a message from %r is dropped: %s", item.identity, item.reason)
+                continue
+            broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns())
+            _flush(broker, channel)
+        now_ns = time.monotonic_ns()
+        if now_ns - turn_ns > ASLEEP_NS:
+            broker.slept(now_ns - turn_ns)
+        turn_ns = now_ns
+        due_ns = broker.due_ns()
+        if now_ns >= next_tick_ns or (due_ns is not None and now_ns >= due_ns):
+            next_tick_ns = now_ns + TICK_NS
+            broker.tick(now_ns)
+            _flush(broker, channel)
+        if broker.finished:
+            finished_ns = finished_ns or now_ns
+            if not broker.peers_left or now_ns - finished_ns > CLOSING_NS:
+                broker.tick(now_ns)
+                _flush(broker, channel)
+                return
+
+
+def _timeout_ms(broker: Broker, next_tick_ns: int) -> int:
+    """Until the next tick, or sooner if a batch is due."""
+    due_ns = broker.due_ns()
+    wake_ns = next_tick_ns if due_ns is None else min(next_tick_ns, due_ns)
+    return max(0, -(-(wake_ns - time.monotonic_ns()) // 1_000_000))
+
+
+def _flush(broker: Broker, channel: BrokerChannel) -> None:
+    """Send what there is to send; a peer that can't be reached is lost, which may bring more to send."""
+    while True:
+        outgoing, records, notes = broker.drain()
+        for note in notes:
+            log.info(note)
+        for record in records:
+            channel.publish(record)
+        for item in outgoing:
+            if not channel.send(item.identity, item.message, item.buffers):
+                broker.unreachable(item.identity, time.monotonic_ns())
+        if not outgoing:
+            return

@@ -1,0 +1,223 @@
+"""`python run.py check`: is the configuration sound, what would run, which parts are missing.
+
+Nothing heavy is loaded and nothing is opened: packages are asked for their versions, files whether they exist.
+"""
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.card import Card, find_model, read_card
+from pipeline.config import DEFAULT_FILE, PROJECT
+from pipeline.errors import UserError
+from pipeline.settings import DisplaySettings, PipelineSettings
+
+State = Literal["ok", "note", "missing"]
+_COLOURS: Final[dict[State, str]] = {"ok": "green", "note": "yellow", "missing": "bold red"}
+_MISSING_STATUS: Final = 2
+
+
+class Line(NamedTuple):
+    """One line of the listing; `missing` is what keeps the pipeline from running."""
+
+    state: State
+    part: str
+    detail: str
+
+
+def run_check(
+    settings: PipelineSettings,
+    sources: Sequence[str],
+    only: frozenset[str] | None = None,
+    config: Path | None = None,
+) -> int:
+    """Print the listing; return 0 if the pipeline would run and 2 if something that it needs is missing.
+
+    only: the roles that run here, None for all. config: the file that was named, None for the usual one.
+    """
+    lines = [*system_lines(config), *package_lines(PROJECT / "requirements.txt")]
+    if _runs("capture", only):
+        lines += source_lines(sources)
+    if _runs("detect", only):
+        lines += detector_lines(settings.detect.model)
+    if _runs("classify", only):
+        lines += model_lines(settings.classify.model)
+    if _runs("display", only):
+        lines += display_lines(settings.display)
+    lines += process_lines(settings, sources, only)
+    _print(lines)
+    return _MISSING_STATUS if any(line.state == "missing" for line in lines) else 0
+
+
+def system_lines(config: Path | None) -> list[Line]:
+    file = config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    return [
+        Line("ok", "python", f"{platform.python_version()} on {platform.system()}, {cores()} cores"),
+        Line("ok", "configuration", str(file) if file else "the defaults: there is no pipeline.toml"),
+    ]
+
+
+def package_lines(requirements: Path) -> list[Line]:
+    """Return a line for each package that is pinned."""
+    if not requirements.is_file():
+        return [Line("note", "packages", f"no {requirements} to compare with")]
+    pins = re.findall(r"^([\w.-]+)==([\w.]+)", requirements.read_text(encoding="utf-8"), re.MULTILINE)
+    return [_package_line(name, pinned) for name, pinned in pins]
+
+
+def source_lines(sources: Sequence[str]) -> list[Line]:
+    """Return a line for each source; where none is named, what would be looked for."""
+    if sources:
+        return [_source_line(source) for source in sources]
+    cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
+    seen = f"the first of {', '.join(cameras)} that opens" if cameras else "no camera seen"
+    return [Line("ok", "source", f"none named: {seen}, else demo")]
+
+
+def detector_lines(model: str) -> list[Line]:
+    return [Line("ok", "detector", model)]
+
+
+def model_lines(model: str) -> list[Line]:
+    """Return what the card of the emotion model says, its file checked against it."""
+    try:
+        card = read_card(find_model(model))
+    except UserError as error:
+        return [Line("missing", "emotion model", str(error))]
+    return [
+        Line("ok", "emotion model", f"{find_model(model)}: {_card_text(card)}; sha256 and labels are right")
+    ]
+
+
+def display_lines(display: DisplaySettings) -> list[Line]:
+    lines = [_mode_line(display.mode)]
+    for name, text in (("results", display.results), ("record", display.record)):
+        if text:
+            reason = _unwritable(Path(text))
+            lines.append(Line("missing" if reason else "ok", name, reason or f"{text} can be written"))
+    return lines
+
+
+def process_lines(
+    settings: PipelineSettings, sources: Sequence[str], only: frozenset[str] | None
+) -> list[Line]:
+    """Return which processes would start, with the threads that each is given."""
+    workers = settings.detect.workers or cores()
+    counts = {
+        "broker": (1, 1),
+        "capture": (max(1, len(sources)), settings.capture.threads),
+        "detect": (workers, settings.detect.threads),
+        "classify": (settings.classify.workers, settings.classify.threads),
+        "display": (1, 1),
+    }
+    return [
+        Line("ok", role, f"{_count(number, 'process', 'es')}, {_count(threads, 'thread')} each")
+        for role, (number, threads) in counts.items()
+        if _runs(role, only)
+    ]
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_screen() -> bool:
+    """Return whether a window could be opened; on Linux, OpenCV's windows need an X display."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY"))
+
+
+def _runs(role: str, only: frozenset[str] | None) -> bool:
+    return only is None or role in only
+
+
+def _package_line(name: str, pinned: str) -> Line:
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Line("missing", name, f"not installed; pip install {name}=={pinned}")
+    if found != pinned:
+        return Line("note", name, f"{found}; the pipeline is tested with {pinned}")
+    return Line("ok", name, found)
+
+
+def _source_line(source: str) -> Line:
+    if source.isdecimal() or source.startswith("/dev/"):
+        device = Path(f"/dev/video{source}" if source.isdecimal() else source)
+        if sys.platform == "linux" and not device.exists():
+            return Line("missing", "source", f"{source}: no camera {device}")
+        return Line("ok", "source", f"{source}: camera")
+    if "://" in source:  # may hold credentials: shown without
+        return Line("ok", "source", f"{re.sub('//[^/@]*@', '//', source)}: stream, not tried")
+    if re.fullmatch(r"demo(:[0-9]+)?", source):
+        return Line("ok", "source", f"{source}: the built-in clip")
+    path = Path(source)
+    if path.is_dir():
+        return Line("ok", "source", f"{source}: folder of {_count(len(list(path.iterdir())), 'file')}")
+    if not path.is_file():
+        return Line("missing", "source", f"no file or folder {source}")
+    return Line("ok", "source", f"{source}: file, {path.stat().st_size:,} bytes")
+
+
+def _mode_line(mode: str) -> Line:
+    if mode == "auto":
+        screen = (
+            "window"
+            if has_screen()
+            else "no screen: the terminal's status alone; --record FILE makes a video"
+        )
+        return Line("ok", "display", f"auto: {screen}")
+    if mode == "window" and not has_screen():
+        return Line("missing", "display", "no screen for a window (DISPLAY is not set); use --display none")
+    return Line("ok", "display", mode)
+
+
+def _unwritable(path: Path) -> str:
+    """Return why a file can't be written, or nothing. Tried by permission only: the file stays as it is."""
+    if path.is_dir():
+        return f"{path} is a directory; expected a file"
+    if not path.absolute().parent.is_dir():
+        return f"{path}: no directory {path.absolute().parent}"
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        return f"{path} can't be written: no permission"
+    return ""
+
+
+def _card_text(card: Card) -> str:
+    parts = [
+        card.name or "unnamed",
+        f"{card.parameters:,} parameters",
+        f"{card.multiply_adds:,} multiply-adds",
+    ]
+    for labels, figures in card.figures.items():
+        top1 = figures.get("top1") if isinstance(figures, dict) else None
+        if isinstance(top1, int | float):
+            parts.append(f"{top1:.1%} right by {labels}")
+    return ", ".join(parts)
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{plural if number != 1 else ''}"
+
+
+def _print(lines: Sequence[Line]) -> None:
+    console = Console(highlight=False)
+    width = max(len(line.part) for line in lines)
+    for line in lines:
+        state = Text(f"{line.state:<8}", style=_COLOURS[line.state])
+        console.print(
+            state.append(f"{line.part:<{width}}  {line.detail}", style="not bold default"), soft_wrap=True
+        )
+    missing = sum(line.state == "missing" for line in lines)
+    verdict = f"{_count(missing, 'part')} missing: it would not run" if missing else "it would run"
+    console.print(Text(verdict, style="bold red" if missing else "bold green"))

@@ -1,0 +1,82 @@
+"""How every child process begins and ends: `python -m pipeline.child NAME`, its assignment on stdin.
+
+A child lives in a session of its own, so that Ctrl-C reaches the parent alone, and dies with its parent.
+"""
+
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Final
+
+import msgspec
+
+from pipeline.assignment import Assignment
+from pipeline.errors import UserError
+
+MODULES: Final = {
+    "broker": "pipeline.broker_process",
+    "capture": "stages.capture.loop",
+    "detect": "stages.detect.loop",
+    "classify": "stages.classify.loop",
+    "display": "stages.display.loop",
+}
+"""Where the function `run(assignment, stop) -> int` of each role is: the whole topology."""
+
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+class StopFlag:
+    """Set by SIGTERM; the loops look at it. Until `listen`, the signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def listen(self) -> None:
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._set = True
+
+    def __bool__(self) -> bool:
+        return self._set
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Be killed when the parent is gone, however it went (Linux); stopped processes too."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it went before the line above
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def set_up_logging(name: str, level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(),
+        format=f"%(asctime)s {name}: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+        force=True,
+    )
+
+
+def main() -> int:
+    assignment = msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)
+    die_with_parent(assignment.parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_up_logging(assignment.name, assignment.log_level)
+    try:
+        module = importlib.import_module(MODULES[assignment.role])
+        status: int = module.run(assignment, StopFlag())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The account of one source's frames: each has exactly one outcome, and outcomes leave in order.
+
+For every source, at every moment: captured = ok + dropped + failed + in flight.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.emotions import EMOTIONS
+from pipeline.messages import CROP_BYTES, Buffer, Face, Frame, NoFrame, Progress, SourceInfo, Status
+
+Phase = Literal["waiting", "detecting", "classifying", "settled"]
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A frame from its arrival until its outcome has been written."""
+
+    header: Frame | NoFrame
+    received_ns: int
+    pixels: Buffer | None = None  # uint8 BGR
+    phase: Phase = "waiting"
+    status: Status = "ok"
+    reason: str = ""
+    faces: list[Face] = field(default_factory=list)
+    crops: Buffer | None = None  # uint8 grey, (faces, 48, 48)
+    probabilities: NDArray[np.float32] | None = None  # (faces, 7)
+    unclassified: int = 0  # faces whose probabilities are still to come
+    deaths_alone: int = 0  # of workers, while they were trying this frame alone
+
+    @property
+    def source(self) -> str:
+        return self.header.source
+
+    @property
+    def sequence(self) -> int:
+        return self.header.sequence
+
+    @property
+    def held_bytes(self) -> int:
+        pixels = 0 if self.pixels is None else len(self.pixels)
+        return pixels + (0 if self.crops is None else len(self.crops))
+
+
+class SourceLedger:
+    """All frames of one source that have no written outcome, and the count of those that have."""
+
+    def __init__(self, info: SourceInfo, keep_pixels: bool) -> None:
+        self.info = info
+        self.keep_pixels = keep_pixels  # until written, because display draws on them
+        self.epoch = 0
+        self.progress = Progress()
+        self.next_sequence = 0
+        self.next_delivery = 0
+        self.ended = False
+        self.error = ""
+        self.entries: dict[int, Entry] = {}
+        self.held_bytes = 0
+
+    @property
+    def captured(self) -> int:
+        """Frames are numbered without gaps from 0, so the next number is their count."""
+        return self.next_sequence
+
+    @property
+    def in_flight(self) -> int:
+        return self.next_sequence - self.progress.written
+
+    @property
+    def active(self) -> int:
+        """Frames between the slot where a live frame waits and the writing of their outcome."""
+        return sum(e.phase != "waiting" and e.status == "ok" for e in self.entries.values())
+
+    @property
+    def complete(self) -> bool:
+        return self.ended and self.in_flight == 0
+
+    def merge(self, progress: Progress) -> None:
+        """Take over what another process knows to be written, if it is more."""
+        if progress.written <= self.progress.written:
+            return
+        for sequence in [s for s in self.entries if s < progress.written]:
+            self._forget(sequence)
+        self.progress = progress
+        self.next_sequence = max(self.next_sequence, progress.written)
+        self.next_delivery = max(self.next_delivery, progress.written)
+
+    def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> Entry | None:
+        """Open the account of the next frame; None if it is not the one expected (a repeat or a gap)."""
+        if self.ended or header.sequence != self.next_sequence or header.epoch != self.epoch:
+            return None
+        entry = Entry(header, now_ns, pixels)
+        self.entries[header.sequence] = entry
+        self.next_sequence += 1
+        self.held_bytes += entry.held_bytes
+        if isinstance(header, NoFrame):
+            self.settle(entry, header.status, header.reason)
+        return entry
+
+    def detected(self, entry: Entry, faces: list[Face], crops: Buffer) -> None:
+        """Note a frame's faces. Without faces it is settled, else its crops wait for classification."""
+        if not self.keep_pixels:
+            self._release_pixels(entry)
+        if not faces:
+            self.settle(entry, "ok")
+            return
+        entry.faces, entry.crops = faces, crops
+        entry.probabilities = np.zeros((len(faces), len(EMOTIONS)), np.float32)
+        entry.unclassified = len(faces)
+        entry.phase = "classifying"
+        self.held_bytes += len(faces) * CROP_BYTES
+
+    def classified(self, entry: Entry, start: int, probabilities: NDArray[np.float32]) -> None:
+        """Note the probabilities (n, 7) of the faces from `start` on; the last ones settle the frame."""
+        assert entry.probabilities is not None
+        entry.probabilities[start : start + len(probabilities)] = probabilities
+        entry.unclassified -= len(probabilities)
+        if entry.unclassified == 0:
+            self.settle(entry, "ok")
+
+    def settle(self, entry: Entry, status: Status, reason: str = "") -> None:
+        """Give a frame its outcome. Raises RuntimeError if it has one: no frame may have two."""
+        if entry.phase == "settled":
+            raise RuntimeError(f"frame {entry.sequence} of {entry.source!r} is settled twice")
+        entry.phase, entry.status, entry.reason = "settled", status, reason
+        if status != "ok":
+            self._release_pixels(entry)
+            entry.faces, entry.probabilities = [], None
+        if entry.crops is not None:
+            self.held_bytes -= len(entry.crops)
+            entry.crops = None
+
+    def deliverable(self) -> Entry | None:
+        """The next frame in order, if it has its outcome."""
+        entry = self.entries.get(self.next_delivery)
+        return entry if entry is not None and entry.phase == "settled" else None
+
+    def deliver_again(self) -> None:
+        """What was delivered and not written must be delivered to a new display."""
+        self.next_delivery = self.progress.written
+
+    def written(self, up_to: int) -> None:
+        """Close the accounts of all frames before `up_to`: their outcomes are written."""
+        up_to = min(up_to, self.next_delivery)
+        ok, failed, dropped = self.progress.ok, self.progress.failed, dict(self.progress.dropped)
+        for sequence in range(self.progress.written, up_to):
+            entry = self._forget(sequence)
+            ok += entry.status == "ok"
+            failed += entry.status == "failed"
+            if entry.status == "dropped":
+                dropped[entry.reason] = dropped.get(entry.reason, 0) + 1
+        self.progress = Progress(max(up_to, self.progress.written), ok, failed, dropped)
+
+    def _forget(self, sequence: int) -> Entry:
+        entry = self.entries.pop(sequence)
+        self.held_bytes -= entry.held_bytes
+        return entry
+
+    def _release_pixels(self, entry: Entry) -> None:
+        if entry.pixels is not None:
+            self.held_bytes -= len(entry.pixels)
+            entry.pixels = None

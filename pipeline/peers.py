@@ -1,0 +1,73 @@
+"""The stages that the broker knows, what each of them holds, and how long each may be silent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.batcher import Slice
+from pipeline.ledger import Entry
+from pipeline.messages import Hello, Role
+
+SILENT_STEPS = 20
+"""A stage may be silent for so many of its longest steps: slow is not taken for hung."""
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A piece of work under way: a frame to detect in, or crops to classify."""
+
+    frames: list[Entry]
+    slices: list[Slice]
+    alone: bool  # a suspect's second or third try
+
+
+@dataclass(eq=False, slots=True)
+class Peer:
+    """A stage that has said hello."""
+
+    identity: bytes
+    hello: Hello
+    heard_ns: int
+    jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work
+    deliveries: set[tuple[str, int]] = field(default_factory=set)  # at display: (source, sequence)
+    granted: int = 0  # capture: frames that it may still send
+    welcomed: bool = False
+    longest_step_ns: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.hello.credits - len(self.jobs) - len(self.deliveries)
+
+    @property
+    def has_suspect(self) -> bool:
+        return any(job.alone for job in self.jobs.values())
+
+    def limit_ns(self, timeout_ns: int) -> int:
+        return max(timeout_ns, SILENT_STEPS * self.longest_step_ns)
+
+
+class Peers:
+    """The peers by identity, and by role in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._by_identity: dict[bytes, Peer] = {}
+
+    def get(self, identity: bytes) -> Peer | None:
+        return self._by_identity.get(identity)
+
+    def add(self, peer: Peer) -> None:
+        self._by_identity[peer.identity] = peer
+
+    def remove(self, peer: Peer) -> None:
+        self._by_identity.pop(peer.identity, None)
+
+    def of(self, role: Role) -> list[Peer]:
+        return [peer for peer in self._by_identity.values() if peer.hello.role == role]
+
+    def in_slot(self, slot: str) -> list[Peer]:
+        return [peer for peer in self._by_identity.values() if peer.hello.slot == slot]
+
+    def of_source(self, source: str) -> Peer | None:
+        return next((p for p in self.of("capture") if p.hello.source and p.hello.source.name == source), None)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(list(self._by_identity.values()))

@@ -1,0 +1,41 @@
+"""The classify process: batches of crops in, probabilities out."""
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from pipeline.assignment import Assignment
+from pipeline.child import StopFlag
+from pipeline.emotions import FACE_SIZE
+from pipeline.messages import Buffer, Classified, ClassifyWork, DetectWork
+from pipeline.settings import ClassifySettings
+from pipeline.worker import Answer, clock_ns, serve
+from stages.classify.classifier import Classifier
+
+CREDITS = 1
+"""While one batch is classified, the next one gathers at the broker, where it can still grow."""
+
+
+def run(assignment: Assignment, stop: StopFlag) -> int:
+    """Load, compile and warm the model, then serve."""
+    classifier = Classifier(msgspec.json.decode(assignment.options, type=ClassifySettings))
+
+    def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
+        assert isinstance(work, ClassifyWork)
+        started_ns = clock_ns()
+        crops = np.concatenate([np.frombuffer(buffer, np.uint8) for buffer in buffers])
+        probabilities = classifier(crops.reshape(work.crops, FACE_SIZE, FACE_SIZE))
+        step_ns = clock_ns() - started_ns
+        return Classified(work.broker, work.work, work.crops, step_ns), [probabilities.tobytes()]
+
+    return serve(
+        assignment,
+        stop,
+        role="classify",
+        pid=os.getpid(),
+        fingerprint=classifier.fingerprint,
+        credits=CREDITS,
+        step=step,
+    )

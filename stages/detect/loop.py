@@ -1,0 +1,49 @@
+"""The detect process: frames in, boxes and crops out."""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import msgspec
+import numpy as np
+
+from pipeline.assignment import Assignment
+from pipeline.child import StopFlag
+from pipeline.messages import Buffer, ClassifyWork, Detected, DetectWork
+from pipeline.settings import DetectSettings
+from pipeline.worker import Answer, StepError, clock_ns, serve
+from stages.detect.detector import open_detector
+from stages.detect.step import detect_step
+
+CREDITS = 2
+"""One frame is worked on while the next, of a file, is on its way."""
+
+WARM_UP = (270, 480, 3)
+
+
+def run(assignment: Assignment, stop: StopFlag) -> int:
+    """Load and warm the detector, then serve."""
+    settings = msgspec.json.decode(assignment.options, type=DetectSettings)
+    cv2.setNumThreads(settings.threads)
+    detector = open_detector(settings)
+    detect_step(detector, np.zeros(WARM_UP, np.uint8))
+
+    def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
+        assert isinstance(work, DetectWork)
+        started_ns = clock_ns()
+        try:
+            faces, crops = detect_step(detector, np.frombuffer(buffers[0], np.uint8).reshape(work.shape))
+        except cv2.error as error:
+            raise StepError(f"detector: {error.err or error}") from error
+        step_ns = clock_ns() - started_ns
+        return Detected(work.broker, work.work, faces, step_ns), [crops.tobytes()]
+
+    return serve(
+        assignment,
+        stop,
+        role="detect",
+        pid=os.getpid(),
+        fingerprint=detector.fingerprint,
+        credits=CREDITS,
+        step=step,
+    )
