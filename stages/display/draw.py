@@ -21,7 +21,8 @@ COLOURS: Final[dict[str, Colour]] = {
     "surprise": (233, 180, 86),
     "neutral": (225, 225, 225),
 }
-"""BGR. Okabe and Ito's palette, which people with any colour vision tell apart; the word is always there too."""
+"""BGR. Okabe and Ito's palette, which people with any colour vision tell apart; the word always stands there
+too."""
 
 _FONT: Final = cv2.FONT_HERSHEY_DUPLEX
 _SMALLEST: Final = 0.3  # font scale: capitals of about 7 px, the least that can be read
@@ -43,19 +44,26 @@ class _Label(NamedTuple):
 def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
     """Draw the faces of a frame into `image`, uint8 BGR (height, width, 3), which is changed.
 
-    Labels lie over the boxes, so that no box crosses a text; large faces, the nearest ones, come last.
+    Labels lie over the boxes, so that no box crosses a text. Where a crowd leaves no room for a whole label,
+    it is the emotion alone; large faces, the nearest ones, are served first.
     """
-    ordered = sorted(faces, key=lambda face: face.box[2] * face.box[3])
+    ordered = sorted(faces, key=lambda face: -face.box[2] * face.box[3])
     thickness = line_px(image)
     for face in ordered:
         _draw_box(image, face.box, COLOURS[face.emotion], thickness)
+    placed: list[_Label] = []
     for face in ordered:
-        _draw_label(image, _place(image, face, thickness), COLOURS[face.emotion])
+        label = _place(image, face, f"{face.emotion} {100 * face.confidence:.0f}%", thickness)
+        if any(_touch(label, other) for other in placed):
+            label = _place(image, face, face.emotion, thickness)
+        placed.append(label)
+        _draw_label(image, label, COLOURS[face.emotion])
 
 
 def line_px(image: Image) -> int:
     """Return how thick a box's line is on a frame of this size, px."""
-    return max(1, round(min(image.shape[:2]) / 270))
+    shorter: int = min(image.shape[:2])
+    return max(1, round(shorter / 270))
 
 
 def mirrored(face: FaceRecord, width: int) -> FaceRecord:
@@ -72,15 +80,19 @@ def _draw_box(image: Image, box: Box, colour: Colour, thickness: int) -> None:
     cv2.rectangle(image, low, high, colour, thickness)
 
 
-def _place(image: Image, face: FaceRecord, thickness: int) -> _Label:
+def _touch(a: _Label, b: _Label) -> bool:
+    across = a.x < b.x + b.width and b.x < a.x + a.width
+    return across and a.y < b.y + b.height and b.y < a.y + a.height
+
+
+def _place(image: Image, face: FaceRecord, text: str, thickness: int) -> _Label:
     """Return a label as large as suits the face, above it or else below its upper edge, inside the frame."""
     frame_height, frame_width = image.shape[:2]
     x, y, width, _ = face.box
-    text = f"{face.emotion} {100 * face.confidence:.0f}%"
     (unit_width, _), _ = cv2.getTextSize(text, _FONT, 1.0, 1)
     largest = max(_SMALLEST, min(frame_height, frame_width) * _LARGEST)
     scale = min(max(_SMALLEST, 1.2 * width / unit_width), largest)
-    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, 1)
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, _stroke_px(scale))
     pad = max(2, round(text_height / 4))
     label_width, label_height = text_width + 2 * pad, text_height + below // 2 + 2 * pad
     left = round(x) - thickness // 2 - 1
@@ -102,4 +114,9 @@ def _draw_label(image: Image, label: _Label, colour: Colour) -> None:
     area[:] = colour
     blue, green, red = colour
     text_colour = _BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 110 else _WHITE
-    cv2.putText(area, label.text, (pad, label.baseline), _FONT, label.scale, text_colour, 1, cv2.LINE_AA)
+    at = (pad, label.baseline)
+    cv2.putText(area, label.text, at, _FONT, label.scale, text_colour, _stroke_px(label.scale), cv2.LINE_AA)
+
+
+def _stroke_px(scale: float) -> int:
+    return max(1, round(scale))
