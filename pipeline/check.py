@@ -1,6 +1,6 @@
 """`python run.py check`: is the configuration sound, what would run, which parts are missing.
 
-Nothing heavy is loaded and nothing is opened: packages are asked for their versions, files whether they exist.
+Nothing heavy is loaded and nothing is opened: packages are asked for their versions, files looked for.
 """
 
 import os

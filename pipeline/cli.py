@@ -48,8 +48,9 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0].partition("=")[0]
             known = [name for name in self._option_string_actions if name.startswith("--")]
-            kind = "option" if word.startswith("-") else "argument"
-            self.error(f"unknown {kind} {word!r}{nearest(word, known)}")
+            if not word.startswith("-"):
+                self.error(f"unknown argument {word!r}: a command comes first, a source needs --source")
+            self.error(f"unknown option {word!r}{nearest(word, known)}")
         return options
 
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(name: str, words: Sequence[str]) -> int:
     commands = {"check": _check, "bench": _bench, "download": _download}
     if name not in commands:
-        _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}")
+        _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
     return commands[name](words)
 
 
@@ -161,6 +162,7 @@ def _pipeline_options(
     only = _roles(parser, options.only)
     _check_only(parser, options, only)
     settings = override(load_settings(options.config, options.set), _overrides(options))
+    _check_outputs(settings)
     address = settings.broker.address
     if only is not None and not address:
         parser.error("--only needs --broker ADDRESS: where the other stages are met")
@@ -200,6 +202,14 @@ def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[st
     for option, role in belongs.items():
         if getattr(options, option) is not None and role not in only:
             parser.error(f"--{option} belongs to {role}, which --only leaves out here")
+
+
+def _check_outputs(settings: PipelineSettings) -> None:
+    """Refuse to write over what is read: an output is opened anew at the start of a run."""
+    sources = [Path(source) for source in settings.capture.sources if Path(source).is_file()]
+    for text in (settings.display.results, settings.display.record, settings.log.file):
+        if text and Path(text).exists() and any(Path(text).samefile(source) for source in sources):
+            raise UserError(f"{text} is a source of this run; write to another file")
 
 
 def _positive(text: str) -> int:

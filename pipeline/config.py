@@ -181,8 +181,8 @@ def _expected(kind: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.ListType(item_type=item, min_length=least):
-            few = f"at least {least} " if least else ""
-            return f"a list of {few}items, each {_expected(item)}"
+            noun = "texts" if isinstance(item, inspect.StrType) else "numbers"
+            return f"a list of {noun}" + (f" ({least} or more)" if least else "")
         case inspect.IntType() | inspect.FloatType():
             noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
             bounds = [

@@ -26,7 +26,7 @@ YUNET_URL: Final = (
 )
 URL_VARIABLE: Final = "YUNET_URL"
 
-_TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 20.0
 _BLOCK: Final = 16 * 1024
 
 
@@ -60,7 +60,7 @@ def _blocks(url: str) -> Iterator[bytes]:
     if not url.startswith(("https://", "http://")):
         raise UserError(f"{url!r}: expected an address that starts with https:// or http://")
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             announced: int | None = response.length
             while received <= YUNET_BYTES and (block := response.read1(_BLOCK)):
                 received += len(block)
@@ -70,10 +70,11 @@ def _blocks(url: str) -> Iterator[bytes]:
             raise UserError(f"{url}: the server answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise UserError(f"{url}: not reached: {error.reason}; is there a network?") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise UserError(_broken_off(url, received, str(error) or type(error).__name__)) from error
-    except ValueError as error:
+    except (ValueError, http.client.InvalidURL) as error:
         raise UserError(f"{url!r} is not an address: {error}") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(_broken_off(url, received, reason)) from error
     if announced is not None and received < min(announced, YUNET_BYTES):
         raise UserError(_broken_off(url, received, "the connection was closed"))
 

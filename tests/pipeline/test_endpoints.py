@@ -1,0 +1,152 @@
+"""Which addresses are accepted, and where those of a run lie."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from pipeline.endpoints import (
+    IPC_PATH_MAX,
+    broker_address,
+    check_address,
+    check_private,
+    publish_address,
+    run_directory,
+)
+from pipeline.errors import UserError
+from pipeline.settings import BrokerSettings
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("ipc:///run/user/1/work", "ipc:///run/user/1/work"),
+        ("ipc://work", "ipc://work"),
+        ("tcp://127.0.0.1:5555", "tcp://127.0.0.1:5555"),
+        ("tcp://127.1.2.3:1", "tcp://127.1.2.3:1"),
+        ("tcp://localhost:65535", "tcp://127.0.0.1:65535"),
+        ("tcp://[::1]:5555", "tcp://[::1]:5555"),
+        ("ipc:///" + "x" * (IPC_PATH_MAX - 1), "ipc:///" + "x" * (IPC_PATH_MAX - 1)),
+    ],
+)
+def test_what_only_this_machine_reaches_is_accepted(address: str, expected: str) -> None:
+    assert check_address(address) == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://0.0.0.0:5555",
+        "tcp://*:5555",
+        "tcp://[::]:5555",
+        "tcp://[::ffff:10.0.0.1]:5555",
+        "tcp://192.168.1.4:5555",
+        "tcp://eth0:5555",
+        "tcp://localhost.example.org:5555",
+        "tcp://127.0.0.1.example.org:5555",
+        "tcp://127.0.0.1;10.0.0.1:5555",
+        "tcp://10.0.0.1:0;127.0.0.1:5555",
+    ],
+)
+def test_what_others_reach_needs_keys(address: str) -> None:
+    with pytest.raises(UserError, match="needs keys, which this version does not have"):
+        check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("tcp://127.0.0.1", "the port is missing"),
+        ("tcp://[::1]", "the port is missing"),
+        ("tcp://:5555", "the port is missing|needs keys"),
+        ("tcp://127.0.0.1:", "from 1 to 65535, found ''"),
+        ("tcp://127.0.0.1:0", "from 1 to 65535, found '0'"),
+        ("tcp://127.0.0.1:65536", "from 1 to 65535, found '65536'"),
+        ("tcp://127.0.0.1:*", r"from 1 to 65535, found '\*'"),
+        ("tcp://127.0.0.1:５５", "from 1 to 65535"),
+        ("127.0.0.1:5555", "expected ipc://PATH or tcp://127.0.0.1:PORT, found '127.0.0.1:5555'"),
+        ("udp://127.0.0.1:5555", "expected ipc://PATH or tcp"),
+        ("", "expected ipc://PATH or tcp"),
+        ("ipc://", "expected the path of a socket"),
+        ("ipc:///tmp/", "expected the path of a socket"),
+        ("ipc://@everyone", "expected the path of a socket file"),
+        ("ipc://*", "expected the path of a socket file"),
+        ("ipc:///" + "é" * (IPC_PATH_MAX // 2 + 1), f"at most {IPC_PATH_MAX} bytes"),
+    ],
+)
+def test_what_is_no_address_is_refused(address: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^broker.publish: .*({message})"):
+        check_address(address, "broker.publish")
+
+
+def test_results_are_published_beside_the_address() -> None:
+    own = BrokerSettings()
+    assert publish_address(own, "ipc:///run/me/work") == "ipc:///run/me/results"
+    assert publish_address(own, "tcp://127.0.0.1:5555") == "tcp://127.0.0.1:5556"
+    assert publish_address(own, "tcp://[::1]:5555") == "tcp://[::1]:5556"
+    chosen = BrokerSettings(address="ipc:///home/me/a")
+    assert publish_address(chosen, chosen.address) == "ipc:///home/me/a.results"
+    told = BrokerSettings(publish="tcp://localhost:9")
+    assert publish_address(told, "ipc:///run/me/work") == "tcp://127.0.0.1:9"
+    with pytest.raises(UserError, match="65535 has none beside it"):
+        publish_address(own, "tcp://127.0.0.1:65535")
+
+
+def test_the_directory_of_a_run_is_closed_to_others_and_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with run_directory() as directory:
+        assert directory.parent == tmp_path
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        address = broker_address(BrokerSettings(), directory)
+        check_private(address)
+        (directory / "work").touch()
+    assert not directory.exists()
+
+
+def test_it_goes_when_the_run_fails_too() -> None:
+    with pytest.raises(ZeroDivisionError), run_directory() as directory:
+        raise ZeroDivisionError
+    assert not directory.exists()
+
+
+def test_a_runtime_directory_that_is_not_there_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
+    with run_directory() as directory:
+        assert directory.is_dir()
+
+
+def test_a_place_with_too_long_a_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with run_directory() as directory:
+        assert len(os.fsencode(directory / "results")) <= IPC_PATH_MAX
+
+
+def test_where_there_is_no_ipc_loopback_tcp_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.endpoints.has_ipc", lambda: False)
+    address = broker_address(BrokerSettings(), tmp_path)
+    for each in (address, publish_address(BrokerSettings(), address)):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", int(check_address(each).rpartition(":")[2])))
+    with pytest.raises(UserError, match="no ipc; use tcp"):
+        check_address("ipc:///x/y")
+
+
+def test_a_directory_that_others_enter_is_no_place_to_bind(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(UserError, match=f"{tmp_path} must be yours and closed to others"):
+        check_private(f"ipc://{tmp_path}/work")
+    with pytest.raises(UserError, match=r"no directory .* mkdir -m 700"):
+        check_private(f"ipc://{tmp_path}/none/work")
+    tmp_path.chmod(0o700)
+    check_private(f"ipc://{tmp_path}/work")
+    check_private("tcp://127.0.0.1:5555")
