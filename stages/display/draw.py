@@ -51,12 +51,14 @@ def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
     thickness = line_px(image)
     for face in ordered:
         _draw_box(image, face.box, COLOURS[face.emotion], thickness)
-    placed: list[_Label] = []
+    labels: list[_Label] = []
     for face in ordered:
-        label = _place(image, face, f"{face.emotion} {100 * face.confidence:.0f}%", thickness)
-        if any(_touch(label, other) for other in placed):
-            label = _place(image, face, face.emotion, thickness)
-        placed.append(label)
+        text = f"{face.emotion} {100 * face.confidence:.0f}%"
+        label = _place(image, face, text, _scale(image, face, text), thickness)
+        if any(_touch(label, other) for other in labels):
+            label = _place(image, face, face.emotion, label.scale, thickness)
+        labels.append(label)
+    for face, label in zip(reversed(ordered), reversed(labels), strict=True):
         _draw_label(image, label, COLOURS[face.emotion])
 
 
@@ -85,13 +87,17 @@ def _touch(a: _Label, b: _Label) -> bool:
     return across and a.y < b.y + b.height and b.y < a.y + a.height
 
 
-def _place(image: Image, face: FaceRecord, text: str, thickness: int) -> _Label:
-    """Return a label as large as suits the face, above it or else below its upper edge, inside the frame."""
-    frame_height, frame_width = image.shape[:2]
-    x, y, width, _ = face.box
+def _scale(image: Image, face: FaceRecord, text: str) -> float:
+    """Return the font scale that makes the text about as wide as the face, within what can be read."""
     (unit_width, _), _ = cv2.getTextSize(text, _FONT, 1.0, 1)
-    largest = max(_SMALLEST, min(frame_height, frame_width) * _LARGEST)
-    scale = min(max(_SMALLEST, 1.2 * width / unit_width), largest)
+    shorter: int = min(image.shape[:2])
+    return min(max(_SMALLEST, 1.2 * face.box[2] / unit_width), max(_SMALLEST, shorter * _LARGEST))
+
+
+def _place(image: Image, face: FaceRecord, text: str, scale: float, thickness: int) -> _Label:
+    """Return the label above the face's box, moved as far as it takes to lie inside the frame."""
+    frame_height, frame_width = image.shape[:2]
+    x, y, _, _ = face.box
     (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, _stroke_px(scale))
     pad = max(2, round(text_height / 4))
     label_width, label_height = text_width + 2 * pad, text_height + below // 2 + 2 * pad
