@@ -95,6 +95,8 @@ class Broker:
         self._next_work = 0
         self._next_report_ns = 0
         self._started = False
+        self._started_ns = 0
+        self._last_written_ns = 0
         self._stopping = ""
         self._stop_deadline_ns = 0
         self._ended_sources: set[str] = set()
@@ -106,9 +108,7 @@ class Broker:
 
     # ------------------------------------------------------------------ the interface of the process
 
-    def receive(
-        self, identity: bytes, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int
-    ) -> None:
+    def receive(self, identity: bytes, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
         """Take in a message that has been checked by `messages.decode`."""
         if isinstance(message, Hello):
             self._hello(identity, message, now_ns)
@@ -305,7 +305,7 @@ class Broker:
             case StepFailed(), ("detect" | "classify"):
                 self._step_failed(peer, message)
             case Written(), "display":
-                self._written(peer, message, buffers)
+                self._written(peer, message, buffers, now_ns)
             case StopRequest(), ("display" | "parent"):
                 self._stop(message.reason, now_ns)
             case Died(), "parent":
@@ -404,7 +404,7 @@ class Broker:
             if entry.phase != "settled":
                 self._settle(entry, "failed", reason)
 
-    def _written(self, peer: Peer, message: Written, records: Sequence[Buffer]) -> None:
+    def _written(self, peer: Peer, message: Written, records: Sequence[Buffer], now_ns: int) -> None:
         ledger = self._ledgers.get(message.source)
         if ledger is None:
             self._meters.bad_messages += 1
@@ -412,6 +412,7 @@ class Broker:
         up_to = message.progress.written
         peer.deliveries = {d for d in peer.deliveries if d[0] != message.source or d[1] >= up_to}
         ledger.written(up_to)
+        self._last_written_ns = now_ns
         self._meters.step("display", len(records), message.step_ns)
         self._meters.written(message.latency_ns)
         self._records.extend(records)
@@ -453,7 +454,7 @@ class Broker:
 
     def _pump(self, now_ns: int) -> None:
         """Send whatever can be sent now."""
-        self._start_if_complete()
+        self._start_if_complete(now_ns)
         self._send_detect_work()
         self._send_classify_work(now_ns)
         self._deliver()
@@ -461,7 +462,7 @@ class Broker:
             self._grant()
         self._end_if_done()
 
-    def _start_if_complete(self) -> None:
+    def _start_if_complete(self, now_ns: int) -> None:
         """Frames flow once every source is open and every role is there."""
         if self._started:
             return
@@ -469,6 +470,7 @@ class Broker:
         sources_open = bool(here) if self._expected is None else here >= set(self._expected)
         roles = all(self._peers.of(role) for role in ("detect", "classify", "display"))
         self._started = sources_open and roles
+        self._started_ns = self._last_written_ns = now_ns
 
     def _send_detect_work(self) -> None:
         """Frames go to the least busy workers first; a second one only ever waits behind a file's frame."""
@@ -593,7 +595,9 @@ class Broker:
     def _report(self, now_ns: int) -> None:
         self._next_report_ns = now_ns + REPORT_INTERVAL_NS
         interval_s, latency_ns = self._meters.take(now_ns)
-        peers = [self._peer_report(p, now_ns, given_up=False) for p in self._peers if p.hello.role != "parent"]
+        peers = [
+            self._peer_report(p, now_ns, given_up=False) for p in self._peers if p.hello.role != "parent"
+        ]
         message = StatusReport(
             broker=self.name,
             started=self._started,
@@ -607,6 +611,7 @@ class Broker:
             batches={str(size): count for size, count in self._meters.batches.items()},
             latency_ns=latency_ns,
             held_bytes=sum(ledger.held_bytes for ledger in self._ledgers.values()),
+            elapsed_s=max(0, self._last_written_ns - self._started_ns) / 1e9,
             bad_messages=self._meters.bad_messages,
         )
         self._given_up = []

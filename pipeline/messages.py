@@ -304,6 +304,7 @@ class StatusReport(Message, frozen=True):
     batches: dict[str, Index]  # crops in a batch -> how often, since the start
     latency_ns: list[Index]  # of the frames written since the last report
     held_bytes: Index
+    elapsed_s: float  # from the start of the run to the last frame written
     bad_messages: Index
 
 

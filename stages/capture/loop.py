@@ -129,11 +129,15 @@ class Feed(ABC):
             image, reason = None, "larger than broker.max_message_bytes"
         if image is None:
             return (
-                NoFrame(name, self.epoch, sequence, captured_ns, picture.time_s, "failed", reason, picture.file),
+                NoFrame(
+                    name, self.epoch, sequence, captured_ns, picture.time_s, "failed", reason, picture.file
+                ),
                 [],
             )
         height, width = image.shape[:2]
-        frame = Frame(name, self.epoch, sequence, captured_ns, picture.time_s, (height, width, 3), picture.file)
+        frame = Frame(
+            name, self.epoch, sequence, captured_ns, picture.time_s, (height, width, 3), picture.file
+        )
         return frame, [image.data.cast("B")]
 
 

@@ -1,0 +1,90 @@
+"""Which processes a run has on this machine, each with its assignment: the run as a table."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from pipeline.assignment import BrokerOptions, CaptureOptions, DisplayOptions
+from pipeline.endpoints import broker_address, publish_address
+from pipeline.settings import DetectSettings, PipelineSettings
+from pipeline.sources import SourceSpec
+
+ROLES: Final = ("broker", "display", "detect", "classify", "capture")
+"""In the order of their start: what takes outcomes is there before what makes frames."""
+
+DRAIN_S: Final = 2.0
+"""After a stop: how long frames under way may take before they are dropped."""
+
+_MATHS_THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class ProcessPlan(NamedTuple):
+    """One process: what `assignment.Assignment` needs besides the incarnation."""
+
+    role: str
+    name: str
+    options: msgspec.Struct
+    threads: int
+    source: str = ""  # of a capture
+
+
+class RunPlan(NamedTuple):
+    """All of a run's processes on this machine, and where its broker is."""
+
+    processes: list[ProcessPlan]
+    address: str
+    publish: str
+    sources: list[SourceSpec]
+    has_broker: bool
+
+
+def make_plan(
+    settings: PipelineSettings, sources: list[SourceSpec], only: frozenset[str] | None, directory: Path
+) -> RunPlan:
+    """Lay out a run; `settings.display.mode` is window or none by now. Raises UserError for an address."""
+    address = broker_address(settings.broker, directory)
+    here = frozenset(ROLES) if only is None else only
+    processes = [plan for role in ROLES if role in here for plan in _of_role(role, settings, sources)]
+    publish = publish_address(settings.broker, address) if "broker" in here else ""
+    return RunPlan(processes, address, publish, sources if "capture" in here else [], "broker" in here)
+
+
+def detect_workers(settings: DetectSettings) -> int:
+    return settings.workers or os.cpu_count() or 1
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """The environment that holds a process's numerical libraries to its threads."""
+    return dict.fromkeys(_MATHS_THREADS, str(threads))
+
+
+def _of_role(role: str, settings: PipelineSettings, sources: list[SourceSpec]) -> Iterator[ProcessPlan]:
+    match role:
+        case "broker":
+            yield ProcessPlan(role, role, _broker_options(settings), 1)
+        case "display":
+            names = [source.name for source in sources]
+            yield ProcessPlan(role, role, DisplayOptions(settings.display, names), 1)
+        case "detect":
+            for number in range(1, detect_workers(settings.detect) + 1):
+                yield ProcessPlan(role, f"detect-{number}", settings.detect, settings.detect.threads)
+        case "classify":
+            for number in range(1, settings.classify.workers + 1):
+                yield ProcessPlan(role, f"classify-{number}", settings.classify, settings.classify.threads)
+        case "capture":
+            for number, source in enumerate(sources, start=1):
+                options = CaptureOptions(source, settings.capture)
+                yield ProcessPlan(role, f"capture-{number}", options, settings.capture.threads, source.name)
+
+
+def _broker_options(settings: PipelineSettings) -> BrokerOptions:
+    return BrokerOptions(
+        settings.broker,
+        settings.capture.file_window,
+        max(settings.classify.batch_sizes),
+        settings.classify.max_delay_ms,
+        DRAIN_S,
+    )

@@ -1,0 +1,73 @@
+"""The emotion model, compiled once for a few batch sizes."""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.card import find_model, read_card
+from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.errors import UserError
+from pipeline.settings import ClassifySettings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is loaded
+
+
+class Classifier:
+    """Crops (n, 48, 48), grey uint8, in; probabilities (n, 7), float32, in the order of EMOTIONS, out."""
+
+    def __init__(self, settings: ClassifySettings) -> None:
+        """Load, compile and run the model once for each batch size.
+
+        Raises UserError if the model is missing, broken, or not one that takes faces and gives emotions.
+        """
+        path = find_model(settings.model)
+        card = read_card(path)  # before TensorFlow, which takes seconds to load
+        self.fingerprint = f"{card.name or path.name} {card.sha256[:16]}"
+        self._sizes = sorted(settings.batch_sizes)
+
+        import keras
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        try:
+            # safe_mode refuses layers that carry code of their own.
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise UserError(f"{path}: can't be loaded as a Keras model: {first_line}") from error
+        _check_shapes(model, str(path))
+        self._compiled = {size: _compile(tf, model, size) for size in self._sizes}
+        for size in self._sizes:
+            self(np.zeros((size, FACE_SIZE, FACE_SIZE), np.uint8))
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Classify any number of crops; the last part is padded to the next batch size."""
+        parts = []
+        for start in range(0, len(crops), self._sizes[-1]):
+            part = crops[start : start + self._sizes[-1]]
+            size = next(size for size in self._sizes if size >= len(part))
+            padded = np.zeros((size, FACE_SIZE, FACE_SIZE, 1), np.uint8)
+            padded[: len(part), :, :, 0] = part
+            parts.append(np.asarray(self._compiled[size](padded), np.float32)[: len(part)])
+        return np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS)), np.float32)
+
+
+def _check_shapes(model: Any, path: str) -> None:
+    expected = (None, FACE_SIZE, FACE_SIZE, 1), (None, len(EMOTIONS))
+    found = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if found != expected:
+        raise UserError(
+            f"{path}: a model from {expected[0]} to {expected[1]} is expected, "
+            f"one from {found[0]} to {found[1]} found"
+        )
+
+
+def _compile(tf: Any, model: Any, size: int) -> Any:
+    """Trace the model for one batch size; what is returned takes a uint8 array and gives a tensor."""
+    signature = [tf.TensorSpec((size, FACE_SIZE, FACE_SIZE, 1), tf.uint8)]
+    function = tf.function(lambda faces: model(faces, training=False), input_signature=signature)
+    concrete = function.get_concrete_function()
+    return lambda faces: concrete(tf.constant(faces)).numpy()
