@@ -1,0 +1,70 @@
+"""The card: JSON beside a model that says what it is, and without which it is not used."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.errors import UserError
+from trainer.files import sha256
+
+FORMAT: Final = 1
+INPUT: Final = {"shape": [FACE_SIZE, FACE_SIZE, 1], "dtype": "uint8"}
+EXPECTED: Final = {"format": FORMAT, "labels": list(EMOTIONS), "input": INPUT}
+"""What a card must say for this program to use its model rightly."""
+
+
+def card_path(model: Path) -> Path:
+    """Where the card of the file `model` lies."""
+    return model.with_suffix(".json")
+
+
+def identity(model: Path) -> dict[str, Any]:
+    """The part of a card that names the file `model` and says how it is fed."""
+    return {
+        "format": FORMAT,
+        "file": model.name,
+        "sha256": sha256(model),
+        "labels": list(EMOTIONS),
+        "input": INPUT,
+    }
+
+
+def read_card(model: Path) -> dict[str, Any]:
+    """The card of the file `model`, checked against it.
+
+    Raises UserError if either is missing, if the card is damaged or says another format, other labels or
+    another input than this program's, or if the file's sha256 is another.
+    """
+    if not model.is_file():
+        raise UserError(f"{model}: no such file; expected a .keras model that `python -m trainer fit` wrote")
+    path = card_path(model)
+    if path == model or not path.is_file():
+        raise UserError(f"{path}: no such file; expected the card of {model.name}, keep the two together")
+    card = parse(path)
+    for key, expected in EXPECTED.items():
+        if card.get(key) != expected:
+            raise UserError(
+                f"{path}: {key}: expected {expected}, found {card.get(key)}; use a card of this version"
+            )
+    if card.get("sha256") != (found := sha256(model)):
+        raise UserError(
+            f"{model}: expected sha256 {str(card.get('sha256'))[:12]}… as its card says, "
+            f"found {found[:12]}…; the card describes another file: take both from the same place"
+        )
+    return card
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """The JSON object at `path`. Raises UserError if it isn't one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected a card in JSON, found it damaged ({error}); fetch it anew"
+        ) from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{path}: expected a card, a JSON object, found {type(value).__name__}; fetch it anew"
+        )
+    return value
