@@ -46,6 +46,8 @@ def read_card(model: Path) -> Card:
     if not model.is_file():
         raise UserError(f"no emotion model {model}; set classify.model to a .keras file, or train one")
     path = card_path(model)
+    if model == path:
+        raise UserError(f"{model} is a card; classify.model names the .keras file beside it")
     try:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
     except FileNotFoundError as error:

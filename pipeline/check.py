@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +18,11 @@ from rich.text import Text
 
 from pipeline.card import Card, find_model, read_card
 from pipeline.config import DEFAULT_FILE, PROJECT
+from pipeline.display_mode import resolve_display
 from pipeline.errors import UserError
+from pipeline.plan import make_plan
 from pipeline.settings import DisplaySettings, PipelineSettings
+from pipeline.sources import SourceSpec
 
 State = Literal["ok", "note", "missing"]
 _COLOURS: Final[dict[State, str]] = {"ok": "green", "note": "yellow", "missing": "bold red"}
@@ -98,7 +102,11 @@ def model_lines(model: str) -> list[Line]:
 
 
 def display_lines(display: DisplaySettings) -> list[Line]:
-    lines = [_mode_line(display.mode)]
+    try:
+        resolved, said = resolve_display(display)
+        lines = [Line("ok", "display", said or resolved.mode)]
+    except UserError as error:
+        lines = [Line("missing", "display", str(error))]
     for name, text in (("results", display.results), ("record", display.record)):
         if text:
             reason = _unwritable(Path(text))
@@ -110,18 +118,13 @@ def process_lines(
     settings: PipelineSettings, sources: Sequence[str], only: frozenset[str] | None
 ) -> list[Line]:
     """Return which processes would start, with the threads that each is given."""
-    workers = settings.detect.workers or cores()
-    counts = {
-        "broker": (1, 1),
-        "capture": (max(1, len(sources)), settings.capture.threads),
-        "detect": (workers, settings.detect.threads),
-        "classify": (settings.classify.workers, settings.classify.threads),
-        "display": (1, 1),
-    }
+    # Where no source is named, one camera or the demo is taken: one process all the same.
+    specs = [SourceSpec(text, "demo", text) for text in sources or ["demo"]]
+    plan = make_plan(settings, specs, only, Path("run"))
+    threads = Counter((process.role, process.threads) for process in plan.processes)
     return [
-        Line("ok", role, f"{_count(number, 'process', 'es')}, {_count(threads, 'thread')} each")
-        for role, (number, threads) in counts.items()
-        if _runs(role, only)
+        Line("ok", role, f"{_count(number, 'process', 'es')}, {_count(each, 'thread')} each")
+        for (role, each), number in threads.items()
     ]
 
 
@@ -130,11 +133,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def has_screen() -> bool:
-    """Return whether a window could be opened; on Linux, OpenCV's windows need an X display."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY"))
 
 
 def _runs(role: str, only: frozenset[str] | None) -> bool:
@@ -158,7 +156,7 @@ def _source_line(source: str) -> Line:
             return Line("missing", "source", f"{source}: no camera {device}")
         return Line("ok", "source", f"{source}: camera")
     if "://" in source:  # may hold credentials: shown without
-        return Line("ok", "source", f"{re.sub('//[^/@]*@', '//', source)}: stream, not tried")
+        return Line("ok", "source", f"{re.sub('//.*@', '//', source)}: stream, not tried")
     if re.fullmatch(r"demo(:[0-9]+)?", source):
         return Line("ok", "source", f"{source}: the built-in clip")
     path = Path(source)
@@ -167,19 +165,6 @@ def _source_line(source: str) -> Line:
     if not path.is_file():
         return Line("missing", "source", f"no file or folder {source}")
     return Line("ok", "source", f"{source}: file, {path.stat().st_size:,} bytes")
-
-
-def _mode_line(mode: str) -> Line:
-    if mode == "auto":
-        screen = (
-            "window"
-            if has_screen()
-            else "no screen: the terminal's status alone; --record FILE makes a video"
-        )
-        return Line("ok", "display", f"auto: {screen}")
-    if mode == "window" and not has_screen():
-        return Line("missing", "display", "no screen for a window (DISPLAY is not set); use --display none")
-    return Line("ok", "display", mode)
 
 
 def _unwritable(path: Path) -> str:

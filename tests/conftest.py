@@ -1,6 +1,8 @@
 """What all tests share."""
 
-import multiprocessing
+import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,15 +20,27 @@ def shared() -> Path:
     return folder
 
 
+def _children() -> dict[int, str]:
+    """Return the command lines of the processes that this one has started and that still run, by pid."""
+    found = {}
+    for listing in Path("/proc/self/task").glob("*/children"):  # Linux only: elsewhere there are none to see
+        for pid in listing.read_text().split():
+            with contextlib.suppress(FileNotFoundError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if command and "resource_tracker" not in command:  # empty: ended, not yet waited for
+                    found[int(pid)] = command.strip()
+    return found
+
+
 @pytest.fixture(autouse=True)
 def _no_child_left() -> Iterator[None]:
     """A test ends with no process of its own still running; one that is left is killed."""
+    before = _children()
     yield
-    left = multiprocessing.active_children()
-    for child in left:
-        child.kill()
-        child.join(10)
-    assert not left, f"processes left over: {', '.join(child.name for child in left)}"
+    left = {pid: command for pid, command in _children().items() if pid not in before}
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes left over: {'; '.join(left.values())}"
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,100 @@
+"""The card of a model: what it says, and what makes a model refused."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.card import find_model, read_card
+from pipeline.emotions import EMOTIONS
+from pipeline.errors import UserError
+
+
+def write_model(folder: Path, **changed: Any) -> Path:
+    """Write a file that passes for a model, and its card with some keys changed or, if None, left out."""
+    model = folder / "emotion.keras"
+    model.write_bytes(b"layers and weights")
+    card = {
+        "format": 1,
+        "file": model.name,
+        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "labels": list(EMOTIONS),
+        "input": {"shape": [48, 48, 1], "dtype": "uint8"},
+        "name": "baseline",
+        "parameters": 555_623,
+        "multiply_adds": 40_000_000,
+        "figures": {"fer2013": {"top1": 0.612, "macro_f1": 0.58}},
+        "seed": 1,
+    }
+    card = {key: value for key, value in (card | changed).items() if value is not None}
+    model.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
+    return model
+
+
+def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> None:
+    card = read_card(write_model(tmp_path, settings={"epochs": 50}))
+    assert (card.name, card.parameters, card.multiply_adds) == ("baseline", 555_623, 40_000_000)
+    assert card.figures["fer2013"]["top1"] == 0.612
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"format": 2}, "format: expected 1, found 2"),
+        ({"labels": [*EMOTIONS[1:], EMOTIONS[0]]}, "labels: expected"),
+        ({"labels": list(EMOTIONS[:6])}, "labels: expected"),
+        ({"labels": None}, "missing required field `labels`"),
+        ({"sha256": None}, "missing required field `sha256`"),
+        (
+            {"input": {"shape": [64, 64, 1], "dtype": "uint8"}},
+            r"input.shape: expected \[48, 48, 1\], found \[64",
+        ),
+        ({"input": {"shape": [48, 48, 1], "dtype": "float32"}}, "input.dtype: expected uint8, found float32"),
+        ({"parameters": "many"}, "Expected `int`, got `str`"),
+    ],
+)
+def test_a_card_that_is_wrong_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    model = write_model(tmp_path, **changed)
+    with pytest.raises(UserError, match=message) as caught:
+        read_card(model)
+    assert str(caught.value).startswith(str(model.with_suffix(".json")))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_the_one_described_is_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    model.write_bytes(b"other weights")
+    found = hashlib.sha256(b"other weights").hexdigest()[:12]
+    with pytest.raises(UserError, match=f"{model}: not the file of .*{found}… found"):
+        read_card(model)
+
+
+def test_a_model_without_a_card_and_no_model_at_all_are_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    card = model.with_suffix(".json")
+    card.write_text("not JSON")
+    with pytest.raises(UserError, match="not the card of a model"):
+        read_card(model)
+    card.unlink()
+    with pytest.raises(UserError, match=f"{model} has no card {card}"):
+        read_card(model)
+    model.unlink()
+    with pytest.raises(UserError, match=f"no emotion model {model}"):
+        read_card(model)
+
+
+def test_a_model_is_found_from_here_before_beside_run_py(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, here = tmp_path / "project", tmp_path / "here"
+    for folder in (project, here):
+        folder.mkdir()
+    monkeypatch.setattr("pipeline.card._PROJECT", project)
+    monkeypatch.chdir(here)
+    assert find_model("emotion.keras") == Path("emotion.keras")  # named as it was given
+    write_model(project)
+    assert find_model("emotion.keras") == project / "emotion.keras"
+    write_model(here)
+    assert find_model("emotion.keras") == Path("emotion.keras")

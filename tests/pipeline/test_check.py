@@ -1,0 +1,139 @@
+"""`check`: what is there, what is missing, what would run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.check import (
+    Line,
+    display_lines,
+    model_lines,
+    package_lines,
+    process_lines,
+    run_check,
+    source_lines,
+)
+from pipeline.config import load_settings
+from pipeline.settings import DisplaySettings, PipelineSettings
+from tests.pipeline.test_card import write_model
+
+
+@pytest.fixture(autouse=True)
+def _no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+
+
+def states(lines: list[Line]) -> list[str]:
+    return [line.state for line in lines]
+
+
+def test_all_there_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assignments = [f"classify.model={write_model(tmp_path)}", "detect.model=haar", "detect.workers=3"]
+    settings = load_settings(None, [*assignments, "detect.threads=2"])
+    assert run_check(settings, ["demo:8"]) == 0
+    listing = capsys.readouterr().out.splitlines()
+    assert listing[-1] == "it would run"
+    assert all(line.startswith(("ok ", "note ")) for line in listing[:-1])
+    assert "ok      detect         3 processes, 2 threads each" in listing
+    assert "\x1b" not in "".join(listing)  # no colours where there is no terminal
+
+
+def test_each_missing_part_is_a_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = load_settings(
+        None,
+        [
+            f"classify.model={tmp_path}/none.keras",
+            f"display.results={tmp_path}/none/r.jsonl",
+            "display.mode=window",
+            "detect.model=none.onnx",
+        ],
+    )
+    assert run_check(settings, [f"{tmp_path}/none.mp4"]) == 2
+    listing = capsys.readouterr().out.splitlines()
+    missing = [line.split()[1] for line in listing if line.startswith("missing ")]
+    assert missing == ["source", "detector", "emotion", "display", "results"]
+    assert listing[-1] == "5 parts missing: it would not run"
+
+
+def test_only_what_runs_here_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = load_settings(
+        None, [f"classify.model={tmp_path}/none.keras", "broker.address=tcp://localhost:9"]
+    )
+    assert run_check(settings, [], frozenset({"broker"})) == 0
+    assert run_check(settings, [], frozenset({"broker", "classify"})) == 2
+    assert "detector" not in capsys.readouterr().out
+
+
+def test_packages_are_compared_with_their_pins(tmp_path: Path) -> None:
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("# why\nmsgspec==0.0.1\nno-such-package==1.2  # why\n")
+    assert states(package_lines(pins)) == ["note", "missing"]
+    assert "pip install no-such-package==1.2" in package_lines(pins)[1].detail
+
+
+def test_sources_are_looked_for_but_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"12345")
+    there = [str(tmp_path), str(tmp_path / "clip.mp4"), "demo", "demo:8", "http://h/x"]
+    assert states(source_lines(there)) == ["ok"] * 5
+    away = [str(tmp_path / "no.mp4"), "/dev/video987", "987"]
+    assert states(source_lines(away)) == ["missing"] * 3
+
+
+def test_a_password_is_never_shown() -> None:
+    (line,) = source_lines(["rtsp://me:se/cr@et@camera/stream"])
+    assert "camera" in line.detail
+    assert "se/cr" not in line.detail
+    assert "et@" not in line.detail
+
+
+def test_the_model_tells_its_figures(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    (line,) = model_lines(str(model))
+    assert line.state == "ok"
+    assert "baseline, 555,623 parameters, 40,000,000 multiply-adds, 61.2% right by fer2013" in line.detail
+    model.write_bytes(b"other")
+    assert states(model_lines(str(model))) == ["missing"]
+
+
+def test_the_display_is_the_one_that_there_is_a_screen_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert states(display_lines(DisplaySettings(mode="window"))) == ["missing"]
+    assert "no screen" in display_lines(DisplaySettings())[0].detail
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert display_lines(DisplaySettings()) == [Line("ok", "display", "window")]
+
+
+def test_outputs_are_tried_without_touching_them(tmp_path: Path) -> None:
+    old = tmp_path / "old.jsonl"
+    old.write_text("kept")
+    fresh = tmp_path / "new.mkv"
+    lines = display_lines(DisplaySettings(results=str(old), record=str(fresh)))
+    assert states(lines) == ["ok"] * 3
+    assert old.read_text() == "kept"
+    assert not fresh.exists()
+    folder = tmp_path / "folder.csv"
+    folder.mkdir()
+    assert states(display_lines(DisplaySettings(results=str(folder)))) == ["ok", "missing"]
+
+
+def test_an_output_without_permission_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write anywhere
+    lines = display_lines(DisplaySettings(results=str(tmp_path / "r.csv")))
+    assert lines[1] == Line("missing", "results", f"{tmp_path / 'r.csv'} can't be written: no permission")
+
+
+def test_a_process_for_each_source() -> None:
+    lines = process_lines(PipelineSettings(), ["a", "b"], frozenset({"capture", "display"}))
+    assert {line.part: line.detail for line in lines} == {
+        "capture": "2 processes, 1 thread each",
+        "display": "1 process, 1 thread each",
+    }
+
+
+def test_the_detector_of_the_tests_is_found(shared: Path, tmp_path: Path) -> None:
+    yunet = tmp_path / "mine.onnx"
+    shutil.copy(next((shared / "models").glob("face_detection_yunet*.onnx")), yunet)
+    settings = load_settings(None, [f"detect.model={yunet}"])
+    assert run_check(settings, ["demo"], frozenset({"detect"})) == 0
