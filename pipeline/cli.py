@@ -82,8 +82,9 @@ def _run(words: Sequence[str]) -> int:
         epilog=_EPILOG,
     )
     settings, only, _ = _pipeline_options(parser, words)
-    supervisor = importlib.import_module("pipeline.supervisor")
-    return int(supervisor.run(settings, list(settings.capture.sources), only))
+    from pipeline.supervisor import run  # here, as below: help and usage errors need none of it
+
+    return run(settings, list(settings.capture.sources), only)
 
 
 def _check(words: Sequence[str]) -> int:
@@ -92,8 +93,9 @@ def _check(words: Sequence[str]) -> int:
         description="Says whether the configuration is sound, what would run and what is missing.",
     )
     settings, only, config = _pipeline_options(parser, words)
-    check = importlib.import_module("pipeline.check")
-    return int(check.run_check(settings, list(settings.capture.sources), only, config))
+    from pipeline.check import run_check
+
+    return run_check(settings, list(settings.capture.sources), only, config)
 
 
 def _bench(words: Sequence[str]) -> int:
@@ -122,8 +124,9 @@ def _download(words: Sequence[str]) -> int:
         "--url", metavar="URL", help="where to fetch it from instead of the OpenCV Zoo: a mirror"
     )
     options = parser.read(words)
-    download = importlib.import_module("pipeline.download")
-    download.download_yunet(PROJECT / "models", options.url)
+    from pipeline.download import download_yunet
+
+    download_yunet(PROJECT / "models", options.url)
     return 0
 
 
@@ -206,10 +209,16 @@ def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[st
 
 def _check_outputs(settings: PipelineSettings) -> None:
     """Refuse to write over what is read: an output is opened anew at the start of a run."""
-    sources = [Path(source) for source in settings.capture.sources if Path(source).is_file()]
     for text in (settings.display.results, settings.display.record, settings.log.file):
-        if text and Path(text).exists() and any(Path(text).samefile(source) for source in sources):
+        if text and any(_same_file(text, source) for source in settings.capture.sources):
             raise UserError(f"{text} is a source of this run; write to another file")
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return Path(first).samefile(second)
+    except OSError:  # one of them is no file: an output to be made, or a source of another kind
+        return False
 
 
 def _positive(text: str) -> int:

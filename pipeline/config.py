@@ -4,7 +4,6 @@ Each key is converted by its own type, so that an error names the key, what was 
 """
 
 import difflib
-import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -17,6 +16,7 @@ from msgspec import inspect, structs
 from pipeline.endpoints import check_address
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings, Settings
+from pipeline.values import convert, parse, shown
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
 DEFAULT_FILE: Final = PROJECT / "pipeline.toml"
@@ -72,7 +72,7 @@ def _read(path: Path) -> Tables:
         raise UserError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own error, or a number of too many digits
         raise UserError(f"{path}: {_toml_message(error)}") from error
     return {table: _read_table(table, values, f"{path}: ") for table, values in content.items()}
 
@@ -80,9 +80,9 @@ def _read(path: Path) -> Tables:
 def _read_table(table: str, values: Any, where: str) -> dict[str, Any]:
     fields = _fields(table, where)
     if not isinstance(values, dict):
-        raise UserError(f"{where}{table}: expected a table [{table}], found {_shown(values)}")
+        raise UserError(f"{where}{table}: expected a table [{table}], found {shown(values)}")
     return {
-        key: _convert(value, f"{table}.{key}", _type(fields, table, key, where), where)
+        key: convert(value, f"{table}.{key}", _type(fields, table, key, where), where)
         for key, value in values.items()
     }
 
@@ -94,30 +94,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
     if not equals or not dot:
         raise UserError(f"--set: expected table.key=value, found {text!r}")
     kind = _type(_fields(table, "--set: "), table, key, "--set: ")
-    return table, key, _convert(_parse(value.strip(), kind), f"{table}.{key}", kind, "--set: ")
-
-
-def _parse(text: str, kind: inspect.Type) -> Any:
-    """Return the value that a text stands for; the text itself if it is none of that type."""
-    try:
-        match kind:
-            case inspect.BoolType():
-                return {"true": True, "false": False}.get(text.lower(), text)
-            case inspect.IntType():
-                return int(text)
-            case inspect.FloatType():
-                return float(text)
-            case inspect.ListType(item_type=item):
-                return _parse_list(text, item)
-    except ValueError:
-        pass  # refused with the key's name by _convert
-    return text
-
-
-def _parse_list(text: str, item: inspect.Type) -> Any:
-    if text.startswith("["):
-        return tomllib.loads(f"value = {text}")["value"]
-    return [_parse(part.strip(), item) for part in text.split(",") if part.strip()]
+    return table, key, convert(parse(value.strip(), kind), f"{table}.{key}", kind, "--set: ")
 
 
 def _fields(table: str, where: str) -> dict[str, inspect.Type]:
@@ -137,73 +114,7 @@ def _type(fields: Mapping[str, inspect.Type], table: str, key: str, where: str) 
     return fields[key]
 
 
-def _convert(value: Any, name: str, kind: inspect.Type, where: str) -> Any:
-    """Return the value if it is what the key's type and bounds ask for."""
-    wrong = UserError(f"{where}{name}: expected {_expected(kind)}, found {_shown(value)}")
-    match kind:
-        case inspect.BoolType():
-            right = isinstance(value, bool)
-        case inspect.IntType():
-            right = isinstance(value, int) and not isinstance(value, bool)
-        case inspect.FloatType():
-            right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        case inspect.StrType():
-            right = isinstance(value, str)
-        case inspect.ListType(item_type=item, min_length=least):
-            if not isinstance(value, list) or len(value) < (least or 0):
-                raise wrong
-            return [_convert(each, name, item, where) for each in value]
-        case _:
-            raise TypeError(f"{name}: settings of type {kind} can't be read")
-    if not right or not _within(value, kind):
-        raise wrong
-    return float(value) if isinstance(kind, inspect.FloatType) else value
-
-
-# -------------------------------------------------------------------------------- bounds and wording
-
-_BOUNDS: Final = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
-
-
-def _within(value: Any, kind: inspect.Type) -> bool:
-    if not isinstance(kind, inspect.IntType | inspect.FloatType):
-        return True
-    return (
-        (kind.ge is None or value >= kind.ge)
-        and (kind.gt is None or value > kind.gt)
-        and (kind.le is None or value <= kind.le)
-        and (kind.lt is None or value < kind.lt)
-    )
-
-
-def _expected(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.ListType(item_type=item, min_length=least):
-            noun = "texts" if isinstance(item, inspect.StrType) else "numbers"
-            return f"a list of {noun}" + (f" ({least} or more)" if least else "")
-        case inspect.IntType() | inspect.FloatType():
-            noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
-            bounds = [
-                f"{words} {getattr(kind, name):g}"
-                for name, words in _BOUNDS
-                if getattr(kind, name) is not None
-            ]
-            return " ".join([noun, " and ".join(bounds)]).strip()
-        case _:
-            return "a text"
-
-
-def _shown(value: Any) -> str:
-    """Return a value as TOML writes it, cut to a length that fits one line."""
-    if isinstance(value, dict):
-        return "a table"
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _toml_message(error: tomllib.TOMLDecodeError) -> str:
+def _toml_message(error: ValueError) -> str:
     """Return tomllib's message with its place first: `line 3, column 7: Invalid value`."""
     message, at, place = str(error).rpartition(" (at ")
     return f"{place.removesuffix(')')}: {message}" if at else str(error)

@@ -162,7 +162,8 @@ def test_an_output_never_overwrites_a_source(
     clip = tmp_path / ("clip.mp4" if option == "--record" else "clip.csv")
     clip.write_bytes(b"precious")
     other_name = f"{tmp_path}/./{clip.name}"
-    line = refused(capsys, "--source", str(clip), option, other_name)
+    address = "rtsp://camera/" + "token" * 100  # longer than any file's name
+    line = refused(capsys, "--source", address, "--source", str(clip), option, other_name)
     assert f"{other_name} is a source of this run" in line
     assert clip.read_bytes() == b"precious"
 

@@ -87,6 +87,18 @@ def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path)
             "broker.file_share: expected a number at least 0 and at most 1, found nan",
         ),
         ("[run]\nstop_timeout_s = inf\n", "run.stop_timeout_s: expected a number above 0, found inf"),
+        (
+            "[run]\nstop_timeout_s = 1" + "0" * 400,
+            f"run.stop_timeout_s: expected a number above 0, found 1{'0' * 56}…",
+        ),
+        (
+            "[run]\nstop_timeout_s = 1" + "0" * 5000,
+            "Exceeds the limit (4300 digits) for integer string conversion",
+        ),
+        (
+            "[broker]\nmax_bytes = 9223372036854775808",
+            "broker.max_bytes: expected a whole number at least 1, found 9223372036854775808",
+        ),
         ("[display]\nmirror = 1\n", "display.mirror: expected true or false, found 1"),
         ("[log]\nlevel = 3\n", "log.level: expected a text, found 3"),
         ("[capture]\nsources = 'x'\n", "capture.sources: expected a list of texts, found 'x'"),
@@ -101,7 +113,7 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
     path = write(tmp_path, text)
     with pytest.raises(UserError) as caught:
         load_settings(path)
-    assert str(caught.value) == f"{path}: {message}"
+    assert str(caught.value).startswith(f"{path}: {message}")
 
 
 @pytest.mark.parametrize(
