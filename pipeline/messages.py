@@ -356,7 +356,7 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
         raise MessageError("a message without parts")
     try:
         message: AnyMessage = _decoder.decode(parts[0])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter: a name that is no UTF-8
         raise MessageError(f"header: {error}") from error
     buffers = parts[1:]
     _check(message, [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers])

@@ -52,7 +52,9 @@ class ClassifySettings(Settings, frozen=True):
     model: str = "models/emotion.keras"
     workers: Positive = 1  # processes
     threads: Positive = 1  # TensorFlow threads of each process
-    batch_sizes: Annotated[list[Positive], Meta(min_length=1)] = [1, 2, 4, 8, 16, 32, 64]
+    batch_sizes: Annotated[list[Positive], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: [1, 2, 4, 8, 16, 32, 64]
+    )
     max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
 
 

@@ -1,0 +1,474 @@
+"""The broker's decisions, without sockets: messages and the time go in, messages to send come out."""
+
+import pytest
+
+from pipeline.messages import (
+    Classified,
+    ClassifyWork,
+    Delivery,
+    Detected,
+    DetectWork,
+    Died,
+    End,
+    EndOfSource,
+    Expect,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    Introduce,
+    Progress,
+    Refused,
+    SourceEnded,
+    StatusReport,
+    StepFailed,
+    StopCapture,
+    StopRequest,
+    Welcome,
+    Written,
+)
+from pipeline.settings import BrokerSettings
+from tests.builders import (
+    World,
+    crops,
+    make_broker,
+    make_faces,
+    make_frame,
+    make_no_frame,
+    make_source,
+    pixels,
+    probabilities,
+)
+
+
+def send_frames(world: World, *sequences: int, source: str = "clip", epoch: int = 1) -> None:
+    for sequence in sequences:
+        frame = make_frame(sequence, source, epoch)
+        world.give(source, frame, [pixels(frame)])
+
+
+def detect_all(world: World, faces: int = 1, worker: str = "detect") -> int:
+    """Answer all the work that a detector has; return how much it was."""
+    done = 0
+    while work := world.take(worker, DetectWork):
+        for item in work:
+            world.give(worker, Detected(item.broker, item.work, make_faces(faces), 5), [crops(faces)])
+            done += 1
+    return done
+
+
+def classify_all(world: World, worker: str = "classify") -> list[int]:
+    """Answer all the batches of a classifier; return their sizes."""
+    sizes = []
+    while work := world.take(worker, ClassifyWork):
+        for item in work:
+            answer = Classified(item.broker, item.work, item.crops, 5)
+            world.give(worker, answer, [probabilities(item.crops)])
+            sizes.append(item.crops)
+    return sizes
+
+
+def write_all(world: World, display: str = "display") -> list[Delivery]:
+    """Have display write all that it is delivered; return that."""
+    written: list[Delivery] = []
+    while deliveries := world.take(display, Delivery):
+        for item in deliveries:
+            written.append(item)
+            record = b'{"frame":%d}' % item.sequence
+            world.give(display, Written(item.source, Progress(item.sequence + 1), [7], 5), [record])
+    return written
+
+
+def report(world: World) -> StatusReport:
+    if world.broker is not None and not world.sent.get(b"parent"):
+        world.join("parent", "parent")
+    world.take("parent", StatusReport)
+    world.pass_time(300)
+    return world.take("parent", StatusReport)[-1]  # type: ignore[no-any-return]
+
+
+def test_a_frame_goes_through_and_its_record_is_published() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    assert detect_all(world, faces=2) == 1
+    assert classify_all(world) == [2]
+    (delivery,) = write_all(world)
+    assert (delivery.sequence, delivery.status, len(delivery.faces)) == (0, "ok", 2)
+    assert world.published == [b'{"frame":0}']
+    (source,) = report(world).sources
+    assert (source.captured, source.in_flight, source.progress) == (1, 0, Progress(1, ok=1))
+
+
+def test_nothing_flows_before_every_source_and_every_role_is_there() -> None:
+    world = World()
+    world.join("parent", "parent")
+    world.give("parent", Expect(["clip", "other"]))
+    world.join_all(make_source("clip"))
+    assert world.take("clip", Grant) == []
+    world.join("capture", "other", source=make_source("other"))
+    assert [grant.credits for grant in world.take("clip", Grant)] == [4]
+
+
+def test_captures_wait_for_display_to_say_what_is_written() -> None:
+    world = World()
+    world.join("capture", "clip", source=make_source())
+    assert world.take("clip", Welcome) == []
+    world.join("display", "display", credits=8, progress={"clip": Progress(7, ok=6, failed=1)})
+    (welcome,) = world.take("clip", Welcome)
+    assert welcome.next_sequence == 7
+
+
+def test_a_frame_without_faces_skips_classification() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    detect_all(world, faces=0)
+    assert classify_all(world) == []
+    assert [d.status for d in write_all(world)] == ["ok"]
+
+
+def test_outcomes_are_delivered_in_order() -> None:
+    world = World()
+    world.join_all(detect_credits=4)
+    send_frames(world, 0, 1, 2)
+    work = world.take("detect", DetectWork)
+    for item in reversed(work):
+        world.give("detect", Detected(item.broker, item.work, [], 5), [b""])
+    assert [d.sequence for d in write_all(world)] == [0, 1, 2]
+
+
+def test_crops_gather_across_frames_and_sources_while_the_classifier_is_busy() -> None:
+    world = World()
+    world.join_all(make_source("a"), make_source("b"), detect_credits=4)
+    send_frames(world, 0, source="a")
+    detect_all(world, faces=1)
+    send_frames(world, 1, source="a")
+    send_frames(world, 0, source="b")
+    detect_all(world, faces=3)
+    assert classify_all(world) == [1, 6]
+
+
+def test_more_faces_than_a_batch_holds_are_split_and_put_together() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    detect_all(world, faces=19)
+    assert classify_all(world) == [8, 8, 3]
+    (delivery,) = write_all(world)
+    assert len(delivery.faces) == 19
+
+
+def test_a_worker_is_sent_no_more_than_its_credits() -> None:
+    world = World()
+    world.join_all(detect_credits=2)
+    send_frames(world, 0, 1, 2, 3)
+    assert len(world.take("detect", DetectWork)) == 2
+
+
+def test_a_file_has_a_window_that_moves_as_records_are_written() -> None:
+    world = World()
+    world.join_all()
+    assert [grant.credits for grant in world.take("clip", Grant)] == [4]
+    send_frames(world, 0, 1, 2, 3)
+    detect_all(world, faces=0)
+    assert world.take("clip", Grant) == []
+    write_all(world)
+    assert sum(grant.credits for grant in world.take("clip", Grant)) == 4
+
+
+def test_what_the_broker_holds_is_bounded_in_bytes() -> None:
+    frame_bytes = 3 * 4 * 2
+    world = World(make_broker(settings=BrokerSettings(max_bytes=2 * frame_bytes)))
+    world.join_all()
+    assert sum(grant.credits for grant in world.take("clip", Grant)) == 2
+
+
+@pytest.mark.parametrize("how", ["died", "silent", "unreachable", "replaced"])
+def test_the_frames_of_a_dead_worker_are_tried_again(how: str) -> None:
+    world = World()
+    world.join("parent", "parent")
+    world.join_all()
+    send_frames(world, 0)
+    world.take("detect", DetectWork)
+    if how == "died":
+        world.give("parent", Died("slot-detect"))
+    elif how == "unreachable":
+        world.broker.unreachable(b"detect", world.now_ns)
+    elif how == "silent":
+        world.pass_time(9_000)
+        for peer in ("display", "classify", "clip", "parent"):
+            world.give(peer, Heartbeat())
+        world.pass_time(2_000)
+    if how == "replaced":
+        world.join("detect", "new", slot="slot-detect", credits=2)
+    else:
+        world.join("detect", "new", credits=2)
+    assert detect_all(world, worker="new", faces=0) == 1
+    assert [d.status for d in write_all(world)] == ["ok"]
+
+
+def test_a_late_answer_is_known_and_ignored() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    (late,) = world.take("detect", DetectWork)
+    world.broker.unreachable(b"detect", world.now_ns)
+    world.join("detect", "new", credits=2)
+    world.give("detect", Detected(late.broker, late.work, make_faces(5), 5), [crops(5)])
+    assert world.take("detect", Introduce)
+    world.join("detect", "detect", credits=2, slot="another")
+    world.give("detect", Detected(late.broker, late.work, make_faces(5), 5), [crops(5)])
+    detect_all(world, faces=1, worker="new")
+    detect_all(world, faces=1)
+    classify_all(world)
+    (delivery,) = write_all(world)
+    assert len(delivery.faces) == 1
+
+
+def test_an_answer_to_another_broker_is_ignored() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    (work,) = world.take("detect", DetectWork)
+    world.give("detect", Detected("broker-before", work.work, make_faces(5), 5), [crops(5)])
+    assert write_all(world) == []
+
+
+def test_a_frame_that_kills_every_worker_fails_and_the_others_do_not() -> None:
+    world = World()
+    world.join_all(detect_credits=2)
+    send_frames(world, 0, 1, 2)
+    worker, company = "detect", []
+    while pending := world.take(worker, DetectWork):
+        jobs = world.broker._peers.get(worker.encode()).jobs  # type: ignore[union-attr]
+        deadly = [item for item in pending if jobs[item.work].frames[0].sequence == 1]
+        for item in pending:
+            if item not in deadly:
+                world.give(worker, Detected(item.broker, item.work, [], 5), [b""])
+        if deadly:
+            company.append(len(pending))
+            world.broker.unreachable(worker.encode(), world.now_ns)
+            worker = f"worker-{len(company)}"
+            world.join("detect", worker, credits=2)
+    assert company == [2, 1, 1], "once in company, twice alone"
+    assert [d.status for d in write_all(world)] == ["ok", "failed", "ok"]
+
+
+def test_the_batch_of_a_dead_classifier_is_tried_frame_by_frame() -> None:
+    world = World()
+    world.join_all(detect_credits=4)
+    send_frames(world, 0)
+    detect_all(world, faces=1)
+    send_frames(world, 1, 2)
+    detect_all(world, faces=2)
+    (first,) = world.take("classify", ClassifyWork)
+    world.give("classify", Classified(first.broker, first.work, 1, 5), [probabilities(1)])
+    assert [w.crops for w in world.take("classify", ClassifyWork)] == [4]
+    world.broker.unreachable(b"classify", world.now_ns)
+    world.join("classify", "new", credits=1)
+    assert classify_all(world, "new") == [2, 2]
+    assert [d.status for d in write_all(world)] == ["ok"] * 3
+
+
+def test_a_step_that_fails_fails_its_frame_only() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0, 1)
+    first, _ = world.take("detect", DetectWork)
+    world.give("detect", StepFailed(first.broker, first.work, "bad picture"))
+    world.broker.unreachable(b"detect", world.now_ns)
+    world.join("detect", "new", credits=2)
+    detect_all(world, worker="new", faces=0)
+    assert [(d.status, d.reason) for d in write_all(world)] == [("failed", "bad picture"), ("ok", "")]
+
+
+def test_slow_is_not_taken_for_hung() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    (work,) = world.take("detect", DetectWork)
+    slow_ns = 2_000_000_000
+    world.give("detect", Detected(work.broker, work.work, [], slow_ns), [b""])
+    for _ in range(15):
+        world.pass_time(1_000)
+        for peer in ("display", "classify", "clip"):
+            world.give(peer, Heartbeat())
+    assert not any("given up" in note for note in world.notes)
+    world.pass_time(30_000)
+    assert any("detect has been silent" in note for note in world.notes)
+
+
+def test_nobody_is_given_up_for_the_broker_s_own_sleep() -> None:
+    world = World()
+    world.join_all()
+    world.now_ns += 60_000_000_000
+    world.broker.slept(60_000_000_000)
+    world.pass_time(100)
+    assert world.notes == []
+
+
+def test_a_new_display_gets_what_was_not_written() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0, 1)
+    detect_all(world, faces=0)
+    first, _ = world.take("display", Delivery)
+    world.give("display", Written("clip", Progress(1), [5], 5), [b"{}"])
+    assert first.sequence == 0
+    world.broker.unreachable(b"display", world.now_ns)
+    world.join("display", "new", credits=8, progress={"clip": Progress(1, ok=1)})
+    assert [d.sequence for d in write_all(world, "new")] == [1]
+
+
+def test_a_second_display_a_second_capture_and_another_model_are_refused() -> None:
+    world = World()
+    world.join_all()
+    world.join("display", "display-2", credits=8)
+    world.join("capture", "thief", source=make_source("clip"))
+    world.join("classify", "classify-a", credits=1, fingerprint="model a")
+    world.join("classify", "classify-b", credits=1, fingerprint="model b")
+    world.join("detect", "old", credits=1, protocol=0)
+    for peer in ("display-2", "thief", "classify-b", "old"):
+        assert len(world.take(peer, Refused)) == 1, peer
+    assert world.take("classify-a", Refused) == []
+
+
+def test_an_unknown_peer_is_asked_to_introduce_itself() -> None:
+    world = World()
+    world.give("stranger", Heartbeat())
+    assert len(world.take("stranger", Introduce)) == 1
+    world.give("stranger", Goodbye())
+    assert world.take("stranger", Introduce) == []
+
+
+def test_a_message_that_is_not_its_role_s_is_counted_and_ignored() -> None:
+    world = World()
+    world.join_all()
+    world.give("classify", StopRequest("mischief"))
+    world.give("classify", Died("slot-detect"))
+    frame = make_frame(0, "clip")
+    world.give("detect", frame, [pixels(frame)])
+    found = report(world)
+    assert (found.bad_messages, found.stopping, found.sources[0].captured) == (3, "", 0)
+
+
+def test_repeats_and_gaps_of_a_capture_are_ignored() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0, 0, 2, 1)
+    assert report(world).sources[0].captured == 2
+
+
+# ------------------------------------------------------------------------------------------------- live
+
+
+def live_world(**broker: object) -> World:
+    world = World(make_broker(**broker))
+    world.join_all(make_source("cam", "live"))
+    return world
+
+
+def test_the_newest_live_frame_wins_and_the_others_are_counted() -> None:
+    world = live_world()
+    send_frames(world, 0, 1, 2, 3, source="cam")
+    assert detect_all(world, faces=0) == 2  # the first went at once, the newest waited in the slot
+    records = [(d.sequence, d.status, d.reason) for d in write_all(world)]
+    dropped = ("dropped", "superseded")
+    assert records == [(0, "ok", ""), (1, *dropped), (2, *dropped), (3, "ok", "")]
+
+
+def test_a_live_frame_is_answered_by_a_credit_at_once() -> None:
+    world = live_world()
+    assert sum(g.credits for g in world.take("cam", Grant)) == 2
+    send_frames(world, 0, source="cam")
+    assert sum(g.credits for g in world.take("cam", Grant)) == 1
+
+
+def test_a_live_frame_that_waited_too_long_is_dropped() -> None:
+    world = live_world()
+    send_frames(world, 0, 1, source="cam")
+    world.pass_time(600)
+    detect_all(world, faces=0)
+    assert [(d.status, d.reason) for d in write_all(world)] == [("ok", ""), ("dropped", "stale")]
+
+
+def test_frames_dropped_by_capture_have_their_record_in_order() -> None:
+    world = live_world()
+    send_frames(world, 0, source="cam")
+    world.give("cam", make_no_frame(1, "cam"))
+    send_frames(world, 2, source="cam")
+    detect_all(world, faces=0)
+    assert [d.status for d in write_all(world)] == ["ok", "dropped", "ok"]
+
+
+def test_a_display_that_hangs_makes_live_frames_drop_not_pile_up() -> None:
+    world = live_world()
+    for sequence in range(100):
+        send_frames(world, sequence, source="cam")
+        detect_all(world, faces=0)
+    found = report(world)
+    assert found.held_bytes <= 10 * 24
+    assert len(world.take("display", Delivery)) == 8
+
+
+# -------------------------------------------------------------------------------------------- the end
+
+
+def test_the_run_ends_when_every_source_is_written() -> None:
+    world = World()
+    world.join("parent", "parent")
+    world.give("parent", Expect(["clip"]))
+    world.join_all()
+    send_frames(world, 0)
+    world.give("clip", SourceEnded("clip", 1, 1))
+    detect_all(world, faces=0)
+    assert not world.broker.finished
+    write_all(world)
+    assert [m.source for m in world.take("display", EndOfSource)] == ["clip"]
+    for peer in ("display", "detect", "classify", "clip"):
+        assert len(world.take(peer, End)) == 1
+        world.give(peer, Goodbye())
+    assert world.broker.finished
+    assert not world.broker.peers_left
+
+
+def test_frames_that_never_arrived_are_told() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    world.give("clip", SourceEnded("clip", 1, 3))
+    assert report(world).sources[0].error == "clip: 3 frames were captured and 1 arrived"
+
+
+def test_after_a_stop_what_is_under_way_is_finished() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0, 1)
+    world.give("display", StopRequest("q"))
+    assert world.take("clip", StopCapture)
+    world.give("clip", SourceEnded("clip", 1, 2))
+    detect_all(world, faces=0)
+    assert [d.status for d in write_all(world)] == ["ok", "ok"]
+    assert world.broker.finished
+
+
+def test_after_a_stop_what_takes_too_long_is_dropped() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0, 1)
+    world.give("display", StopRequest("SIGINT"))
+    world.pass_time(2_100)
+    assert [(d.status, d.reason) for d in write_all(world)] == [("dropped", "stopped")] * 2
+    assert world.broker.finished
+
+
+def test_the_parent_can_end_a_source_whose_capture_is_lost() -> None:
+    world = World()
+    world.join("parent", "parent")
+    world.join_all()
+    send_frames(world, 0)
+    world.give("parent", SourceEnded("clip", 0, 0, "clip: its capture process died 5 times"))
+    detect_all(world, faces=0)
+    write_all(world)
+    assert world.broker.finished
+    assert report(world).sources[0].error.startswith("clip: its capture")
