@@ -20,8 +20,9 @@ def evaluate_command(chosen: argparse.Namespace) -> None:
     read_card(chosen.model)
     wanted = None if chosen.pictures is None else read_names(chosen.pictures)
     faces = load_for_scoring(chosen.data, chosen.split, wanted)
-    if chosen.plots is not None:
-        make_folder(chosen.plots)
+    for folder in (chosen.plots, chosen.json and chosen.json.parent):
+        if folder is not None:
+            make_folder(folder)
     scores = score(load_model(chosen.model), faces)
     show(scores, f"{chosen.model}, {chosen.split} part of {chosen.data}")
     if chosen.json is not None:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.emotions import EMOTIONS
-from trainer.checkpoint import Epoch
 from trainer.files import replacing
+from trainer.history import Epoch
 
 DOTS_PER_INCH: Final = 120
 TRAINING_COLOUR: Final = "tab:gray"
@@ -64,7 +64,7 @@ def plot_confusion(figures: dict[str, Any], title: str, path: Path) -> None:
         for column in places:
             # Black on dark blue can't be read.
             colour = "white" if share[row, column] > 0.5 else "black"
-            text = f"{100 * share[row, column]:.0f} %\n{pictures[row, column]}"
+            text = f"{100 * share[row, column]:.0f}%\n{pictures[row, column]}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true emotion")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -13,11 +13,11 @@ import keras
 
 from trainer import checkpoint
 from trainer.card import card_path, identity
-from trainer.checkpoint import Epoch, Progress
 from trainer.data import Faces
 from trainer.evaluate import draw, load_model, score
 from trainer.files import replacing, sha256, write_json
-from trainer.forms import Part
+from trainer.forms import PARTS, Part
+from trainer.history import Epoch, Progress
 from trainer.model import multiply_adds
 from trainer.plots import plot_curves
 
@@ -77,8 +77,8 @@ def describe(data: Path, parts: dict[Part, Faces]) -> dict[str, Any]:
 
 
 def prefixes(faces: Faces) -> list[str]:
-    """What stands before the number in the pictures' names, as in PublicTest_28709.png; at most five."""
-    return sorted({name.rsplit("/", 1)[-1].split("_")[0] for name in faces.names})[:5]
+    """Which of FER2013's parts the pictures' names say that they are of; empty where they say nothing."""
+    return sorted(PARTS.keys() & {name.rsplit("/", 1)[-1].split("_")[0] for name in faces.names})
 
 
 def command(settings: dict[str, Any], data: Path, out: Path) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from trainer.checkpoint import Epoch, Progress
+from trainer.history import Epoch, Progress
 
 
 class Bar:

@@ -11,9 +11,9 @@ import numpy as np
 
 from pipeline.errors import UserError
 from trainer import augment, checkpoint
-from trainer.checkpoint import Epoch, Progress
 from trainer.data import Faces, digest
 from trainer.forms import Part
+from trainer.history import Epoch, Progress
 from trainer.model import MODELS
 from trainer.predict import probabilities
 
