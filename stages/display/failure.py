@@ -11,10 +11,9 @@ class OutputFailed(UserError):  # noqa: N818 - said of what happened, as the log
     It happens after the first frame, so that the run ends with status 1, unlike other `UserError`s.
     """
 
-    def __init__(self, what: str, path: str | os.PathLike[str], error: OSError) -> None:
-        reason = error.strerror or str(error)
+    def __init__(self, what: str, path: str | os.PathLike[str], error: Exception) -> None:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         super().__init__(f"{what} {os.fspath(path)}: cannot be written any more: {reason}")
-        self.errno = error.errno
 
 
 def not_writable(what: str, path: str | os.PathLike[str], error: OSError) -> UserError:

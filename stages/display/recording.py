@@ -7,6 +7,7 @@ Frames stand at their place in the video (`time_s`), so that gaps stay gaps and 
 not what it announced plays at the right speed; the nominal rate, where known, stands in the file's header.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -108,11 +109,14 @@ class Recording:
                 frame.pict_type = PictureType.I
                 self._next_key_pts = frame.pts + round(FRAGMENT_S / CLOCK)
             self._mux(frame)
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
+            self._abandon()
             raise OutputFailed("recording", self._path, error) from error
 
     def close(self) -> None:
         """Complete the file; one without a frame is removed. Raises OutputFailed."""
+        if self._file.closed:
+            return
         try:
             if self._container is not None:
                 self._mux(None)
@@ -120,8 +124,15 @@ class Recording:
             self._file.close()
             if self._container is None:
                 self._path.unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
+            self._abandon()
             raise OutputFailed("recording", self._path, error) from error
+
+    def _abandon(self) -> None:
+        """Leave the file as it is, which plays as far as it goes: a trailer could not be written either."""
+        self._container, self._stream = None, None
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _begin(self, width: int, height: int, fps: float) -> VideoStream:
         kind, options = _CONTAINERS[self._path.suffix.lower()]

@@ -73,7 +73,10 @@ def window_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _visible(title: str) -> bool:
-    return cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
+    try:
+        return cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
+    except cv2.error:  # how the Qt backend answers once its last window is closed
+        return False
 
 
 def _quiet_qt() -> None:

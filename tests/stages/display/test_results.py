@@ -1,0 +1,159 @@
+import csv
+import os
+import re
+import resource
+from pathlib import Path
+
+import pytest
+
+from pipeline.emotions import EMOTIONS
+from pipeline.errors import UserError
+from pipeline.messages import Progress
+from pipeline.settings import DisplaySettings
+from stages.display.appending import AppendFile
+from stages.display.display import Display
+from stages.display.failure import OutputFailed
+from stages.display.past import COLUMNS
+from tests.stages.display.deliveries import eventful_run, outcome, play, records, written
+
+AWKWARD = ("clip.mp4", 'a "b",\r\nc; é')
+FORMATS = pytest.mark.parametrize("extension", [".jsonl", ".csv"])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def test_jsonl_has_every_record_in_order(tmp_path: Path) -> None:
+    run = eventful_run(10, AWKWARD)
+    path = tmp_path / "r.jsonl"
+    display = Display(DisplaySettings(mode="none", results=str(path)), list(AWKWARD), False)
+    lines = play(display, run)
+    assert path.read_bytes() == b"".join(line + b"\n" for line in lines)  # already, before it is closed
+    display.close()
+    assert [(r["source"], r["frame"]) for r in records(path)] == [
+        (one.delivery.source, one.delivery.sequence) for one in run
+    ]
+
+
+def test_csv_has_a_row_a_face_and_one_for_a_frame_without(tmp_path: Path) -> None:
+    run = [
+        outcome(0, [(1.0, 2.0, 30.0, 40.0), (50.0, 2.0, 30.0, 40.0)], source=AWKWARD[1], file="x,y.png"),
+        outcome(1, source=AWKWARD[1]),
+        outcome(2, source=AWKWARD[1], status="dropped", reason='a "reason"'),
+    ]
+    path = tmp_path / "r.csv"
+    written(path, [AWKWARD[1]], run)
+    found = rows(path)
+    assert tuple(found[0]) == COLUMNS
+    assert [row["frame"] for row in found] == ["0", "0", "1", "2"]
+    assert {row["source"] for row in found} == {AWKWARD[1]}
+    assert [row["faces"] for row in found] == ["2", "2", "0", "0"]
+    assert [row["track"] for row in found] == ["1", "2", "", ""]
+    assert (found[0]["file"], found[3]["reason"]) == ("x,y.png", 'a "reason"')
+    assert [found[1][name] for name in "xywh"] == ["50.0", "2.0", "30.0", "40.0"]
+    assert found[0]["confidence"] == found[0][found[0]["emotion"]]
+    assert all(found[2][name] == "" for name in ("track", *"xywh", "emotion", "confidence", *EMOTIONS))
+
+
+@FORMATS
+def test_a_file_cut_anywhere_is_gone_on_with_as_if_nothing_had_been(tmp_path: Path, extension: str) -> None:
+    run = eventful_run(12, AWKWARD)
+    whole = written(tmp_path / f"whole{extension}", list(AWKWARD), run)
+    cut = tmp_path / f"cut{extension}"
+    for length in [*range(0, len(whole), 37), len(whole) - 2, len(whole) - 1, len(whole)]:
+        cut.write_bytes(whole[:length])
+        assert written(cut, list(AWKWARD), run, resume=True) == whole, f"cut at {length}"
+
+
+@FORMATS
+def test_progress_is_read_back(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"r{extension}"
+    run = eventful_run(20, AWKWARD)
+    settings = DisplaySettings(mode="none", results=str(path))
+    first = Display(settings, list(AWKWARD), False)
+    play(first, run)
+    first.close()
+    second = Display(settings, list(AWKWARD), True)
+    assert second.progress == first.progress
+    assert first.progress[AWKWARD[0]].written == 20
+    assert sum(first.progress[AWKWARD[0]].dropped.values()) > 0
+    second.close()
+
+
+@FORMATS
+def test_a_file_is_written_anew_at_the_start_of_a_run(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"r{extension}"
+    once = written(path, ["clip.mp4"], [outcome(0)])
+    path.write_text("something else")
+    assert written(path, ["clip.mp4"], [outcome(0)]) == once
+
+
+@FORMATS
+def test_a_process_that_died_before_it_opened_its_file_leaves_nothing_to_read(
+    tmp_path: Path, extension: str
+) -> None:
+    once = written(tmp_path / f"a{extension}", ["clip.mp4"], [outcome(0)])
+    assert written(tmp_path / f"b{extension}", ["clip.mp4"], [outcome(0)], resume=True) == once
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.jsonl", b'{"hello": 1}\n'),
+        ("r.jsonl", b"\xff\xfe\n"),
+        ("r.csv", b"a,b,c\r\n"),
+        ("r.csv", ",".join(COLUMNS).encode() + b"\r\na,b\r\n"),
+        ("r.csv", ",".join(COLUMNS).encode() + b"\r\n" + b"x," * (len(COLUMNS) - 1) + b"x\r\n"),
+    ],
+)
+def test_a_strange_file_is_not_gone_on_with(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"not this run's results after byte") as caught:
+        Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], True)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["r.txt", "r", "r.json"])
+def test_an_unknown_extension_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"must be \.jsonl or \.csv, found"):
+        Display(DisplaySettings(mode="none", results=str(tmp_path / name)), ["clip.mp4"], False)
+
+
+def test_an_unwritable_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    for path in (tmp_path / "absent" / "r.jsonl", tmp_path / "folder.csv"):
+        with pytest.raises(UserError, match=re.escape(f"results {path}: cannot be written")) as caught:
+            Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], False)
+        assert not isinstance(caught.value, OutputFailed)
+
+
+def test_a_full_disk_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], False)
+    first = display.deliver(*outcome(0))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(first) + 20, limits[1]))  # Python ignores SIGXFSZ
+    try:
+        with pytest.raises(
+            OutputFailed, match=r"results .*r\.jsonl: cannot be written any more: File too large"
+        ):
+            display.deliver(*outcome(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == first + b"\n"  # the torn part is taken back
+    assert display.progress["clip.mp4"] == Progress(written=1, ok=1)
+    display.close()
+
+
+def test_short_writes_are_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = AppendFile(tmp_path / "f", 0)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
+    file.write(b"0123456789")
+    monkeypatch.undo()
+    file.close()
+    assert (tmp_path / "f").read_bytes() == b"0123456789"
