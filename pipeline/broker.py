@@ -266,9 +266,6 @@ class Broker:
         for job in peer.jobs.values():
             for entry in job.frames:
                 self._retry(entry, job, died)
-        if peer.hello.role == "display":
-            for ledger in self._ledgers.values():
-                ledger.deliver_again()
 
     def _retry(self, entry: Entry, job: Job, died: bool) -> None:
         """A worker is gone with a frame: try the frame again alone, or give it up."""

@@ -62,9 +62,13 @@ class BrokerChannel:
         self._publisher = self._context.socket(zmq.PUB)
         self._publisher.setsockopt(zmq.SNDHWM, PUBLISH_HIGH_WATER_MARK)
         self._publisher.setsockopt(zmq.IPV6, 1)
+        self._socket_files: list[Path] = []
         try:
-            _bind(self._router, address)
-            _bind(self._publisher, publish)
+            for socket, where in ((self._router, address), (self._publisher, publish)):
+                _bind(socket, where)
+                if where.startswith("ipc://"):
+                    self._socket_files.append(Path(where.removeprefix("ipc://")))
+                    self._socket_files[-1].chmod(0o600)
         except UserError:
             self.close(linger_ms=0)
             raise
@@ -106,6 +110,8 @@ class BrokerChannel:
         self._router.close(linger_ms)
         self._publisher.close(linger_ms)
         self._context.term()
+        for path in self._socket_files:
+            path.unlink(missing_ok=True)
 
 
 def _bind(socket: zmq.Socket[bytes], address: str) -> None:
@@ -116,8 +122,6 @@ def _bind(socket: zmq.Socket[bytes], address: str) -> None:
             f"broker: {address} can't be bound: {error.strerror or error}; "
             "end the program that uses it or set broker.address and broker.publish to others"
         ) from error
-    if address.startswith("ipc://"):
-        Path(address.removeprefix("ipc://")).chmod(0o600)
 
 
 class StageChannel:
