@@ -56,6 +56,7 @@ def run_check(
         lines += model_lines(settings.classify.model)
     if _runs("display", only):
         lines += display_lines(settings.display)
+    lines += output_lines(log=settings.log.file)
     lines += process_lines(settings, sources, only)
     _print(lines)
     return _MISSING_STATUS if any(line.state == "missing" for line in lines) else 0
@@ -107,11 +108,16 @@ def display_lines(display: DisplaySettings) -> list[Line]:
         lines = [Line("ok", "display", said or resolved.mode)]
     except UserError as error:
         lines = [Line("missing", "display", str(error))]
-    for name, text in (("results", display.results), ("record", display.record)):
-        if text:
-            reason = _unwritable(Path(text))
-            lines.append(Line("missing" if reason else "ok", name, reason or f"{text} can be written"))
-    return lines
+    return lines + output_lines(results=display.results, record=display.record)
+
+
+def output_lines(**outputs: str) -> list[Line]:
+    """Return a line for each file that would be written; empty names are outputs that nobody asked for."""
+    reasons = {name: (text, _unwritable(Path(text))) for name, text in outputs.items() if text}
+    return [
+        Line("missing" if reason else "ok", name, reason or f"{text} can be written")
+        for name, (text, reason) in reasons.items()
+    ]
 
 
 def process_lines(

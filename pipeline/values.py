@@ -4,6 +4,7 @@ Types are msgspec's descriptions of the fields of `pipeline.settings`.
 """
 
 import math
+import re
 import tomllib
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from msgspec import inspect
 from pipeline.errors import UserError
 
 _BOUNDS: Final = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+_CREDENTIALS: Final = re.compile(r"//\S*@")
 
 
 def parse(text: str, kind: inspect.Type) -> Any:
@@ -96,8 +98,8 @@ def _expected(kind: inspect.Type) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as TOML writes it, cut to a length that fits one line."""
+    """Return a value as TOML writes it, without credentials, cut to a length that fits one line."""
     if isinstance(value, dict):
         return "a table"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    text = str(value).lower() if isinstance(value, bool) else _CREDENTIALS.sub("//…@", repr(value))
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -102,6 +102,10 @@ def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path)
         ("[display]\nmirror = 1\n", "display.mirror: expected true or false, found 1"),
         ("[log]\nlevel = 3\n", "log.level: expected a text, found 3"),
         ("[capture]\nsources = 'x'\n", "capture.sources: expected a list of texts, found 'x'"),
+        (
+            "[capture]\nsources = 'rtsp://me:secret@h/x'\n",
+            "capture.sources: expected a list of texts, found 'rtsp://…@h/x'",
+        ),
         ("[capture]\nsources = [0]\n", "capture.sources: expected a text, found 0"),
         (
             "[classify]\nbatch_sizes = []\n",
