@@ -40,6 +40,7 @@ class DetectSettings(Settings, frozen=True):
     threads: Positive = 1  # OpenCV threads of each process
     score_threshold: Fraction = 0.6  # YuNet: the least score of a face
     nms_threshold: Fraction = 0.3  # YuNet: boxes that overlap more are one face
+    max_side: Positive = 1280  # px; YuNet: a longer frame is searched in a smaller copy
     haar_scale: Annotated[float, Meta(gt=1.0)] = 1.1  # Haar: step between sizes searched
     haar_neighbours: Natural = 5  # Haar: hits that must agree on a face
     min_face_px: Positive = 30  # Haar: the least width of a face

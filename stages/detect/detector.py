@@ -1,0 +1,40 @@
+"""What a face detector is, and the one that the settings ask for."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.detectors import resolve_model
+from pipeline.messages import Face
+from pipeline.settings import DetectSettings
+
+
+class Detector(Protocol):
+    """A face detector, and the squares in which its faces look as the training data does."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the detector and its model file: the workers of one run must agree on it."""
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces of a frame (height, width, 3), BGR, uint8: the most certain ones first.
+
+        A box may reach over the frame's border by a little. Raises cv2.error if OpenCV can't do it.
+        """
+
+    def square(self, face: Face) -> tuple[float, float, float]:
+        """Return x, y and side, px, of the square round a face that is cut out for classification."""
+
+
+def open_detector(settings: DetectSettings) -> Detector:
+    """Load the detector. Raises UserError if its file is missing or broken."""
+    # Each is imported when it is chosen: they need nothing of each other.
+    choice = resolve_model(settings.model)
+    if choice.path is None:
+        from stages.detect.haar import HaarDetector
+
+        return HaarDetector(settings)
+    from stages.detect.yunet import YuNetDetector
+
+    return YuNetDetector(choice.path, settings)

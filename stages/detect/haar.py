@@ -1,0 +1,42 @@
+"""OpenCV's Haar cascade: comes with the opencv-python wheel, and is what FER2013 was cut with."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.messages import Face
+from pipeline.settings import DetectSettings
+
+CASCADE = "haarcascade_frontalface_default.xml"
+
+
+class HaarDetector:
+    """The tutorial's detector, with its settings unless they are changed."""
+
+    def __init__(self, settings: DetectSettings) -> None:
+        path = Path(cv2.data.haarcascades) / CASCADE
+        if not path.is_file():
+            raise UserError(f"no {path}: opencv-python below 5 brings it; install requirements.txt again")
+        self._cascade = cv2.CascadeClassifier(str(path))
+        self._settings = settings
+        self.fingerprint = f"haar {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """See Detector. The cascade gives no score: each face has 1; the largest ones come first."""
+        boxes = self._cascade.detectMultiScale(
+            cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),
+            scaleFactor=self._settings.haar_scale,
+            minNeighbors=self._settings.haar_neighbours,
+            minSize=(self._settings.min_face_px, self._settings.min_face_px),
+        )
+        largest = sorted((tuple(map(float, box)) for box in boxes), key=lambda box: -box[2])
+        return [Face((x, y, w, h), 1.0) for x, y, w, h in largest[: self._settings.max_faces]]
+
+    def square(self, face: Face) -> tuple[float, float, float]:
+        """The box itself: FER2013's pictures are such boxes."""
+        x, y, width, _ = face.box_px
+        return x, y, width
