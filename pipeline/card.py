@@ -44,14 +44,14 @@ def read_card(model: Path) -> Card:
     Raises UserError if model or card is missing, or the model is not what the card and the pipeline expect.
     """
     if not model.is_file():
-        raise UserError(f"no emotion model {model}; set classify.model to a .keras file, or train one")
+        raise UserError(f"no emotion model {model}; set classify.model to a .keras file, or make one: python -m trainer fit")
     path = card_path(model)
     if model == path:
         raise UserError(f"{model} is a card; classify.model names the .keras file beside it")
     try:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
     except FileNotFoundError as error:
-        raise UserError(f"{model} has no card {path}; python -m trainer export writes both") from error
+        raise UserError(f"{model} has no card {path}; python -m trainer fit writes both") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.check import (
     Line,
+    detector_lines,
     display_lines,
     model_lines,
     package_lines,
@@ -132,8 +133,16 @@ def test_a_process_for_each_source() -> None:
     }
 
 
-def test_the_detector_of_the_tests_is_found(shared: Path, tmp_path: Path) -> None:
+def test_the_detector_is_named() -> None:
+    assert detector_lines("haar") == [Line("ok", "detector", "haar")]
+    (line,) = detector_lines("none.onnx")
+    assert line.state == "missing"
+    assert "download yunet" in line.detail
+
+
+def test_a_damaged_detector_is_noted(shared: Path, tmp_path: Path) -> None:
     yunet = tmp_path / "mine.onnx"
     shutil.copy(next((shared / "models").glob("face_detection_yunet*.onnx")), yunet)
-    settings = load_settings(None, [f"detect.model={yunet}"])
-    assert run_check(settings, ["demo"], frozenset({"detect"})) == 0
+    assert states(detector_lines(str(yunet))) == ["ok"]
+    yunet.write_bytes(yunet.read_bytes()[:1000])
+    assert states(detector_lines(str(yunet))) == ["note"]
