@@ -60,6 +60,12 @@ def restore(out: Path, settings: dict[str, Any]) -> tuple[Progress, Any] | None:
         return None
     progress = read_progress(out / STATE)
     check_settings(progress.settings, settings, out)
+    if progress.epochs_done > settings["epochs"]:
+        raise UserError(
+            f"{out / STATE}: expected at most {settings['epochs']} epochs done, "
+            f"found {progress.epochs_done}; ask for more --epochs, or choose another --out"
+        )
+    progress.settings = settings
     file = network_file(out, progress)
     if not best_file(out, progress).exists():
         raise damaged(best_file(out, progress), "no such file")
@@ -82,8 +88,11 @@ def read_progress(path: Path) -> Progress:
 
 
 def check_settings(found: dict[str, Any], expected: dict[str, Any], out: Path) -> None:
-    """Raise UserError naming the first setting in which the checkpoint differs."""
-    for key in sorted({*found, *expected}):
+    """Raise UserError naming the first setting in which the checkpoint differs.
+
+    More epochs are no other setting: as the learning rate is constant, those done are the same.
+    """
+    for key in sorted({*found, *expected} - {"epochs"}):
         if found.get(key) != expected.get(key):
             raise UserError(
                 f"{out / STATE}: expected a checkpoint with {key} {expected.get(key)}, "

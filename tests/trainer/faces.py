@@ -1,6 +1,5 @@
 """Made-up FER2013 in all its forms, the same faces in each."""
 
-import csv
 import gzip
 import io
 import lzma
@@ -8,7 +7,6 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,18 +68,13 @@ def write_zip(path: Path, made: Sequence[Row], below: str = "") -> Path:
     return path
 
 
-OPENERS: dict[str, Callable[[Path], IO[str]]] = {
-    ".csv": lambda path: path.open("w", newline=""),
-    ".gz": lambda path: gzip.open(path, "wt", newline=""),
-    ".xz": lambda path: lzma.open(path, "wt", newline=""),
-}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {".csv": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 
 
 def write_csv(path: Path, made: Sequence[Row]) -> Path:
-    with OPENERS[path.suffix](path) as text:
-        writer = csv.writer(text)
-        writer.writerow(["emotion", "pixels", "Usage"])
-        for row in made:
-            pixels = " ".join(map(str, row.face.ravel().tolist()))
-            writer.writerow([EMOTIONS.index(row.emotion), pixels, row.usage])
+    lines = ["emotion,pixels,Usage"]
+    for row in made:
+        pixels = " ".join(map(str, row.face.ravel().tolist()))
+        lines.append(f"{EMOTIONS.index(row.emotion)},{pixels},{row.usage}")
+    path.write_bytes(PACKERS[path.suffix]("\n".join([*lines, ""]).encode()))
     return path

@@ -1,0 +1,32 @@
+"""What the trainer's tests share: a tiny data set and a model trained on it, made once."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.trainer import faces
+from trainer.__main__ import main
+
+NOT_OURS = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+"""Keras 3.15 on NumPy 2.4 warns whenever it saves a network."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let pass that one warning, in this folder's tests only."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings(NOT_OURS))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of 28 training and 14 validation faces."""
+    return faces.write_zip(tmp_path_factory.mktemp("data") / "tiny.zip", faces.rows())
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two complete epochs on `tiny`."""
+    out = tmp_path_factory.mktemp("trained")
+    assert main(["fit", "--data", str(tiny), "--out", str(out), "--epochs", "2", "--batch", "10"]) == 0
+    return out
