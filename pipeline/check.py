@@ -6,7 +6,6 @@ Nothing heavy is loaded and nothing is opened: packages are asked for their vers
 import os
 import platform
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
@@ -24,7 +23,7 @@ from pipeline.download import YUNET_SHA256
 from pipeline.errors import UserError
 from pipeline.plan import make_plan
 from pipeline.settings import DisplaySettings, PipelineSettings
-from pipeline.sources import SourceSpec
+from pipeline.sources import SourceSpec, parse_sources
 
 State = Literal["ok", "note", "missing"]
 _COLOURS: Final[dict[State, str]] = {"ok": "green", "note": "yellow", "missing": "bold red"}
@@ -167,22 +166,25 @@ def _package_line(name: str, pinned: str) -> Line:
     return Line("ok", name, found)
 
 
-def _source_line(source: str) -> Line:
-    if source.isdecimal() or source.startswith("/dev/"):
-        device = Path(f"/dev/video{source}" if source.isdecimal() else source)
-        if sys.platform == "linux" and not device.exists():
-            return Line("missing", "source", f"{source}: no camera {device}")
-        return Line("ok", "source", f"{source}: camera")
-    if "://" in source:  # may hold credentials: shown without
-        return Line("ok", "source", f"{re.sub('//.*@', '//', source)}: stream, not tried")
-    if re.fullmatch(r"demo(:[0-9]+)?", source):
-        return Line("ok", "source", f"{source}: the built-in clip")
-    path = Path(source)
-    if path.is_dir():
-        return Line("ok", "source", f"{source}: folder of {_count(len(list(path.iterdir())), 'file')}")
-    if not path.is_file():
-        return Line("missing", "source", f"no file or folder {source}")
-    return Line("ok", "source", f"{source}: file, {path.stat().st_size:,} bytes")
+def _source_line(text: str) -> Line:
+    try:
+        (source,) = parse_sources([text])
+    except UserError as error:
+        return Line("missing", "source", str(error))
+    match source.form:
+        case "camera":
+            device = Path(f"/dev/video{text}" if text.isdecimal() else text)
+            if platform.system() == "Linux" and not device.exists():
+                return Line("missing", "source", f"{source.name}: there is no {device}")
+            return Line("ok", "source", f"{source.name}: live, not tried")
+        case "stream":
+            return Line("ok", "source", f"{source.name}: live, not tried")
+        case "video":
+            return Line("ok", "source", f"{text}: a file of {Path(text).stat().st_size:,} bytes, not opened")
+        case "folder":
+            return Line("ok", "source", f"{text}: pictures")
+        case "demo":
+            return Line("ok", "source", f"{text}: the built-in clip")
 
 
 def _unwritable(path: Path) -> str:
