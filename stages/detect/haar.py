@@ -18,7 +18,7 @@ class HaarDetector:
     """The tutorial's detector, with its settings unless they are changed."""
 
     def __init__(self, settings: DetectSettings) -> None:
-        path = Path(cv2.data.haarcascades) / CASCADE
+        path = Path(cv2.__file__).parent / "data" / CASCADE
         if not path.is_file():
             raise UserError(f"no {path}: opencv-python below 5 brings it; install requirements.txt again")
         self._cascade = cv2.CascadeClassifier(str(path))

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -48,9 +48,9 @@ class YuNetDetector:
         scale = min(1.0, self._settings.max_side / max(height, width))
         if scale < 1:
             size = max(1, round(width * scale)), max(1, round(height * scale))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         self._net.setInputSize((image.shape[1], image.shape[0]))
-        rows = self._net.detect(image)[1]
+        rows: Any = self._net.detect(image)[1]  # (faces, 15) float32, or None
         if rows is None:
             return []
         found = [Face(_box(row[:4] / scale), float(row[-1])) for row in rows if row[2] > 0 and row[3] > 0]

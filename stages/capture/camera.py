@@ -1,0 +1,73 @@
+"""Cameras and network streams, read with OpenCV."""
+
+import time
+from typing import Final
+
+import cv2
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.messages import SourceInfo
+from pipeline.settings import CaptureSettings
+from pipeline.sources import SourceSpec, without_credentials
+from stages.capture.pixels import to_bgr
+from stages.capture.reader import Picture, SourceFailed
+
+STREAM_TIMEOUT_MS: Final = 8000  # below the time after which a silent process is taken for hung
+
+
+class CameraReader:
+    """Gives the frames as they come; `read` waits for the next one."""
+
+    def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
+        """Raises UserError unless the camera or stream opens and gives a frame."""
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said below
+        self._name = spec.name
+        self._capture = _open(spec, settings)
+        read, image = self._capture.read() if self._capture.isOpened() else (False, None)
+        if not read or image is None:
+            self._capture.release()
+            shown = without_credentials(spec.text) if spec.form == "stream" else spec.text
+            what = "stream" if spec.form == "stream" else "camera"
+            raise UserError(
+                f"source {shown!r}: this {what} does not open or gives no picture; is it there, and free?"
+            )
+        height, width = image.shape[:2]
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        sound = np.isfinite(fps) and 0 < fps <= 1000
+        self.info = SourceInfo(spec.name, "live", width, height, float(fps) if sound else 0.0)
+        self._start_s = time.monotonic()
+
+    def read(self) -> Picture | None:
+        read, image = self._capture.read()
+        if not read or image is None:
+            raise SourceFailed(f"{self._name}: no picture comes any more")
+        return Picture(to_bgr(np.asarray(image)), time.monotonic() - self._start_s)
+
+    def skip(self, frames: int) -> None:
+        """What is live can't be skipped: it has not happened yet."""
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:
+    if spec.form == "stream":
+        timeouts = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            STREAM_TIMEOUT_MS,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            STREAM_TIMEOUT_MS,
+        ]
+        return cv2.VideoCapture(spec.text, cv2.CAP_FFMPEG, timeouts)
+    capture = cv2.VideoCapture(int(spec.text) if spec.text.isdigit() else spec.text)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest that waits
+    wishes = (
+        (cv2.CAP_PROP_FRAME_WIDTH, settings.camera_width),
+        (cv2.CAP_PROP_FRAME_HEIGHT, settings.camera_height),
+        (cv2.CAP_PROP_FPS, settings.camera_fps),
+    )
+    for prop, value in wishes:
+        if value:
+            capture.set(prop, value)
+    return capture

@@ -1,0 +1,49 @@
+"""Plays a file several times, or until it is stopped."""
+
+from collections.abc import Callable
+
+from stages.capture.reader import Picture, Reader
+
+
+class RepeatingReader:
+    """A reader that is opened again at its end. Frames are numbered on and their times grow on."""
+
+    def __init__(self, reopen: Callable[[], Reader], times: int) -> None:
+        """`times` 0: until stopped. Opens the source at once, with the errors of doing so."""
+        self._reopen = reopen
+        self._reader = reopen()
+        self.info = self._reader.info
+        self._left = times - 1 if times else None
+        self._offset_s = 0.0
+        self._last_s = 0.0
+        self._step_s = 1 / self.info.fps if self.info.fps else 1.0
+        self._read_in_pass = 0
+
+    def read(self) -> Picture | None:
+        picture = self._reader.read()
+        if picture is None:
+            if self._left == 0 or self._read_in_pass == 0:
+                return None
+            self._begin_again()
+            picture = self._reader.read()
+            if picture is None:
+                return None
+        self._read_in_pass += 1
+        self._last_s = self._offset_s + picture.time_s
+        return picture._replace(time_s=self._last_s)
+
+    def skip(self, frames: int) -> None:
+        for _ in range(frames):
+            if self.read() is None:
+                return
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _begin_again(self) -> None:
+        self._reader.close()
+        self._reader = self._reopen()
+        self._offset_s = self._last_s + self._step_s
+        self._read_in_pass = 0
+        if self._left is not None:
+            self._left -= 1

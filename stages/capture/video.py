@@ -1,0 +1,127 @@
+"""Video files, read with PyAV, which tells a file that was cut off from one that has ended."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.messages import MAX_SIDE, SourceInfo
+from pipeline.sources import SourceSpec
+from stages.capture.reader import Picture, SourceFailed
+
+NO_VIDEO: Final = ("tty", "image2", "concat", "hls", "dash")
+"""Formats of FFmpeg that would take a text for a video, or open files that the user has not named."""
+
+COUNT_TOLERANCE: Final = 1
+"""Frames that a container may count and not show, as its first one before an edit list does."""
+
+DURATION_TOLERANCE_S: Final = 0.5
+"""Where only the duration is known, which sound may stretch."""
+
+
+class VideoReader:
+    """Reads a video file once."""
+
+    def __init__(self, spec: SourceSpec, threads: int) -> None:
+        """Raises UserError unless there is a video in the file whose first frame can be decoded."""
+        self._name = spec.name
+        self._reformatter = VideoReformatter()
+        try:
+            self._container = av.open(spec.text, options={"protocol_whitelist": "file"})
+        except av.FFmpegError as error:
+            raise UserError(
+                f"source {spec.text!r}: not a video that can be read: {error.strerror}"
+            ) from error
+        except OSError as error:
+            raise UserError(f"source {spec.text!r}: {error.strerror}") from error
+        if not self._container.streams.video or self._container.format.name in NO_VIDEO:
+            self._container.close()
+            raise UserError(f"source {spec.text!r}: no video in it; a video file is expected")
+        self._stream = self._container.streams.video[0]
+        self._stream.codec_context.thread_count = threads
+        self._errors = 0
+        self._read = 0
+        self._last_s = 0.0
+        self._frames = self._decode()
+        self._ahead = self._decode_next()
+        if self._ahead is None or self._ahead.image is None:
+            self._container.close()
+            raise UserError(f"source {spec.text!r}: no frame of it can be decoded; is the file complete?")
+        height, width = self._ahead.image.shape[:2]
+        fps = float(self._stream.average_rate or 0)
+        self.info = SourceInfo(spec.name, "file", width, height, fps)
+
+    def read(self) -> Picture | None:
+        picture, self._ahead = self._ahead, None
+        picture = picture or self._decode_next()
+        if picture is None:
+            self._check_complete()
+            return None
+        self._read += 1
+        self._last_s = picture.time_s
+        return picture
+
+    def skip(self, frames: int) -> None:
+        for _ in range(frames):
+            if self.read() is None:
+                return
+
+    def close(self) -> None:
+        self._frames.close()  # type: ignore[attr-defined]
+        self._container.close()
+
+    def _decode_next(self) -> Picture | None:
+        return next(self._frames, None)
+
+    def _decode(self) -> Iterator[Picture]:
+        """Yield all frames that can be decoded; a broken packet does not end the video."""
+        packets = self._container.demux(self._stream)
+        number = 0
+        while True:
+            try:
+                packet = next(packets, None)
+                frames = [] if packet is None else packet.decode()
+            except av.FFmpegError:
+                self._errors += 1
+                if self._errors > 1000:  # a demuxer that has lost its way for good
+                    return
+                continue
+            if packet is None:
+                return
+            for frame in frames:
+                yield Picture(self._image(frame), self._time_s(frame, number))
+                number += 1
+
+    def _image(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        if max(frame.width, frame.height) > MAX_SIDE:
+            raise UserError(
+                f"{self._name}: frames of {frame.width}×{frame.height} px; {MAX_SIDE} is the limit"
+            )
+        image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        quarter_turns = round(frame.rotation / 90) % 4  # a phone held upright
+        return np.ascontiguousarray(np.rot90(image, quarter_turns), np.uint8)
+
+    def _time_s(self, frame: av.VideoFrame, number: int) -> float:
+        if frame.time is not None and self._stream.start_time is not None:
+            return max(0.0, frame.time - float(self._stream.start_time * (self._stream.time_base or 0)))
+        return number / float(self._stream.average_rate or 25)
+
+    def _check_complete(self) -> None:
+        """Raise SourceFailed if the container promised more than there was, or parts were broken."""
+        counted = self._stream.frames
+        missing = counted - self._read
+        if counted and missing > COUNT_TOLERANCE:
+            raise SourceFailed(f"{self._name}: cut off: {missing} of {counted} frames are missing")
+        if not counted and self._container.duration and self.info.fps:
+            duration_s = self._container.duration / av.time_base
+            missing_s = duration_s - self._last_s - 1 / self.info.fps
+            if missing_s > DURATION_TOLERANCE_S:
+                raise SourceFailed(
+                    f"{self._name}: cut off: {missing_s:.1f} of {duration_s:.1f} s are missing"
+                )
+        if self._errors:
+            raise SourceFailed(f"{self._name}: damaged: {self._errors} parts of it could not be decoded")
