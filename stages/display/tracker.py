@@ -2,9 +2,11 @@
 
 Faces are matched to tracks by overlap and distance, all at once (`linear_sum_assignment`). Everything that
 a tracker knows comes from records already written: `restore` with each of them brings a new one to exactly
-the state of the one that wrote them, so that numbers stay the same when the process is replaced.
+the state of the one that wrote them, so that numbers stay the same when the process is replaced. No track
+remembers more than its last few places, so that only the last records (`MEMORY`) are gone through again.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,8 +34,12 @@ MAX_REACH: Final = 2.0
 MAX_SIZE_RATIO: Final = 2.0
 """A face may be so much larger or smaller than its track."""
 
-VELOCITY_GAIN: Final = 0.3
-"""How much of a newly measured velocity is believed: detectors' boxes jitter by a few per cent."""
+PLACES: Final = 6
+"""A face's velocity is told from so many places where it was last seen: detectors' boxes jitter by a few per
+cent, which a longer way evens out."""
+
+MEMORY: Final = PLACES * (MAX_MISSED + 1)
+"""Frames looked at after which what was seen no longer matters."""
 
 MAX_COAST_S: Final = 0.4
 """How long an unseen face is expected to go on moving as it did."""
@@ -47,35 +53,55 @@ class Tracker:
     def __init__(self) -> None:
         self._next_id = 1
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)  # ascending
-        self._boxes: Floats = np.zeros((0, 4))  # centre x, y, width, height; px, where last seen
-        self._velocities: Floats = np.zeros((0, 2))  # px/s
-        self._seen_s: Floats = np.zeros(0)  # when last seen, time of the video
+        self._sizes: Floats = np.zeros((0, 2))  # width, height, px
+        self._places: Floats = np.zeros((0, PLACES, 3))  # time, s, and centre x, y, px; oldest first
         self._missed: NDArray[np.int64] = np.zeros(0, np.int64)  # frames in a row without it
+        self._restored: deque[tuple[float, Sequence[Box], Sequence[int]]] = deque(maxlen=MEMORY)
 
     def update(self, time_s: float, boxes: Sequence[Box]) -> list[int]:
         """Return the track of each box of a frame, in their order; new faces get the next numbers.
 
         Boxes and time are as rounded for the record, since `restore` will know no others.
         """
+        while self._restored:
+            self._take(*self._restored.popleft())
         ids = self._match(time_s, _centred(boxes))
-        next_id = self._next_id
         for index, known in enumerate(ids):
             if known == 0:
-                ids[index] = next_id
-                next_id += 1
-        self.restore(time_s, boxes, ids)
+                ids[index] = self._next_id
+                self._next_id += 1
+        self._take(time_s, boxes, ids)
         return ids
 
     def restore(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
-        """Take over what an earlier process, or `update`, decided for a frame."""
-        found = {int(track): row for row, track in enumerate(self._ids)}
+        """Take in what an earlier process decided for a frame, frame by frame, before the first `update`."""
+        self._next_id = max(self._next_id, 1 + max(ids, default=0))
+        self._restored.append((time_s, boxes, ids))
+
+    def _take(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
+        """Move the tracks to where they were seen in a frame, begin new ones and end old ones."""
+        seen = _centred(boxes)
+        places = np.column_stack([np.full(len(seen), time_s), seen[:, :2]])
+        for index in range(len(ids)):
+            self._begin_if_new(ids[index], places[index])
+        rows = np.searchsorted(self._ids, ids)
         self._missed += 1
-        for box, track in zip(_centred(boxes), ids, strict=True):
-            if track in found:
-                self._move(found[track], time_s, box)
-            else:
-                self._begin(track, time_s, box)
-        self._forget(time_s)
+        self._missed[rows] = 0
+        self._sizes[rows] = seen[:, 2:]
+        self._places[rows, :-1] = self._places[rows, 1:]
+        self._places[rows, -1] = places
+        kept = (self._missed <= MAX_MISSED) & (time_s - self._places[:, -1, 0] <= MAX_UNSEEN_S)
+        if not kept.all():
+            self._ids, self._sizes = self._ids[kept], self._sizes[kept]
+            self._places, self._missed = self._places[kept], self._missed[kept]
+
+    def _begin_if_new(self, track: int, place: Floats) -> None:
+        row = int(np.searchsorted(self._ids, track))
+        if row == len(self._ids) or self._ids[row] != track:
+            self._ids = np.insert(self._ids, row, track)
+            self._sizes = np.insert(self._sizes, row, 0.0, axis=0)
+            self._places = np.insert(self._places, row, place, axis=0)
+            self._missed = np.insert(self._missed, row, 0)
 
     def _match(self, time_s: float, boxes: Floats) -> list[int]:
         """Return for each box the track that it continues, 0 if none."""
@@ -89,9 +115,7 @@ class Tracker:
 
     def _costs(self, time_s: float, boxes: Floats) -> Floats:
         """Return what it costs to take each track (row) for each box (column)."""
-        unseen_s = np.maximum(time_s - self._seen_s, 0.0)
-        expected = self._boxes.copy()
-        expected[:, :2] += self._velocities * np.minimum(unseen_s, MAX_COAST_S)[:, None]
+        unseen_s, expected = self._expect(time_s)
         tracks, faces = expected[:, None], boxes[None]
         sizes = np.sqrt(np.maximum(tracks[..., 2] * tracks[..., 3], 1.0))
         others = np.sqrt(np.maximum(faces[..., 2] * faces[..., 3], 1.0))
@@ -103,29 +127,13 @@ class Tracker:
         costs[(distances > reach) | (ratios > MAX_SIZE_RATIO)] = _FORBIDDEN
         return costs
 
-    def _move(self, row: int, time_s: float, box: Floats) -> None:
-        elapsed_s = time_s - self._seen_s[row]
-        if elapsed_s > 0:
-            measured = (box[:2] - self._boxes[row, :2]) / elapsed_s
-            self._velocities[row] += VELOCITY_GAIN * (measured - self._velocities[row])
-        self._boxes[row] = box
-        self._seen_s[row] = time_s
-        self._missed[row] = 0
-
-    def _begin(self, track: int, time_s: float, box: Floats) -> None:
-        self._ids = np.append(self._ids, track)
-        self._boxes = np.vstack([self._boxes, box])
-        self._velocities = np.vstack([self._velocities, np.zeros(2)])
-        self._seen_s = np.append(self._seen_s, time_s)
-        self._missed = np.append(self._missed, 0)
-        self._next_id = max(self._next_id, track + 1)
-
-    def _forget(self, time_s: float) -> None:
-        kept = (self._missed <= MAX_MISSED) & (time_s - self._seen_s <= MAX_UNSEEN_S)
-        if kept.all():
-            return
-        self._ids, self._boxes, self._velocities = self._ids[kept], self._boxes[kept], self._velocities[kept]
-        self._seen_s, self._missed = self._seen_s[kept], self._missed[kept]
+    def _expect(self, time_s: float) -> tuple[Floats, Floats]:
+        """Return how long each track is unseen, s, and where it should be by now, centred boxes (n, 4)."""
+        unseen_s = np.maximum(time_s - self._places[:, -1, 0], 0.0)
+        way = self._places[:, -1] - self._places[:, 0]
+        took_s = np.where(way[:, 0] > 0, way[:, 0], np.inf)
+        coasted = way[:, 1:] * (np.minimum(unseen_s, MAX_COAST_S) / took_s)[:, None]
+        return unseen_s, np.hstack([self._places[:, -1, 1:] + coasted, self._sizes])
 
 
 def _centred(boxes: Sequence[Box]) -> Floats:

@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.display.record import Box, round_box
-from stages.display.tracker import MAX_MISSED, MAX_UNSEEN_S, Tracker
+from stages.display.tracker import MAX_MISSED, MAX_UNSEEN_S, MEMORY, Tracker
 
 SHARED = Path(__file__).parents[3] / ".." / "shared"
 FPS = 25
@@ -99,6 +100,23 @@ def test_a_new_process_goes_on_with_the_same_numbers(run: list[tuple[float, list
             resumed.restore(time_s, found, tracks)
         else:
             assert resumed.update(time_s, found) == tracks
+
+
+def test_only_the_last_records_matter() -> None:
+    """A process that is told MEMORY records has the numbers of one that was told all of them."""
+    rng = np.random.default_rng(3)
+    undisturbed, resumed, run = Tracker(), Tracker(), []
+    for frame in range(3 * MEMORY):
+        time_s = round(frame / FPS, 4)
+        walk = 300 + 250 * np.sin(frame / (20 + 7 * np.arange(8)) + np.arange(8))
+        faces = [round_box((x, 30.0 * i, 40, 50)) for i, x in enumerate(walk.tolist()) if rng.random() < 0.5]
+        run.append((time_s, faces, undisturbed.update(time_s, faces)))
+    told, rest = run[: 2 * MEMORY], run[2 * MEMORY :]
+    resumed.restore(0.0, [HERE], [max(track for _, _, tracks in told for track in tracks)])
+    for record in told[-MEMORY:]:
+        resumed.restore(*record)
+    for time_s, faces, tracks in rest:
+        assert resumed.update(time_s, faces) == tracks
 
 
 @pytest.mark.parametrize(
