@@ -44,9 +44,7 @@ def read_card(model: Path) -> Card:
     Raises UserError if model or card is missing, or the model is not what the card and the pipeline expect.
     """
     if not model.is_file():
-        raise UserError(
-            f"no emotion model {model}; set classify.model to a .keras file, or make one: python -m trainer fit"
-        )
+        raise UserError(f"no emotion model {model}; set classify.model, or train one: python -m trainer fit")
     path = card_path(model)
     if model == path:
         raise UserError(f"{model} is a card; classify.model names the .keras file beside it")
