@@ -1,6 +1,5 @@
 """The emotion model, compiled once for a few batch sizes."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,8 @@ from numpy.typing import NDArray
 from pipeline.card import find_model, read_card
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.errors import UserError
+from pipeline.quiet import quiet_native
 from pipeline.settings import ClassifySettings
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is loaded
 
 
 class Classifier:
@@ -27,14 +25,16 @@ class Classifier:
         self.fingerprint = f"{card.name or path.name} {card.sha256[:16]}"
         self._sizes = sorted(settings.batch_sizes)
 
-        import keras
-        import tensorflow as tf
+        with quiet_native():
+            import keras
+            import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         try:
             # safe_mode refuses layers that carry code of their own.
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            with quiet_native():
+                model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except (ValueError, OSError, KeyError, TypeError) as error:
             first_line = str(error).strip().splitlines()[0]
             raise UserError(f"{path}: can't be loaded as a Keras model: {first_line}") from error

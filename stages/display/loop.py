@@ -81,15 +81,8 @@ def _deliver(session: Session, display: Display, delivery: Delivery, buffers: Se
     probabilities, image = unpack(delivery, buffers)
     record = display.deliver(delivery, probabilities, image, started_ns)
     now_ns = clock_ns()
-    latency_ns = max(0, now_ns - delivery.captured_ns)
-    progress = display.progress[delivery.source]
-    written = Written(
-        delivery.source,
-        progress,
-        [latency_ns] if record else [],
-        delivery.status == "ok",
-        now_ns - started_ns,
-    )
+    seen = [max(0, now_ns - delivery.captured_ns)] if record and delivery.status == "ok" else []
+    written = Written(delivery.source, display.progress[delivery.source], seen, now_ns - started_ns)
     session.send(written, [record] if record else [])
 
 
