@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipeline.errors import UserError
+
+UNFINISHED: Final = ".unfinished-"
 
 
 @contextmanager
@@ -18,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     be written.
     """
     # The suffix stays at the end: Keras and matplotlib choose the format by it.
-    temporary = path.with_name(f".unfinished-{path.name}")
+    temporary = path.with_name(UNFINISHED + path.name)
     try:
         yield temporary
         temporary.replace(path)
@@ -28,6 +30,12 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a killed run was writing in `folder`."""
+    for file in folder.glob(f"{UNFINISHED}*"):
+        file.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import UserError
 from trainer import augment, checkpoint
 from trainer.data import Faces, digest
+from trainer.files import clear_unfinished
 from trainer.forms import Part
 from trainer.history import Epoch, Progress
 from trainer.model import MODELS
@@ -71,6 +72,7 @@ def begin(settings: Settings, parts: dict[Part, Faces], out: Path, resume: bool)
     everything = all_settings(settings, parts)
     if not resume and (out / checkpoint.STATE).exists():
         raise UserError(f"{out}: holds a checkpoint already; add --resume to go on, or choose another --out")
+    clear_unfinished(out)
     found = checkpoint.restore(out, everything) if resume else None
     if found:
         return found

@@ -133,9 +133,11 @@ def numbers(epoch: Epoch) -> tuple[float, ...]:
 def test_a_complete_training_resumed_only_writes_its_product_anew(trained: Path, tiny: Path) -> None:
     before = (trained / "checkpoint.json").read_bytes()
     (trained / "emotion.keras").unlink()
+    (trained / ".unfinished-last-0002.keras").write_text("left by a kill")
     assert main(arguments(tiny, trained, "--resume")) == 0
     assert (trained / "checkpoint.json").read_bytes() == before
     assert (trained / "emotion.keras").exists()
+    assert not list(trained.glob(".unfinished-*"))
 
 
 def test_a_checkpoint_is_not_overwritten_unasked(
@@ -153,6 +155,19 @@ def test_a_checkpoint_of_other_settings_is_refused(
     error = capfd.readouterr().err
     assert f"expected a checkpoint with {option[2:]} {value}, found" in error
     assert error.count("\n") == 1
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> Epoch:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "run_epoch", interrupt)
+    assert main(arguments(tiny, tmp_path)) == 130
+    text = capfd.readouterr()
+    assert "--resume" in text.out
+    assert text.err == "interrupted\n"
 
 
 def test_more_epochs_go_on_and_fewer_are_refused(
