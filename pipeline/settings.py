@@ -29,6 +29,8 @@ class CaptureSettings(Settings, frozen=True):
     file_window: Positive = 16  # frames of a file that may be unacknowledged
     reopen_attempts: Natural = 5  # how often in a row a live source is opened again before it ends
     repeat: Natural = 1  # how often a file is played; 0: until stopped
+    max_frames: Natural = 0  # a file ends after so many frames, repeats included; 0: all
+    pace_fps: Annotated[float, Meta(ge=0)] = 0.0  # rate of a file; 0: its own, or as fast as it goes
     threads: Positive = 1  # decoder threads
 
 

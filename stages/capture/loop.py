@@ -178,15 +178,20 @@ class FileFeed(Feed):
         """Until the picture that has been read is due: a watched file plays at its own rate."""
         if self._ahead is None or self._start_s is None:
             return 0
-        return max(0, round(1000 * (self._start_s + self._ahead.time_s - time.monotonic())))
+        return max(0, round(1000 * (self._start_s + self._place_s(self._ahead) - time.monotonic())))
+
+    def _place_s(self, picture: Picture) -> float:
+        """When the next picture is due, seconds after the first."""
+        pace_fps = self.options.settings.pace_fps
+        return self.next_sequence / pace_fps if pace_fps else picture.time_s
 
     def _not_due(self, picture: Picture) -> bool:
         """Keep a picture for later if it is early; if it is late, the whole rest plays later."""
         if not self._paced:
             return False
-        now_s = time.monotonic()
-        if self._start_s is None or self._start_s + picture.time_s < now_s:
-            self._start_s = now_s - picture.time_s
+        now_s, place_s = time.monotonic(), self._place_s(picture)
+        if self._start_s is None or self._start_s + place_s < now_s:
+            self._start_s = now_s - place_s
             return False
         self._ahead = picture
         return self._wait_ms() > 0
@@ -204,7 +209,7 @@ class FileFeed(Feed):
 
     def welcome(self, session: Session, welcome: Welcome) -> None:
         """Send again what the broker lacks; decode and discard what has been written already."""
-        self._paced = welcome.paced
+        self._paced = welcome.paced or self.options.settings.pace_fps > 0
         self.credits = 0
         for header, buffers in self._window:
             if header.sequence >= welcome.next_sequence:

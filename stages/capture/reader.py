@@ -47,14 +47,15 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings) -> Reader:
         return CameraReader(spec, settings)
     from stages.capture.repeat import RepeatingReader
 
+    plays = settings.repeat, settings.max_frames
     if spec.form == "video":
         from stages.capture.video import VideoReader
 
-        return RepeatingReader(lambda: VideoReader(spec, settings.threads), settings.repeat)
+        return RepeatingReader(lambda: VideoReader(spec, settings.threads), *plays)
     if spec.form == "folder":
         from stages.capture.folder import FolderReader
 
-        return RepeatingReader(lambda: FolderReader(spec), settings.repeat)
+        return RepeatingReader(lambda: FolderReader(spec), *plays)
     from stages.capture.demo import DemoReader
 
-    return RepeatingReader(lambda: DemoReader(spec), settings.repeat)
+    return RepeatingReader(lambda: DemoReader(spec), *plays)

@@ -8,18 +8,21 @@ from stages.capture.reader import Picture, Reader
 class RepeatingReader:
     """A reader that is opened again at its end. Frames are numbered on and their times grow on."""
 
-    def __init__(self, reopen: Callable[[], Reader], times: int) -> None:
-        """`times` 0: until stopped. Opens the source at once, with the errors of doing so."""
+    def __init__(self, reopen: Callable[[], Reader], times: int, max_frames: int = 0) -> None:
+        """`times`, `max_frames` 0: until stopped. Opens the source at once, with the errors of doing so."""
         self._reopen = reopen
         self._reader = reopen()
         self.info = self._reader.info
         self._left = times - 1 if times else None
+        self._frames_left = max_frames or None
         self._offset_s = 0.0
         self._last_s = 0.0
         self._step_s = 1 / self.info.fps if self.info.fps else 1.0
         self._read_in_pass = 0
 
     def read(self) -> Picture | None:
+        if self._frames_left == 0:
+            return None
         picture = self._reader.read()
         if picture is None:
             if self._left == 0 or self._read_in_pass == 0:
@@ -29,6 +32,8 @@ class RepeatingReader:
             if picture is None:
                 return None
         self._read_in_pass += 1
+        if self._frames_left is not None:
+            self._frames_left -= 1
         self._last_s = self._offset_s + picture.time_s
         return picture._replace(time_s=self._last_s)
 

@@ -25,10 +25,12 @@ class Display:
     def __init__(self, settings: DisplaySettings, sources: list[str], resume: bool) -> None:
         """Open every output that `settings` asks for; `mode` is `window` or else there is none.
 
+        The benchmark's mode `draw` draws as a window would, and shows nothing.
         With `resume`, in a process that replaces another in the same run, results are gone on with and
         recordings continue in new files. Raises UserError, in one line, for what cannot be opened.
         """
         self._mirror = settings.mirror
+        self._unseen = settings.mode == "draw"
         self._trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
         self._windows: Windows | None = None
         self._results: Results | None = None
@@ -45,7 +47,7 @@ class Display:
                 for source, path in zip(sources, paths, strict=True):
                     self._recordings[source] = Recording(path)
             opened.pop_all()
-        self.wants_pixels = bool(settings.mode == "window" or settings.record)
+        self.wants_pixels = bool(settings.mode in ("window", "draw") or settings.record)
 
     def adopt(self, progress: dict[str, Progress]) -> None:
         """Take over what the broker knows to be written, where it is more than what is known here."""
@@ -109,7 +111,7 @@ class Display:
         """Draw the faces where they are wanted: recorded as filmed, shown as in a mirror if asked."""
         recording = self._recordings.get(delivery.source)
         drawn: Image | None = None
-        if recording is not None or (self._windows is not None and not self._mirror):
+        if recording is not None or self._unseen or (self._windows is not None and not self._mirror):
             drawn = image.copy()
             draw_faces(drawn, faces)
         if recording is not None and drawn is not None:
