@@ -57,7 +57,7 @@ class Run(RuleBasedStateMachine):
         self.epoch = {"clip": 0, "cam": 0}
         self.credits = {"clip": 0, "cam": 0}
         self.ended = False
-        self.names = {role: "" for role in ("display", "detect", "classify", "clip", "cam")}
+        self.names = dict.fromkeys(("display", "detect", "classify", "clip", "cam"), "")
         for role in self.names:
             self.start(role)
 
@@ -77,7 +77,9 @@ class Run(RuleBasedStateMachine):
             return make_hello("display", "display", credits=3, wants_pixels=True, progress=progress, **slot)
         if role in ("detect", "classify"):
             return make_hello(role, role, credits=2 if role == "detect" else 1, **slot)
-        return make_hello("capture", role, source=make_source(role, "live" if role == "cam" else "file"), **slot)
+        return make_hello(
+            "capture", role, source=make_source(role, "live" if role == "cam" else "file"), **slot
+        )
 
     def progress(self, source: str) -> Progress:
         records = self.records[source]
@@ -185,7 +187,7 @@ class Run(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([60.0, 700.0]))
     def time_passes(self, ms: float) -> None:
         for name in self.names.values():
-            self.world.broker._peers.get(name.encode()).heard_ns = self.world.now_ns  # type: ignore[union-attr]
+            self.world.broker.state.peers.get(name.encode()).heard_ns = self.world.now_ns  # type: ignore[union-attr]
         self.world.pass_time(ms)
         self.listen()
 
@@ -194,7 +196,7 @@ class Run(RuleBasedStateMachine):
     @invariant()
     def the_books_balance(self) -> None:
         self.world.join("parent", "parent")
-        self.world.broker._next_report_ns = 0
+        self.world.broker.state.next_report_ns = 0
         self.world.pass_time(0)
         report = self.world.take("parent", StatusReport)[-1]
         for source in report.sources:
@@ -218,7 +220,7 @@ class Run(RuleBasedStateMachine):
             self.write(8)
         assert len(self.records["clip"]) == self.next["clip"] == LENGTH
         assert len(self.records["cam"]) == self.next["cam"]
-        ledgers = self.world.broker._ledgers.values()
+        ledgers = self.world.broker.state.ledgers.values()
         assert [ledger.held_bytes for ledger in ledgers] == [0, 0]
         for source in ("clip", "cam"):
             ended = SourceEnded(source, self.epoch[source], self.next[source])

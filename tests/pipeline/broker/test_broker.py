@@ -240,7 +240,7 @@ def test_a_frame_that_kills_every_worker_fails_and_the_others_do_not() -> None:
     send_frames(world, 0, 1, 2)
     worker, company = "detect", []
     while pending := world.take(worker, DetectWork):
-        jobs = world.broker._peers.get(worker.encode()).jobs  # type: ignore[union-attr]
+        jobs = world.broker.state.peers.get(worker.encode()).jobs  # type: ignore[union-attr]
         deadly = [item for item in pending if jobs[item.work].frames[0].sequence == 1]
         for item in pending:
             if item not in deadly:

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from pipeline.ledger import Entry
-from pipeline.scheduler import DetectQueue
+from pipeline.broker.ledger import Entry
+from pipeline.broker.scheduler import DetectQueue
 from tests.builders import make_frame
 
 

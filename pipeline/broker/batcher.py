@@ -3,8 +3,8 @@
 from collections import deque
 from dataclasses import dataclass
 
+from pipeline.broker.ledger import Entry
 from pipeline.emotions import FACE_SIZE
-from pipeline.ledger import Entry
 from pipeline.messages import CROP_BYTES, Buffer
 
 assert FACE_SIZE * FACE_SIZE == CROP_BYTES

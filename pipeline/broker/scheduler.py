@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 
-from pipeline.ledger import Entry
+from pipeline.broker.ledger import Entry
 from pipeline.messages import SourceKind
 
 

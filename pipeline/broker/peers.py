@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.batcher import Slice
-from pipeline.ledger import Entry
+from pipeline.broker.batcher import Slice
+from pipeline.broker.ledger import Entry
 from pipeline.messages import Hello, Role
 
 SILENT_STEPS = 20

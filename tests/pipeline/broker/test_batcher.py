@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batcher import Batcher
-from pipeline.ledger import Entry, SourceLedger
+from pipeline.broker.batcher import Batcher
+from pipeline.broker.ledger import Entry, SourceLedger
 from pipeline.messages import CROP_BYTES
 from tests.builders import make_faces, make_frame, make_source, pixels
 

@@ -1,0 +1,138 @@
+"""Who takes part in a run: hello, welcome or refusal, and what becomes of the work of those who go."""
+
+from typing import Final
+
+from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.peers import Job, Peer
+from pipeline.broker.state import State, source_of
+from pipeline.messages import (
+    PROTOCOL,
+    End,
+    EndOfSource,
+    Hello,
+    Progress,
+    Refused,
+    StopCapture,
+    Welcome,
+)
+
+MAX_DEATHS_ALONE: Final = 2
+"""A frame over which so many workers died while each tried it alone is given up."""
+
+
+def admit(state: State, identity: bytes, hello: Hello, now_ns: int) -> None:
+    """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
+    reason = refusal(state, hello)
+    if reason:
+        state.notes.append(f"refused: {reason}")
+        state.send(identity, Refused(reason))
+        return
+    for old in state.peers.in_slot(hello.slot):
+        lose(state, old, died=old.identity != identity)
+    if hello.fingerprint:
+        state.fingerprints.setdefault(hello.role, hello.fingerprint)
+    peer = Peer(identity, hello, now_ns)
+    state.peers.add(peer)
+    if hello.role == "display":
+        welcome_display(state, peer)
+    elif hello.role == "capture":
+        state.slots[source_of(hello)] = hello.slot
+    else:
+        welcome(state, peer)
+        if state.finished:
+            state.send(identity, End())
+    welcome_captures(state)
+
+
+def refusal(state: State, hello: Hello) -> str:
+    """Why a peer may not take part; empty if it may."""
+    if hello.protocol != PROTOCOL:
+        return f"this broker speaks protocol {PROTOCOL}, {hello.name} speaks {hello.protocol}: update one"
+    agreed = state.fingerprints.get(hello.role)
+    if agreed and hello.fingerprint != agreed:
+        return (
+            f"{hello.name}: its model is not the one that this run uses: "
+            f"expected {agreed}, found {hello.fingerprint}; use the same file on every machine"
+        )
+    if hello.role == "display" and any(p.hello.slot != hello.slot for p in state.peers.of("display")):
+        return f"{hello.name}: the run has a display already; it takes one"
+    if hello.role == "capture":
+        if hello.source is None:
+            return f"{hello.name}: a capture must name its source"
+        if state.slots.get(hello.source.name, hello.slot) != hello.slot:
+            return f"source {hello.source.name!r} is captured by another process already"
+    return ""
+
+
+def welcome(state: State, peer: Peer, epoch: int = 0, next_sequence: int = 0, paced: bool = False) -> None:
+    progress = {name: ledger.progress for name, ledger in state.ledgers.items()}
+    peer.welcomed = True
+    state.send(peer.identity, Welcome(state.name, epoch, next_sequence, paced, progress))
+
+
+def welcome_display(state: State, peer: Peer) -> None:
+    for name, progress in peer.hello.progress.items():
+        if name in state.ledgers:
+            state.ledgers[name].merge(progress)
+        else:
+            state.known[name] = progress
+    for ledger in state.ledgers.values():
+        ledger.keep_pixels = peer.hello.wants_pixels
+        ledger.deliver_again()
+    welcome(state, peer)
+    for name in state.ended_sources:
+        state.send(peer.identity, EndOfSource(name))
+    if state.finished:
+        state.send(peer.identity, End())
+
+
+def welcome_captures(state: State) -> None:
+    """Captures are welcomed once display has said what it has written already."""
+    displays = state.peers.of("display")
+    if not displays:
+        return
+    for peer in state.peers.of("capture"):
+        if not peer.welcomed:
+            welcome_capture(state, peer, displays[0].hello)
+
+
+def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
+    info = peer.hello.source
+    assert info is not None
+    ledger = state.ledgers.get(info.name)
+    if ledger is None:
+        ledger = state.ledgers[info.name] = SourceLedger(info, display.wants_pixels)
+        ledger.merge(state.known.pop(info.name, Progress()))
+    ledger.merge(peer.hello.progress.get(info.name, Progress()))
+    ledger.epoch += 1
+    welcome(state, peer, ledger.epoch, ledger.next_sequence, display.watched)
+    if state.stopping or state.finished:
+        state.send(peer.identity, StopCapture())
+    if state.finished:
+        state.send(peer.identity, End())
+
+
+def lose(state: State, peer: Peer, *, died: bool = True) -> None:
+    """Take back what a peer held that died, was given up, was replaced or left of its own will."""
+    state.peers.remove(peer)
+    if died and not state.finished:
+        state.notes.append(f"{peer.hello.name} is gone; it held {len(peer.jobs)} pieces of work")
+    for job in peer.jobs.values():
+        for entry in job.frames:
+            retry(state, entry, job, died)
+
+
+def retry(state: State, entry: Entry, job: Job, died: bool) -> None:
+    """A worker is gone with a frame: try the frame again alone, or give it up."""
+    if entry.phase == "settled":
+        return
+    entry.deaths_alone += died and job.alone
+    if entry.deaths_alone >= MAX_DEATHS_ALONE:
+        state.settle(entry, "failed", "worker_died")
+    elif entry.phase == "detecting":
+        entry.phase = "waiting"
+        state.queue.put_suspect(entry)
+    else:
+        for piece in job.slices:
+            if piece.entry is entry:
+                state.batcher.put_back(piece)

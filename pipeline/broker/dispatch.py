@@ -1,0 +1,172 @@
+"""What can be sent now: work against credits, outcomes in order, credits to captures, the end."""
+
+from typing import Final
+
+from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.peers import Job, Peer
+from pipeline.broker.state import State, source_of
+from pipeline.messages import (
+    Buffer,
+    ClassifyWork,
+    Delivery,
+    DetectWork,
+    End,
+    EndOfSource,
+    Frame,
+    Grant,
+)
+
+LIVE_CREDITS: Final = 2
+"""Frames of a live source on their way to the broker: one travels while one arrives."""
+
+LIVE_ACTIVE: Final = 8
+"""Frames of a live source past their slot: more would only grow old."""
+
+
+def pump(state: State, now_ns: int) -> None:
+    """Send whatever can be sent now."""
+    start_if_complete(state, now_ns)
+    send_detect_work(state)
+    send_classify_work(state, now_ns)
+    deliver(state)
+    if state.started and not state.stopping:
+        grant(state)
+    end_if_done(state)
+
+
+def start_if_complete(state: State, now_ns: int) -> None:
+    """Frames flow once every source is open and every role is there."""
+    if state.started:
+        return
+    here = {source_of(p.hello) for p in state.peers.of("capture") if p.welcomed}
+    sources_open = bool(here) if state.expected is None else here >= set(state.expected)
+    roles = all(state.peers.of(role) for role in ("detect", "classify", "display"))
+    state.started = sources_open and roles
+    state.started_ns = state.last_written_ns = now_ns
+
+
+def send_detect_work(state: State) -> None:
+    """Frames go to the least busy workers first; a second one only ever waits behind a file's frame."""
+    any_live = any(ledger.info.kind == "live" and not ledger.ended for ledger in state.ledgers.values())
+    workers = sorted(state.peers.of("detect"), key=lambda peer: len(peer.jobs))
+    for turn in range(max((peer.hello.credits for peer in workers), default=0)):
+        for peer in workers:
+            if len(peer.jobs) != turn or peer.free <= 0 or peer.has_suspect or (turn and any_live):
+                continue
+            if state.queue.suspects and peer is workers[0]:
+                # The least busy worker gets nothing new until it can take the suspect alone.
+                if not peer.jobs:
+                    detect(state, peer, state.queue.suspects.popleft(), alone=True)
+                continue
+            entry = state.queue.take(live=not peer.jobs, blocked=blocked(state))
+            if entry is not None:
+                detect(state, peer, entry, alone=False)
+
+
+def blocked(state: State) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, ledger in state.ledgers.items()
+        if ledger.info.kind == "live" and ledger.active >= LIVE_ACTIVE
+    )
+
+
+def detect(state: State, peer: Peer, entry: Entry, *, alone: bool) -> None:
+    assert isinstance(entry.header, Frame) and entry.pixels is not None
+    entry.phase = "detecting"
+    work = new_job(state, peer, Job([entry], [], alone))
+    state.send(peer.identity, DetectWork(state.name, work, entry.header.shape), [entry.pixels])
+
+
+def send_classify_work(state: State, now_ns: int) -> None:
+    workers = sorted(state.peers.of("classify"), key=lambda peer: len(peer.jobs))
+    for peer in workers:
+        while peer.free > 0 and not peer.has_suspect:
+            suspect = state.batcher.take_suspect() if not peer.jobs else None
+            slices = [suspect] if suspect else state.batcher.take(now_ns)
+            if not slices:
+                break
+            frames = list({id(piece.entry): piece.entry for piece in slices}.values())
+            work = new_job(state, peer, Job(frames, slices, alone=suspect is not None))
+            message = ClassifyWork(state.name, work, sum(piece.count for piece in slices))
+            state.send(peer.identity, message, [piece.crops for piece in slices])
+
+
+def new_job(state: State, peer: Peer, job: Job) -> int:
+    state.next_work += 1
+    peer.jobs[state.next_work] = job
+    return state.next_work
+
+
+def deliver(state: State) -> None:
+    """Outcomes go to display in order within each source, the sources taking turns."""
+    for display in state.peers.of("display"):
+        more = True
+        while more:
+            more = False
+            for ledger in state.ledgers.values():
+                entry = ledger.deliverable() if display.free > 0 else None
+                if entry is not None:
+                    send_delivery(state, display, ledger, entry)
+                    more = True
+
+
+def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entry) -> None:
+    header = entry.header
+    pixels = entry.pixels if display.hello.wants_pixels else None
+    shape = header.shape if pixels is not None and isinstance(header, Frame) else None
+    buffers: list[Buffer] = [] if entry.probabilities is None else [entry.probabilities.tobytes()]
+    if pixels is not None:
+        buffers.append(pixels)
+    message = Delivery(
+        header.source,
+        header.sequence,
+        header.captured_ns,
+        header.time_s,
+        entry.status,
+        entry.reason,
+        header.file,
+        entry.faces,
+        shape,
+        ledger.info.fps,
+    )
+    ledger.next_delivery += 1
+    display.deliveries.add((header.source, header.sequence))
+    state.send(display.identity, message, buffers)
+
+
+def grant(state: State) -> None:
+    """Let captures send: a live one so that its newest frame is always here, a file by its window."""
+    share = state.rules.settings.max_bytes // max(1, len(state.ledgers))
+    for peer in state.peers.of("capture"):
+        ledger = state.ledgers.get(source_of(peer.hello))
+        if ledger is None or ledger.ended or not peer.welcomed:
+            continue
+        live = ledger.info.kind == "live"
+        window = LIVE_CREDITS if live else state.rules.file_window - ledger.in_flight
+        if ledger.held_bytes >= share:
+            window = 0
+        elif not live:
+            frame_bytes = 3 * ledger.info.width * ledger.info.height
+            window = min(window, max(1, (share - ledger.held_bytes) // frame_bytes))
+        credits = window - peer.granted
+        if credits > 0:
+            peer.granted += credits
+            state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress))
+
+
+def end_if_done(state: State) -> None:
+    for name, ledger in state.ledgers.items():
+        if ledger.complete and name not in state.ended_sources:
+            state.ended_sources.add(name)
+            for display in state.peers.of("display"):
+                state.send(display.identity, EndOfSource(name))
+    sources = set(state.ledgers) if state.expected is None else set(state.expected)
+    done = state.started and bool(sources) and sources <= state.ended_sources
+    nothing_left = all(ledger.complete for ledger in state.ledgers.values())
+    if not state.finished and (done or (state.stopping and nothing_left)):
+        state.finished = True
+        for peer in state.peers:
+            if peer.hello.role != "parent":
+                state.send(peer.identity, End())
+        state.next_report_ns = 0  # tell the parent at once

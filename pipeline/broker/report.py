@@ -1,0 +1,62 @@
+"""What the parent is told of a run, a few times a second."""
+
+from typing import Final
+
+from pipeline.broker.ledger import SourceLedger
+from pipeline.broker.peers import Peer
+from pipeline.broker.state import State
+from pipeline.messages import PeerReport, SourceReport, StatusReport
+
+REPORT_INTERVAL_NS: Final = 250_000_000
+
+
+def report(state: State, now_ns: int) -> None:
+    """Send the state of the run to every parent."""
+    state.next_report_ns = now_ns + REPORT_INTERVAL_NS
+    interval_s, latency_ns = state.meters.take(now_ns)
+    peers = [peer_report(p, now_ns, given_up=False) for p in state.peers if p.hello.role != "parent"]
+    message = StatusReport(
+        broker=state.name,
+        started=state.started,
+        finished=state.finished,
+        stopping=state.stopping,
+        interval_s=interval_s,
+        sources=[source_report(ledger) for ledger in in_order(state)],
+        peers=peers + state.given_up,
+        steps=dict(state.meters.steps),
+        busy_ns=dict(state.meters.busy_ns),
+        batches={str(size): count for size, count in state.meters.batches.items()},
+        latency_ns=latency_ns,
+        held_bytes=sum(ledger.held_bytes for ledger in state.ledgers.values()),
+        elapsed_s=max(0, state.last_written_ns - state.started_ns) / 1e9,
+        bad_messages=state.meters.bad_messages,
+    )
+    state.given_up = []
+    for parent in state.peers.of("parent"):
+        state.send(parent.identity, message)
+
+
+def peer_report(peer: Peer, now_ns: int, *, given_up: bool) -> PeerReport:
+    """How a peer is doing; `given_up` says that it was silent for too long."""
+    hello = peer.hello
+    return PeerReport(hello.slot, hello.name, hello.role, (now_ns - peer.heard_ns) / 1e9, given_up)
+
+
+def source_report(ledger: SourceLedger) -> SourceReport:
+    """The account of a source."""
+    return SourceReport(
+        ledger.info.name,
+        ledger.info.kind,
+        ledger.captured,
+        ledger.in_flight,
+        ledger.progress,
+        ledger.ended,
+        ledger.error,
+    )
+
+
+def in_order(state: State) -> list[SourceLedger]:
+    """The ledgers in the order in which the sources were asked for."""
+    expected = state.expected or []
+    rank = {name: number for number, name in enumerate(expected)}
+    return sorted(state.ledgers.values(), key=lambda ledger: rank.get(ledger.info.name, len(rank)))

@@ -1,0 +1,77 @@
+"""What a run is at a moment: who takes part, what is under way, and what is to be sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.broker.batcher import Batcher
+from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.meters import Meters
+from pipeline.broker.peers import Peers
+from pipeline.broker.scheduler import DetectQueue
+from pipeline.messages import Buffer, Hello, Message, PeerReport, Progress
+from pipeline.settings import BrokerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be sent to one peer."""
+
+    identity: bytes
+    message: Message
+    buffers: Sequence[Buffer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRules:
+    """What the broker needs to know of the settings' tables."""
+
+    settings: BrokerSettings
+    file_window: int  # frames
+    max_batch: int  # crops
+    max_delay_ms: float
+    drain_s: float  # after a stop: how long frames under way may take
+
+
+class State:
+    """Held by the machine, changed by the functions of admission, intake and dispatch."""
+
+    def __init__(self, name: str, rules: BrokerRules) -> None:
+        self.name = name
+        self.rules = rules
+        self.peers = Peers()
+        self.ledgers: dict[str, SourceLedger] = {}
+        self.known: dict[str, Progress] = {}  # of sources whose capture is not here yet
+        self.slots: dict[str, str] = {}  # source -> slot of its capture
+        self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
+        self.expected: list[str] | None = None  # sources of the run; None: whatever comes
+        self.queue = DetectQueue(rules.settings.file_share)
+        self.batcher = Batcher(rules.max_batch, round(rules.max_delay_ms * 1e6))
+        self.meters = Meters()
+        self.next_work = 0
+        self.next_report_ns = 0
+        self.started = False
+        self.started_ns = 0
+        self.last_written_ns = 0
+        self.stopping = ""  # why
+        self.stop_deadline_ns = 0
+        self.ended_sources: set[str] = set()
+        self.finished = False
+        self.given_up: list[PeerReport] = []
+        self.outgoing: list[Outgoing] = []
+        self.records: list[Buffer] = []  # to publish
+        self.notes: list[str] = []  # to log
+
+    def send(self, identity: bytes, message: Message, buffers: Sequence[Buffer] = ()) -> None:
+        self.outgoing.append(Outgoing(identity, message, buffers))
+
+    def settle(self, entry: Entry, status: Literal["dropped", "failed"], reason: str) -> None:
+        """Give a frame that is under way its outcome, and forget it wherever it waits."""
+        self.queue.remove(entry)
+        self.batcher.remove(entry)
+        self.ledgers[entry.source].settle(entry, status, reason)
+
+
+def source_of(hello: Hello) -> str:
+    """The source that a capture's hello names; empty for other roles."""
+    return hello.source.name if hello.source else ""
