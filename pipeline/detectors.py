@@ -35,7 +35,11 @@ def resolve_model(model: str, root: Path = _PROJECT) -> DetectorChoice:
             return DetectorChoice("haar", None, said)
         raise UserError(f"detect.model: no {YUNET_PATTERN} in {root / 'models'}; get it with: {GET_YUNET}")
     path = Path(model)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        raise UserError(f"detect.model: {model!r}: {error.strerror}") from error
+    if not is_file:
         raise UserError(
             f"detect.model: haar, yunet, auto or the path of a YuNet .onnx file is expected, "
             f"and there is no file {model!r}; get it with: {GET_YUNET}"

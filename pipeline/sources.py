@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.errors import UserError
 from pipeline.messages import SourceKind
@@ -15,8 +14,8 @@ PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 MAX_DEMO_FACES: Final = 100
 
-_DEMO: Final = re.compile(r"demo(?::(?P<faces>\d+))?")
-_CAMERA: Final = re.compile(r"\d+|/dev/video\d+")
+_DEMO: Final = re.compile(r"demo(?::(?P<faces>[0-9]{1,6}))?")
+_CAMERA: Final = re.compile(r"(?:/dev/video)?[0-9]{1,4}")
 
 
 class SourceSpec(NamedTuple):
@@ -37,12 +36,22 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     Raises UserError for a file that is not there and for a demo that can't be.
     """
     specs: list[SourceSpec] = []
+    taken: set[str] = set()
     for text in texts:
         form = _form(text)
-        name = _name(text, form)
-        same = sum(spec.name == name or spec.name.startswith(f"{name} #") for spec in specs)
-        specs.append(SourceSpec(text, form, f"{name} #{same + 1}" if same else name))
+        name = _unused(_name(text, form), taken)
+        taken.add(name)
+        specs.append(SourceSpec(text, form, name))
     return specs
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    number = 1
+    unused = name
+    while unused in taken:
+        number += 1
+        unused = f"{name} #{number}"
+    return unused
 
 
 def demo_faces(text: str, default: int) -> int:
@@ -54,21 +63,30 @@ def demo_faces(text: str, default: int) -> int:
 def _form(text: str) -> SourceForm:
     if _CAMERA.fullmatch(text):
         return "camera"
-    if urlsplit(text).scheme.lower() in STREAM_SCHEMES:
+    if text.partition(":")[0].lower() in STREAM_SCHEMES:
         return "stream"
     if text == "demo" or text.startswith("demo:"):
         if not _DEMO.fullmatch(text) or not 1 <= demo_faces(text, 1) <= MAX_DEMO_FACES:
             raise UserError(f"source {text!r}: demo or demo:N with N from 1 to {MAX_DEMO_FACES} is expected")
         return "demo"
+    return _file_form(text)
+
+
+def _file_form(text: str) -> SourceForm:
+    expected = (
+        "expected a camera's number, a video, a folder of pictures, an rtsp:// or http:// address, or demo"
+    )
+    if not text:
+        raise UserError(f"source '': {expected}")
     path = Path(text)
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES):
-        return "folder"
-    if not path.exists():
-        raise UserError(
-            f"source {text!r}: no such file or folder; expected a camera's number, a video, a folder of "
-            "pictures, an rtsp:// or http:// address, or demo"
-        )
-    return "video"
+    try:
+        if path.is_dir() or (path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES):
+            return "folder"
+        if path.exists():
+            return "video"
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        raise UserError(f"source {text!r}: {error.strerror}") from error
+    raise UserError(f"source {text!r}: no such file or folder; {expected}")
 
 
 def _name(text: str, form: SourceForm) -> str:
@@ -82,7 +100,13 @@ def _name(text: str, form: SourceForm) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """An address that may be shown: no user, no password, and no query, where tokens travel."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    """An address that may be shown: no user, no password, and no query, where tokens travel.
+
+    People do not escape their passwords: whatever may belong to one, up to the last `@`, is left out, even
+    if that costs a part of the path.
+    """
+    scheme, _, rest = url.partition(":")
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(place) :]:  # of a password that holds `?` or `#`, or of a query: nothing is certain
+        return f"{scheme}://…"
+    return f"{scheme}://{place.rpartition('@')[2].lstrip('/')}"

@@ -14,6 +14,10 @@ from pipeline.settings import DetectSettings
 
 TOP_K: Final = 5000  # candidates before overlapping ones are merged: OpenCV's own default
 
+LEAST_SIDE: Final = 64
+"""Smaller frames get a border: where the net's coarsest map is one cell wide, OpenCV 4.14 reads memory that
+was never written, and finds faces of any size in it."""
+
 # The box of a FER2013 picture in terms of YuNet's, measured over PublicTest's pictures as tiles: YuNet's
 # box is 1.04 of a tile high and its centre lies 0.02 of a tile low. docs/detection.md has the command.
 SIDE: Final = 0.96  # of the box's height
@@ -31,11 +35,18 @@ class YuNetDetector:
             raise UserError(f"detect.model: {path} can't be read: {error.strerror}") from error
         self._settings = settings
         self.fingerprint = f"yunet {hashlib.sha256(data).hexdigest()[:16]}"
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said below
         try:
             self._net = cv2.FaceDetectorYN.create(
-                str(path), "", (320, 320), settings.score_threshold, settings.nms_threshold, TOP_K
+                "onnx",
+                np.frombuffer(data, np.uint8),
+                np.empty(0, np.uint8),
+                (320, 320),
+                settings.score_threshold,
+                settings.nms_threshold,
+                TOP_K,
             )
-            self.detect(np.zeros((64, 64, 3), np.uint8))
+            self.detect(np.zeros((LEAST_SIDE, LEAST_SIDE, 3), np.uint8))
         except cv2.error as error:
             raise UserError(
                 f"detect.model: {path} is not a YuNet model that OpenCV can load; "
@@ -49,6 +60,9 @@ class YuNetDetector:
         if scale < 1:
             size = max(1, round(width * scale)), max(1, round(height * scale))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        below, right = (max(0, LEAST_SIDE - side) for side in image.shape[:2])
+        if below or right:
+            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT), np.uint8)
         self._net.setInputSize((image.shape[1], image.shape[0]))
         rows: Any = self._net.detect(image)[1]  # (faces, 15) float32, or None
         if rows is None:
