@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.errors import UserError
-from trainer.forms import Part, Picture, open_pictures
+from trainer.csvform import csv_pictures, is_csv
+from trainer.forms import Part, Picture, folder_pictures, zip_pictures
 
 SPLIT_SEED: Final = 2013
 """Of the tenth that is set aside where the data names no validation part. Fixed, and not the seed of a
@@ -32,6 +34,24 @@ class Faces:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def open_pictures(path: Path) -> AbstractContextManager[list[Picture]]:
+    """The pictures at `path`, in whichever form they are; their `read` works within the context.
+
+    Raises UserError for a missing path, an unknown form, a layout or label that isn't FER2013's.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected FER2013 as a folder, a zip or fer2013.csv")
+    if path.is_dir():
+        return folder_pictures(path)
+    if is_csv(path):
+        return csv_pictures(path)
+    if path.suffix.lower() == ".zip":
+        return zip_pictures(path)
+    raise UserError(
+        f"{path}: expected a folder, .zip, .csv, .csv.gz or .csv.xz, found a file named otherwise"
+    )
 
 
 def load(path: Path) -> dict[Part, Faces]:

@@ -9,7 +9,7 @@ import itertools
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -46,29 +46,9 @@ class Picture:
     read: Callable[[], Face]
 
 
-def open_pictures(path: Path) -> AbstractContextManager[list[Picture]]:
-    """The pictures at `path`, in whichever form they are; their `read` works within the context.
-
-    Raises UserError for a missing path, an unknown form, a layout or label that isn't FER2013's.
-    """
-    from trainer.csvform import csv_pictures, is_csv
-
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected FER2013 as a folder, a zip or fer2013.csv")
-    if path.is_dir():
-        return folder_pictures(path)
-    if is_csv(path):
-        return csv_pictures(path)
-    if path.suffix.lower() == ".zip":
-        return zip_pictures(path)
-    raise UserError(
-        f"{path}: expected a folder, .zip, .csv, .csv.gz or .csv.xz, found a file named otherwise"
-    )
-
-
 @contextmanager
 def folder_pictures(root: Path) -> Iterator[list[Picture]]:
-    """Kaggle's folder. Raises UserError as `open_pictures` does."""
+    """Kaggle's folder. Raises UserError for another layout or an unknown label."""
     found = []
     for file in sorted(files_of(root)):
         picture = place(file.relative_to(root).parts, str(file), partial(read_file, file))
@@ -95,7 +75,7 @@ def visible(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def zip_pictures(path: Path) -> Iterator[list[Picture]]:
-    """Kaggle's folder as a zip, also one level down. Raises UserError as `open_pictures` does."""
+    """Kaggle's folder as a zip, also one level down. Raises UserError as `folder_pictures` does."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
