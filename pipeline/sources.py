@@ -13,6 +13,9 @@ SourceForm = Literal["camera", "stream", "video", "folder", "demo"]
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 MAX_DEMO_FACES: Final = 100
+EXPECTED: Final = (
+    "expected a camera's number, a video, a folder of pictures, an rtsp:// or http:// address, or demo"
+)
 
 _DEMO: Final = re.compile(r"demo(?::(?P<faces>[0-9]{1,6}))?")
 _CAMERA: Final = re.compile(r"(?:/dev/video)?[0-9]{1,4}")
@@ -73,11 +76,10 @@ def _form(text: str) -> SourceForm:
 
 
 def _file_form(text: str) -> SourceForm:
-    expected = (
-        "expected a camera's number, a video, a folder of pictures, an rtsp:// or http:// address, or demo"
-    )
     if not text:
-        raise UserError(f"source '': {expected}")
+        raise UserError(f"source '': {EXPECTED}")
+    if any("\ud800" <= char <= "\udfff" for char in text):  # how Python holds bytes that are not UTF-8
+        raise UserError(f"source {text!r}: its name is not UTF-8; rename it")
     path = Path(text)
     try:
         if path.is_dir() or (path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES):
@@ -86,7 +88,8 @@ def _file_form(text: str) -> SourceForm:
             return "video"
     except OSError as error:  # a folder that may not be looked into, a name that is too long
         raise UserError(f"source {text!r}: {error.strerror}") from error
-    raise UserError(f"source {text!r}: no such file or folder; {expected}")
+    shown = without_credentials(text) if "://" in text else text
+    raise UserError(f"source {shown!r}: no such file or folder; {EXPECTED}")
 
 
 def _name(text: str, form: SourceForm) -> str:

@@ -13,7 +13,7 @@ from pipeline.sources import SourceSpec, without_credentials
 from stages.capture.pixels import to_bgr
 from stages.capture.reader import Picture, SourceFailed
 
-STREAM_TIMEOUT_MS: Final = 8000  # below the time after which a silent process is taken for hung
+STREAM_TIMEOUT_MS: Final = 4000  # to open and again to read: both before a silent process is taken for hung
 
 
 class CameraReader:
@@ -43,9 +43,6 @@ class CameraReader:
         if not read or image is None:
             raise SourceFailed(f"{self._name}: no picture comes any more")
         return Picture(to_bgr(np.asarray(image)), time.monotonic() - self._start_s)
-
-    def skip(self, frames: int) -> None:
-        """What is live can't be skipped: it has not happened yet."""
 
     def close(self) -> None:
         self._capture.release()

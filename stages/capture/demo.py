@@ -53,9 +53,6 @@ class DemoReader:
             image[y : y + tile_height, x : x + tile_width] = self._tile
         return Picture(image, number / FPS)
 
-    def skip(self, frames: int) -> None:
-        self._next += frames
-
     def close(self) -> None:
         """Nothing is held open."""
 

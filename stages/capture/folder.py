@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.messages import MAX_SIDE, SourceInfo
 from pipeline.sources import PICTURE_SUFFIXES, SourceSpec
-from stages.capture.pixels import to_bgr
 from stages.capture.reader import Picture
 
 
@@ -41,10 +40,8 @@ class FolderReader:
         path, time_s = self._paths[self._next], float(self._next)
         self._next += 1
         image, reason = read_picture(path)
-        return Picture(image, time_s, path.name, reason)
-
-    def skip(self, frames: int) -> None:
-        self._next += frames
+        name = path.name.encode("utf-8", "replace").decode()  # a message can't hold what is not UTF-8
+        return Picture(image, time_s, name, reason)
 
     def close(self) -> None:
         """Nothing is held open between pictures."""
@@ -59,14 +56,14 @@ def read_picture(path: Path) -> tuple[NDArray[np.uint8] | None, str]:
     if not len(data):
         return None, "unreadable: the file is empty"
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)  # 8 bits, and upright as a phone's Exif tag says
     except cv2.error:  # a size beyond OpenCV's own limit
         image = None
     if image is None:
         return None, "unreadable: not a picture that OpenCV can decode"
     if max(image.shape[:2]) > MAX_SIDE:
         return None, f"unreadable: {image.shape[1]}×{image.shape[0]} px, {MAX_SIDE} is the limit"
-    return to_bgr(np.asarray(image)), ""
+    return np.asarray(image, np.uint8), ""
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

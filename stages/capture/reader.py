@@ -31,9 +31,6 @@ class Reader(Protocol):
     def read(self) -> Picture | None:
         """Return the next frame, or None at the end. Raises SourceFailed for an end that came too early."""
 
-    def skip(self, frames: int) -> None:
-        """Discard so many frames: decoded, since seeking is inexact."""
-
     def close(self) -> None:
         """Give back what the source holds."""
 

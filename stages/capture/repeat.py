@@ -37,11 +37,6 @@ class RepeatingReader:
         self._last_s = self._offset_s + picture.time_s
         return picture._replace(time_s=self._last_s)
 
-    def skip(self, frames: int) -> None:
-        for _ in range(frames):
-            if self.read() is None:
-                return
-
     def close(self) -> None:
         self._reader.close()
 

@@ -6,7 +6,6 @@ from typing import Final
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.messages import MAX_SIDE, SourceInfo
@@ -49,8 +48,11 @@ class VideoReader:
         self._frames = self._decode()
         self._ahead = self._decode_next()
         if self._ahead is None or self._ahead.image is None:
+            reason = (
+                self._ahead.reason if self._ahead else "no frame of it can be decoded; is the file complete?"
+            )
             self._container.close()
-            raise UserError(f"source {spec.text!r}: no frame of it can be decoded; is the file complete?")
+            raise UserError(f"source {spec.text!r}: {reason}")
         height, width = self._ahead.image.shape[:2]
         fps = float(self._stream.average_rate or 0)
         self.info = SourceInfo(spec.name, "file", width, height, fps)
@@ -64,11 +66,6 @@ class VideoReader:
         self._read += 1
         self._last_s = picture.time_s
         return picture
-
-    def skip(self, frames: int) -> None:
-        for _ in range(frames):
-            if self.read() is None:
-                return
 
     def close(self) -> None:
         self._frames.close()  # type: ignore[attr-defined]
@@ -93,17 +90,15 @@ class VideoReader:
             if packet is None:
                 return
             for frame in frames:
-                yield Picture(self._image(frame), self._time_s(frame, number))
+                yield self._picture(frame, self._time_s(frame, number))
                 number += 1
 
-    def _image(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+    def _picture(self, frame: av.VideoFrame, time_s: float) -> Picture:
         if max(frame.width, frame.height) > MAX_SIDE:
-            raise UserError(
-                f"{self._name}: frames of {frame.width}×{frame.height} px; {MAX_SIDE} is the limit"
-            )
+            return Picture(None, time_s, reason=f"{frame.width}×{frame.height} px, {MAX_SIDE} is the limit")
         image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
         quarter_turns = round(frame.rotation / 90) % 4  # a phone held upright
-        return np.ascontiguousarray(np.rot90(image, quarter_turns), np.uint8)
+        return Picture(np.ascontiguousarray(np.rot90(image, quarter_turns), np.uint8), time_s)
 
     def _time_s(self, frame: av.VideoFrame, number: int) -> float:
         if frame.time is not None and self._stream.start_time is not None:

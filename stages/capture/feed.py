@@ -1,0 +1,145 @@
+"""What the feeds of both kinds of source do: number the frames, answer the broker, send in order."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from pipeline.assignment import CaptureOptions
+from pipeline.messages import (
+    AnyMessage,
+    Buffer,
+    End,
+    Frame,
+    Grant,
+    Introduce,
+    Message,
+    NoFrame,
+    Progress,
+    SourceEnded,
+    StopCapture,
+    Welcome,
+)
+from stages.capture.reader import Picture, Reader
+
+POLL_MS: Final = 200
+RETRY_MS: Final = 10  # after a send that found the socket's buffer full
+
+log = logging.getLogger(__name__)
+
+
+class Conversation(Protocol):
+    """What a feed needs of `pipeline.session.Session`."""
+
+    def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None: ...
+
+    def send(self, message: Message, buffers: Sequence[Buffer] = ()) -> bool: ...
+
+    def beat(self) -> None: ...
+
+
+class Item(NamedTuple):
+    """A numbered frame and its pixels, if it brings any."""
+
+    header: Frame | NoFrame
+    buffers: list[Buffer]
+
+
+class Feed(ABC):
+    """One source's frames, from the reader to the broker."""
+
+    def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
+        self.reader = reader
+        self.options = options
+        self.info = reader.info
+        self.max_frame_bytes = max_frame_bytes
+        self.progress = Progress()
+        self.epoch = 0
+        self.next_sequence = 0
+        self.credits = 0
+        self.welcomed = False
+        self.ended: str | None = None  # why the source ended: empty if it just did
+        self.over = False
+        self._end_told = False
+        self._unsent: deque[Item] = deque()
+
+    @abstractmethod
+    def turn(self, session: Conversation) -> None:
+        """Take in messages and send what may be sent; return soon, so that heartbeats go on."""
+
+    @abstractmethod
+    def welcome(self, welcome: Welcome) -> None:
+        """Bring the numbering into line with a broker that may be new, or with a run that goes on."""
+
+    @abstractmethod
+    def granted(self) -> None:
+        """`credits` have grown, or `progress` has."""
+
+    def listen(self, session: Conversation, timeout_ms: int) -> bool:
+        """Take in one message if there is one."""
+        received = session.receive(timeout_ms)
+        if received is None:
+            return False
+        match received[0]:
+            case Introduce():
+                self.credits, self.welcomed = 0, False
+            case Welcome() as welcome:
+                self.epoch, self.welcomed = welcome.epoch, True
+                self.credits, self._end_told = 0, False
+                self._unsent.clear()
+                self.welcome(welcome)
+            case Grant(_, credits, progress):
+                self.credits += credits
+                self.progress = progress
+                self.granted()
+            case StopCapture():
+                self.end("")
+            case End():
+                self.over = True
+        return True
+
+    def end(self, error: str) -> None:
+        """No more frames are captured; the first reason counts."""
+        if self.ended is None:
+            self.ended = error
+            if error:
+                log.error("%s", error)
+
+    def send(self, session: Conversation) -> None:
+        """Send what may be sent, in order, and after the last frame that the source has ended.
+
+        Once it has ended, frames need no credit: a broker that is stopping grants none.
+        """
+        if not self.welcomed:
+            return
+        while self._unsent:
+            header, buffers = self._unsent[0]
+            costs = self.costs_credit(header)
+            if costs and self.credits <= 0 and self.ended is None:
+                return
+            if not session.send(msgspec.structs.replace(header, epoch=self.epoch), buffers):
+                return  # its buffer is full: later
+            self._unsent.popleft()
+            self.credits -= costs
+        if self.ended is not None and not self._end_told:
+            told = SourceEnded(self.info.name, self.epoch, self.next_sequence, self.ended)
+            self._end_told = session.send(told)
+
+    @abstractmethod
+    def costs_credit(self, header: Frame | NoFrame) -> bool:
+        """Whether the broker counts this frame against the credits it has granted."""
+
+    def number(self, picture: Picture, captured_ns: int) -> Item:
+        """Give a picture the next number."""
+        image, reason = picture.image, picture.reason
+        if image is not None and image.nbytes > self.max_frame_bytes:
+            image, reason = None, "larger than broker.max_message_bytes"
+        where = self.info.name, self.epoch, self.next_sequence, captured_ns, picture.time_s
+        self.next_sequence += 1
+        if image is None:
+            return Item(NoFrame(*where, "failed", reason, picture.file), [])
+        height, width = image.shape[:2]
+        return Item(Frame(*where, (height, width, 3), picture.file), [image.data.cast("B")])

@@ -1,0 +1,93 @@
+"""A file's frames: a window of them is kept until they are known to be written, so none is lost."""
+
+import time
+from collections import deque
+
+from pipeline.assignment import CaptureOptions
+from pipeline.messages import Frame, NoFrame, Welcome
+from pipeline.worker import clock_ns
+from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, Item
+from stages.capture.reader import Picture, Reader, SourceFailed
+
+
+class FileFeed(Feed):
+    """Reads against credits; with someone watching, no faster than the file's own rate."""
+
+    def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
+        super().__init__(reader, options, max_frame_bytes)
+        self._window: deque[Item] = deque()  # unacknowledged
+        self._written_before = 0  # frames of an earlier process that are written: read and discarded
+        self._paced = False
+        self._start_s: float | None = None  # when the picture of time 0 was due
+        self._ahead: Picture | None = None  # read, and not yet due
+
+    def turn(self, session: Conversation) -> None:
+        self.listen(session, self._wait_ms())
+        if self._may_read() and self._wait_ms() == 0:
+            self._read()
+        self.send(session)
+
+    def welcome(self, welcome: Welcome) -> None:
+        """Send again what the broker lacks; go on behind what has been written already."""
+        self._paced = welcome.paced
+        self._unsent.extend(item for item in self._window if item.header.sequence >= welcome.next_sequence)
+        self._written_before = welcome.next_sequence
+
+    def granted(self) -> None:
+        while self._window and self._window[0].header.sequence < self.progress.written:
+            self._window.popleft()
+
+    def costs_credit(self, header: Frame | NoFrame) -> bool:
+        return True
+
+    def _may_read(self) -> bool:
+        if not self.welcomed or self.ended is not None or self.over:
+            return False
+        return self._behind() or (self.credits > 0 and not self._unsent)
+
+    def _behind(self) -> bool:
+        return self.next_sequence < self._written_before
+
+    def _read(self) -> None:
+        picture, self._ahead = self._ahead, None
+        if picture is None:
+            picture = self._next_picture()
+            if picture is None or self._is_early(picture):
+                return
+        item = self.number(picture, clock_ns())
+        self._window.append(item)
+        self._unsent.append(item)
+
+    def _next_picture(self) -> Picture | None:
+        """The next one that is to be sent; None at the end of the file and for one that is discarded."""
+        try:
+            picture = self.reader.read()
+        except SourceFailed as error:
+            self.end(str(error))
+            return None
+        if picture is None:
+            self.end("")
+        elif self._behind():
+            self.next_sequence += 1
+            return None
+        return picture
+
+    def _wait_ms(self) -> int:
+        """How long to wait for a message: not at all while there is something to read."""
+        if self._may_read():
+            if self._ahead is None or self._start_s is None:
+                return 0
+            due_s = self._start_s + self._ahead.time_s - time.monotonic()
+            return min(POLL_MS, max(0, round(1000 * due_s)))
+        return RETRY_MS if self._unsent and self.credits > 0 else POLL_MS
+
+    def _is_early(self, picture: Picture) -> bool:
+        """Keep a picture that is not due yet; if it is late, all that follows plays later too."""
+        if not self._paced:
+            return False
+        now_s = time.monotonic()
+        if self._start_s is None or self._start_s + picture.time_s <= now_s:
+            self._start_s = now_s - picture.time_s
+            return False
+        self._ahead = picture
+        return True
