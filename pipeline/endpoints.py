@@ -3,6 +3,7 @@
 Until there are keys, an address must be out of other people's reach: `ipc` or tcp on the loopback.
 """
 
+import errno
 import ipaddress
 import os
 import shutil
@@ -52,6 +53,48 @@ def check_private(address: str, name: str = "broker.address") -> None:
         raise UserError(
             f"{name}: {directory} must be yours and closed to others: mkdir -m 700 makes such a directory"
         )
+
+
+def check_free(address: str, name: str = "broker.address") -> None:
+    """Raise UserError if a program answers at `address` already, or it can't be bound.
+
+    Said before any stage starts: they would dial in to that program, taking it for their broker.
+    """
+    try:
+        used = _answers(address.removeprefix("ipc://")) if address.startswith("ipc://") else _bound(address)
+    except OSError as error:
+        raise UserError(f"{name}: {address} can't be bound: {error.strerror}") from error
+    if used:
+        raise UserError(
+            f"{name}: {address} is in use; end the program that uses it, or set broker.address and "
+            "broker.publish to others"
+        )
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens on the socket file `path`; one that was left behind is no hindrance."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def _bound(address: str) -> bool:
+    """Whether the tcp port of `address` is bound already."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if sys.platform != "win32":  # there it would allow to bind what is in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise
+    return False
 
 
 def publish_address(settings: BrokerSettings, address: str) -> str:

@@ -5,7 +5,8 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,18 +16,24 @@ from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+POLL_S: Final = 0.05
+KILL_WAIT_S: Final = 2.0
+LAST_LINES_S: Final = 1.0
+"""Something else may hold a dead child's end of the pipe: its lines are not waited for longer."""
 
 
 class ChildProcess:
-    """A planned process and its incarnations. What it writes to stderr goes line by line to `on_line`."""
+    """A planned process and its incarnations. What it writes goes line by line to `on_line`."""
 
     def __init__(
         self, plan: ProcessPlan, run: RunPlan, *, max_message_bytes: int, log_level: str,
-        on_line: Callable[[str], None],
+        on_line: Callable[["ChildProcess", str], None],
     ) -> None:  # fmt: skip
         self.plan = plan
         self.slot = f"{plan.name}-{secrets.token_hex(6)}"
         self.starts = 0
+        self.started_s = 0.0
+        self.dismissed = False  # told to end: its end is no death
         self._run = run
         self._max_message_bytes = max_message_bytes
         self._log_level = log_level
@@ -57,12 +64,15 @@ class ChildProcess:
             options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
         )
         self.starts += 1
+        self.started_s = time.monotonic()
+        self.dismissed = False
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "pipeline.child", self.plan.name],
             cwd=None,
             env={**os.environ, **thread_limits(self.plan.threads), "PYTHONPATH": _python_path()},
             stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # what libraries print there is not the run's result
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._pass_lines, args=(self._popen,), daemon=True)
@@ -80,6 +90,7 @@ class ChildProcess:
         return None if self._popen is None else self._popen.poll()
 
     def terminate(self) -> None:
+        self.dismissed = True
         if self._popen is not None:
             self._popen.terminate()
 
@@ -100,14 +111,38 @@ class ChildProcess:
     def close(self) -> None:
         """After its end: pass on the last lines and give the pipe back."""
         if self._popen is not None and self._reader is not None:
-            self._reader.join()
-            assert self._popen.stderr is not None
-            self._popen.stderr.close()
+            self._reader.join(LAST_LINES_S)
+            if not self._reader.is_alive():
+                assert self._popen.stdout is not None
+                self._popen.stdout.close()
 
     def _pass_lines(self, popen: subprocess.Popen[bytes]) -> None:
-        assert popen.stderr is not None
-        for line in popen.stderr:
-            self._on_line(line.decode(errors="replace").rstrip())
+        assert popen.stdout is not None
+        for line in popen.stdout:
+            self._on_line(self, line.decode(errors="replace").rstrip())
+
+
+def stop_all(
+    children: Sequence[ChildProcess], limit_s: float, hurry: Callable[[], bool]
+) -> list[ChildProcess]:
+    """The ladder: ask, wait, kill, wait. All are signalled first, then each is joined.
+
+    `hurry` tells whether the waiting is to be cut short. Returns those that had to be killed.
+    """
+    running = [child for child in children if child.poll() is None]
+    for child in running:
+        child.terminate()
+    deadline_s = time.monotonic() + limit_s
+    for child in running:
+        while not child.wait(POLL_S) and time.monotonic() < deadline_s and not hurry():
+            pass
+    killed = [child for child in running if child.poll() is None]
+    for child in killed:
+        child.kill()
+    for child in children:
+        child.wait(KILL_WAIT_S)
+        child.close()
+    return killed
 
 
 def _python_path() -> str:

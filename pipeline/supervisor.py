@@ -6,19 +6,13 @@ stages have fallen silent; the broker itself it knows by the reports that it sen
 
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import FrameType
 from typing import Final
 
-import msgspec
-
 from pipeline.channel import StageChannel
-from pipeline.display_mode import resolve_display
-from pipeline.endpoints import run_directory
+from pipeline.endpoints import check_free, run_directory
 from pipeline.errors import UserError
 from pipeline.messages import (
     PROTOCOL,
@@ -28,22 +22,25 @@ from pipeline.messages import (
     Heartbeat,
     Hello,
     Introduce,
+    MessageError,
     Refused,
     SourceEnded,
     StatusReport,
     StopRequest,
 )
-from pipeline.plan import DRAIN_S, RunPlan, make_plan
-from pipeline.process import ROOT, ChildProcess
+from pipeline.plan import DRAIN_S, ROLES, RunPlan, make_plan
+from pipeline.preparation import prepare
+from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
-from pipeline.settings import DisplaySettings, PipelineSettings
-from pipeline.sources import SourceSpec, parse_sources
+from pipeline.settings import PipelineSettings
+from pipeline.signals import Signals
 from pipeline.status import Reporter, print_summary, summary
 
 POLL_MS: Final = 50
+LAST_REPORT_MS: Final = 200
 HEARTBEAT_S: Final = 0.5
-KILL_WAIT_S: Final = 2.0
-CAMERA_PROBE_S: Final = 20.0
+FINISH_S: Final = 1.0
+"""A stage that has heard of the end may be gone before the parent has."""
 
 Observer = Callable[[StatusReport, dict[str, int]], None]
 """Sees each report and the pids of the processes by name."""
@@ -56,122 +53,127 @@ def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | N
     """
     reporter = _reporter(settings)
     try:
-        here = only is None or "capture" in only
-        specs = _sources(sources, reporter) if here else []
-        if only is None or "display" in only:
-            display, said = resolve_display(settings.display)
-            if said:
-                reporter.info(said)
-            settings = _for_display(settings, display, specs)
-        with run_directory() as directory:
+        settings, specs = prepare(settings, sources, only, reporter)
+        with Signals() as signals, run_directory() as directory:
             plan = make_plan(settings, specs, only, directory)
-            return Supervisor(settings, plan, reporter).run()
+            return Supervisor(settings, plan, reporter, signals=signals).run()
     finally:
         reporter.close()
-
-
-@dataclass
-class _Signals:
-    """Handlers only record: the loop acts."""
-
-    received: list[int] = field(default_factory=list)
-    _previous: dict[int, object] = field(default_factory=dict)
-
-    def __enter__(self) -> "_Signals":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received.append(number)
 
 
 class Supervisor:
     """One run on this machine. `observer` sees every report: the benchmark measures through it."""
 
     def __init__(
-        self, settings: PipelineSettings, plan: RunPlan, reporter: Reporter, observer: Observer | None = None
+        self,
+        settings: PipelineSettings,
+        plan: RunPlan,
+        reporter: Reporter,
+        observer: Observer | None = None,
+        signals: Signals | None = None,
     ) -> None:
+        """Without `signals`, which are active already, the run watches for them itself."""
         self._settings = settings
         self._plan = plan
         self._reporter = reporter
         self._observer = observer
+        self._signals = signals
         self._children = [
             ChildProcess(
                 process,
                 plan,
                 max_message_bytes=settings.broker.max_message_bytes,
                 log_level=settings.log.level,
-                on_line=reporter.line,
+                on_line=self._on_line,
             )
             for process in plan.processes
         ]
         self._restarts = Restarts(settings.run.max_restarts)
-        self._started_s: dict[str, float] = {}
         self._restart_at_s: dict[str, float] = {}
-        self._done: set[str] = set()  # children that ended as they should
+        self._ended_s: dict[str, float] = {}  # of children that ended with 0 while nothing told of an end
+        self._done: set[str] = set()  # children that are not started again
+        self._joined: set[str] = set()  # slots of children whose present incarnation the broker knows
+        self._errors: set[str] = set()  # lines that children have said
+        self._errors_lock = threading.Lock()
         self._report: StatusReport | None = None
         self._report_s = 0.0
+        self._begin_s = 0.0
+        self._said_waiting_s = 0.0
+        self._broker_silent = False
+        self._begun = False  # frames have been asked for: later errors end the run with 1, not 2
         self._written = 0
+        self._elapsed_s: dict[str, float] = {}  # by broker
         self._status: int | None = None  # decided: the run is being ended
-        self._stop_deadline_s: float | None = None
-        self._channel: StageChannel | None = None
+        self._deadline_s: float | None = None  # when the loop ends at the latest
+        self._at_once = False
+        self._channel = StageChannel(plan.address, self._name, settings.broker.max_message_bytes)
         self._next_beat_s = 0.0
 
     def run(self) -> int:
-        """Run to the end and return the exit status. No child is left."""
-        with _Signals() as signals:
-            try:
-                self._start_all()
-                self._loop(signals)
-            finally:
-                self._stop_all()
+        """Run to the end and return the exit status. No child is left. Raises UserError."""
+        if self._signals is not None:
+            return self._run(self._signals)
+        with Signals() as signals:
+            return self._run(signals)
+
+    def _run(self, signals: Signals) -> int:
+        try:
+            self._start_all()
+            self._loop(signals)
+        finally:
+            known = len(signals.received)
+            limit_s = self._settings.run.stop_timeout_s if not self._at_once else 0.0
+            killed = stop_all(self._children, limit_s, lambda: len(signals.received) > known)
+            self._channel.close(linger_ms=0)
+        if not self._at_once:
+            self._on_killed(killed)
         return self._finish()
+
+    @property
+    def _name(self) -> str:
+        return f"parent-{os.getpid()}"
+
+    @property
+    def _finished(self) -> bool:
+        return self._report is not None and self._report.finished
 
     # ----------------------------------------------------------------------------------------- the loop
 
     def _start_all(self) -> None:
+        self._begin_s = self._said_waiting_s = time.monotonic()
+        if self._plan.has_broker:
+            check_free(self._plan.address)
+            check_free(self._plan.publish, "broker.publish")
         for child in self._children:
             self._start(child)
-        if self._plan.has_broker:
-            self._reporter.info(f"results are published at {self._plan.publish}")
-        else:
+        if not self._plan.has_broker:
             self._reporter.info(f"works for the broker at {self._plan.address}")
-        name = f"parent-{os.getpid()}"
-        self._channel = StageChannel(self._plan.address, name, self._settings.broker.max_message_bytes)
         self._introduce()
-        self._report_s = self._begin_s = time.monotonic()
 
     def _start(self, child: ChildProcess) -> None:
         self._restart_at_s.pop(child.name, None)
-        self._started_s[child.name] = time.monotonic()
+        self._joined.discard(child.slot)
         child.start()
+        if child.plan.role == "broker":
+            self._report_s = time.monotonic()
 
-    def _loop(self, signals: _Signals) -> None:
-        while not self._over():
-            self._listen()
+    def _loop(self, signals: Signals) -> None:
+        while len(self._done) < len(self._children):
+            self._listen(POLL_MS)
             self._watch_children()
+            self._watch_start()
             self._watch_broker()
             if signals.received:
                 self._on_signals(signals.received)
-            if self._stop_deadline_s is not None and time.monotonic() > self._stop_deadline_s:
+            if self._deadline_s is not None and time.monotonic() >= self._deadline_s:
                 return
-
-    def _over(self) -> bool:
-        """Every child has ended as it should, or the run is given up."""
-        if self._status is not None and self._stop_deadline_s is None:
-            return True
-        return len(self._done) == len(self._children)
+        self._listen(LAST_REPORT_MS)
 
     def _on_signals(self, received: list[int]) -> None:
         """The first asks for a clean end, the second ends it at once."""
         status = 128 + received[0]
         if len(received) > 1:
-            self._status, self._stop_deadline_s = status, 0.0
+            self._status, self._deadline_s, self._at_once = status, 0.0, True
         elif self._status is None:
             self._stop(status, signal.Signals(received[0]).name)
 
@@ -180,11 +182,10 @@ class Supervisor:
         if self._status is not None:
             return
         self._status = status
-        self._stop_deadline_s = time.monotonic() + DRAIN_S + self._settings.run.stop_timeout_s
-        assert self._channel is not None
-        if self._report is None or not self._plan.has_broker:
-            self._stop_deadline_s = 0.0  # nothing has begun, or the run goes on without this machine
+        if not self._begun or not self._plan.has_broker:
+            self._deadline_s = 0.0  # nothing is under way, or the run goes on without this machine
         else:
+            self._deadline_s = time.monotonic() + DRAIN_S + self._settings.run.stop_timeout_s
             self._channel.send(StopRequest(reason))
 
     def _give_up(self, status: int, why: str = "") -> None:
@@ -193,77 +194,123 @@ class Supervisor:
             self._reporter.error(why)
         if self._status is None:
             self._status = status
-        self._stop_deadline_s = None
+        self._deadline_s = 0.0
 
     # ---------------------------------------------------------------------------------------- children
+
+    def _on_line(self, child: ChildProcess, text: str) -> None:
+        """Pass on what a child says; called from the thread that listens to it.
+
+        One cause gives one line: of the errors of children that never took part only the first is shown, and
+        what is said again when a child is started again is not.
+        """
+        if text.startswith("error: "):
+            starting = child.starts == 1 and child.slot not in self._joined
+            key = "at the start" if starting else text
+            with self._errors_lock:
+                if key in self._errors:
+                    return
+                self._errors |= {key, text}
+        self._reporter.line(text)
 
     def _watch_children(self) -> None:
         now_s = time.monotonic()
         for child in self._children:
+            if child.name in self._done:
+                continue
             if child.name in self._restart_at_s:
                 if now_s >= self._restart_at_s[child.name]:
                     self._start(child)
-            elif child.name not in self._done:
-                status = child.poll()
-                if status is not None:
-                    self._on_death(child, status, now_s)
+                continue
+            status = child.poll()
+            if status is not None:
+                self._on_end(child, status, now_s)
+
+    def _on_end(self, child: ChildProcess, status: int, now_s: float) -> None:
+        """A child has ended: as it should, by a start that failed, or by its death."""
+        child.close()
+        self._listen(0)  # the broker's last report may say that this is the end
+        if self._finished or not self._plan.has_broker or child.dismissed:
+            if status == 0 or child.dismissed:
+                self._done.add(child.name)
+                return
+        elif status == 0 and now_s - self._ended_s.setdefault(child.name, now_s) < FINISH_S:
+            return
+        self._ended_s.pop(child.name, None)
+        if status == 2 and (child.starts == 1 or child.plan.role == "display"):
+            # It has said why, and it would say so again.
+            self._give_up(1 if self._begun and child.slot in self._joined else 2)
+        elif self._finished:
+            self._done.add(child.name)
+            self._reporter.warning(f"{child.name} did not end cleanly ({_how(status)})")
+            if child.plan.role == "display":  # only its end can leave something incomplete
+                self._status = self._status or 1
+        elif self._status is not None and child.plan.role == "broker":
+            self._deadline_s = 0.0  # nobody is left to end the run in order
+        else:
+            self._on_death(child, status, now_s)
 
     def _on_death(self, child: ChildProcess, status: int, now_s: float) -> None:
-        child.close()
-        finished = self._report is not None and self._report.finished
-        if status == 0 and (finished or self._status is not None or not self._plan.has_broker):
-            self._done.add(child.name)
-            return
-        if status == 2 and not self._begun:
-            self._give_up(2)  # the child has said why
-            return
-        if finished or self._status is not None:
-            self._done.add(child.name)
-            if status != 0:
-                self._reporter.warning(f"{child.name} did not end cleanly ({_how(status)})")
-                self._status = self._status or 1
-            return
-        assert self._channel is not None
+        """Start it again, after a while; or end its source, or the run, if it has died too often."""
         self._channel.send(Died(child.slot))
         group = child.plan.source or child.plan.role
-        delay_s = self._restarts.died(group, child.name, now_s - self._started_s[child.name])
+        delay_s = self._restarts.died(group, child.name, now_s - child.started_s)
         if delay_s is not None:
-            self._reporter.warning(f"{child.name} died ({_how(status)}); started again in {delay_s:.1f} s")
+            when = f"in {delay_s:.1f} s" if delay_s else "now"
+            self._reporter.warning(f"{child.name} died ({_how(status)}); it is started again {when}")
             self._restart_at_s[child.name] = now_s + delay_s
-        elif child.plan.source and self._begun:
-            error = f"{child.plan.source}: its capture process died {self._settings.run.max_restarts} times"
+            return
+        times = f"{self._settings.run.max_restarts} times"
+        if child.plan.source and self._begun:
+            error = f"{child.plan.source}: its capture process died {times}"
             self._reporter.error(error)
             self._channel.send(SourceEnded(child.plan.source, 0, 0, error))
             self._done.add(child.name)
         else:
-            self._give_up(
-                1, f"{child.plan.role} died {self._settings.run.max_restarts} times without progress"
-            )
+            self._give_up(1, f"{child.plan.role} died {times} without progress")
 
-    @property
-    def _begun(self) -> bool:
-        """Whether the first frame has been asked for: later errors end the run with 1, not 2."""
-        return self._report is not None and self._report.started
+    def _watch_start(self) -> None:
+        """Say what is waited for; give up if a stage of this machine takes too long."""
+        now_s = time.monotonic()
+        if self._begun or self._status is not None:
+            return
+        limit_s = self._settings.run.start_timeout_s
+        late = [c.name for c in self._children if c.plan.role != "broker" and c.slot not in self._joined]
+        answers = self._report is not None or self._plan.has_broker
+        if late and answers and now_s - self._begin_s > limit_s:
+            self._give_up(2, f"{', '.join(late)} not ready within {limit_s:.0f} s (run.start_timeout_s)")
+        elif now_s - self._said_waiting_s >= self._settings.log.status_interval_s:
+            self._said_waiting_s = now_s
+            self._reporter.info(f"waiting for {self._waited_for()}")
+
+    def _waited_for(self) -> str:
+        if self._report is None:
+            return "the broker" if self._plan.has_broker else f"a broker at {self._plan.address}"
+        here = {"broker"} | {peer.role for peer in self._report.peers}
+        late = [c.name for c in self._children if c.slot not in self._joined and c.plan.role not in here]
+        elsewhere = [role for role in ROLES if role not in here | {c.plan.role for c in self._children}]
+        return ", ".join(late + elsewhere) or "the other sources"
 
     # ------------------------------------------------------------------------------------------ broker
 
     def _introduce(self) -> None:
-        assert self._channel is not None
-        name = f"parent-{os.getpid()}"
-        self._channel.send(Hello("parent", name, name, os.getpid(), PROTOCOL))
+        self._channel.send(Hello("parent", self._name, self._name, os.getpid(), PROTOCOL))
         if self._plan.has_broker and self._plan.sources:
             self._channel.send(Expect([source.name for source in self._plan.sources]))
 
-    def _listen(self) -> None:
-        assert self._channel is not None
+    def _listen(self, timeout_ms: int) -> None:
+        """Take in all messages, waiting for the first; show the broker that this process is there."""
         now_s = time.monotonic()
         if now_s >= self._next_beat_s:
             self._next_beat_s = now_s + HEARTBEAT_S
             self._channel.send(Heartbeat())
-        received = self._channel.receive(POLL_MS)
-        while received is not None:
-            self._on_message(received[0])
-            received = self._channel.receive(0)
+        try:
+            received = self._channel.receive(timeout_ms)
+            while received is not None:
+                self._on_message(received[0])
+                received = self._channel.receive(0)
+        except MessageError as error:
+            self._reporter.warning(f"a message of the broker can't be read and is dropped: {error}")
 
     def _on_message(self, message: AnyMessage) -> None:
         match message:
@@ -275,88 +322,81 @@ class Supervisor:
                 self._on_report(message)
 
     def _on_report(self, report: StatusReport) -> None:
+        if self._report is None and self._plan.has_broker:
+            self._reporter.info(f"results are published at {self._plan.publish}")
+        if self._broker_silent:
+            self._broker_silent = False
+            self._reporter.info("the broker is back")
         if report.started and not self._begun:
+            self._begun = True
             self._reporter.info("all stages are ready")
         self._report, self._report_s = report, time.monotonic()
+        self._joined |= {peer.slot for peer in report.peers if not peer.given_up}
+        self._elapsed_s[report.broker] = report.elapsed_s
         written = sum(source.progress.written for source in report.sources)
-        if written > self._written:
+        if written > self._written:  # more than ever: a new broker begins by hearing of what was written
+            self._written = written
             self._restarts.progressed()
-        self._written = written
-        for peer in report.peers:
-            if peer.given_up:
-                for child in self._children:
-                    if child.slot == peer.slot:
-                        child.kill()  # a stopped process does not hear anything gentler
-        if report.stopping and self._status is None:
+        given_up = {peer.slot for peer in report.peers if peer.given_up}
+        for child in self._children:
+            if child.slot in given_up:
+                child.kill()  # a stopped process does not hear anything gentler
+        if report.stopping and self._plan.has_broker:
             self._stop(0, report.stopping)  # `q` in the window
+        if report.finished:
+            self._on_finished()
         self._reporter.update(report)
         if self._observer is not None:
             self._observer(report, {child.name: child.pid for child in self._children})
 
-    def _watch_broker(self) -> None:
-        """A broker that has fallen silent is killed; that it is then restarted follows."""
-        if not self._plan.has_broker:
-            return
-        now_s = time.monotonic()
-        if not self._begun and now_s - self._begin_s > self._settings.run.start_timeout_s:
-            missing = (
-                ", ".join(sorted({c.plan.role for c in self._children} - self._roles_here())) or "a stage"
-            )
-            limit_s = self._settings.run.start_timeout_s
-            self._give_up(2, f"not ready within {limit_s:.0f} s (run.start_timeout_s): waiting for {missing}")
-        silent_s = now_s - self._report_s
-        if self._report is not None and silent_s > self._settings.broker.peer_timeout_s:
-            broker = next(child for child in self._children if child.plan.role == "broker")
-            if broker.poll() is None and broker.name not in self._restart_at_s:
-                self._reporter.warning(f"the broker has been silent for {silent_s:.0f} s and is killed")
-                broker.kill()
-                self._report_s = now_s
+    def _on_finished(self) -> None:
+        """Everything is written: stages leave by themselves, those that are not ready yet are dismissed."""
+        if self._deadline_s is None:
+            self._deadline_s = time.monotonic() + self._settings.run.stop_timeout_s
+        self._done |= set(self._restart_at_s)
+        self._restart_at_s.clear()
+        for child in self._children:
+            if child.plan.role != "broker" and child.slot not in self._joined and not child.dismissed:
+                child.terminate()
 
-    def _roles_here(self) -> set[str]:
-        return {"broker"} | {peer.role for peer in self._report.peers} if self._report else set()
+    def _watch_broker(self) -> None:
+        """A broker of ours that has fallen silent is killed, that it is then restarted follows; one on
+        another machine is waited for."""
+        silent_s = time.monotonic() - self._report_s
+        limit_s = self._settings.broker.peer_timeout_s
+        if self._report is None or self._finished or self._broker_silent or silent_s <= limit_s:
+            return
+        if not self._plan.has_broker:
+            self._broker_silent = True
+            self._reporter.warning(f"the broker has been silent for {silent_s:.0f} s; it is waited for")
+            return
+        broker = next(child for child in self._children if child.plan.role == "broker")
+        if broker.poll() is None and broker.name not in self._restart_at_s:
+            self._reporter.warning(f"the broker has been silent for {silent_s:.0f} s and is killed")
+            broker.kill()
+            self._report_s = time.monotonic()
 
     # ------------------------------------------------------------------------------------------ the end
 
-    def _stop_all(self) -> None:
-        """The ladder: ask, wait, kill, wait. All are signalled first, then each is joined."""
-        running = [child for child in self._children if child.poll() is None]
-        for child in running:
-            child.terminate()
-        deadline_s = time.monotonic() + (self._settings.run.stop_timeout_s if self._begun else KILL_WAIT_S)
-        if self._stop_deadline_s == 0.0 and self._status is not None and self._begun:
-            deadline_s = time.monotonic()
-        for child in running:
-            if not child.wait(max(0.0, deadline_s - time.monotonic())):
-                child.kill()
-        for child in self._children:
-            child.wait(KILL_WAIT_S)
-            child.close()
-        if self._channel is not None:
-            self._channel.close(linger_ms=0)
+    def _on_killed(self, children: list[ChildProcess]) -> None:
+        """Say which ones had to be killed; only display can leave something incomplete."""
+        for child in children:
+            self._reporter.warning(f"{child.name} did not end in time and was killed")
+            if child.plan.role == "display":
+                self._status = self._status or 1
 
     def _finish(self) -> int:
         """Print the summary and settle the exit status."""
         self._reporter.close()
         sources = self._report.sources if self._report is not None else []
         if sources and self._begun:
-            assert self._report is not None
-            print_summary(summary(sources, self._reporter.rates, self._report.elapsed_s))
+            print_summary(summary(sources, self._reporter.rates, sum(self._elapsed_s.values())))
         failed = sum(source.progress.failed for source in sources)
         if failed:
             self._reporter.warning(f"{failed} frames failed; the results say why")
         if self._status is not None:
             return self._status
         return 1 if any(source.error for source in sources) else 0
-
-
-def _for_display(
-    settings: PipelineSettings, display: DisplaySettings, specs: list[SourceSpec]
-) -> PipelineSettings:
-    """Settle the display; the demo, when it is watched, repeats until it is stopped."""
-    capture = settings.capture
-    if display.mode == "window" and [spec.form for spec in specs] == ["demo"]:
-        capture = msgspec.structs.replace(capture, repeat=0)
-    return msgspec.structs.replace(settings, display=display, capture=capture)
 
 
 def _how(status: int) -> str:
@@ -368,17 +408,3 @@ def _reporter(settings: PipelineSettings) -> Reporter:
         return Reporter(settings.log.level, settings.log.file, settings.log.status_interval_s)
     except OSError as error:
         raise UserError(f"log.file: {settings.log.file} can't be written: {error.strerror}") from error
-
-
-def _sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:
-    """The sources asked for; else the first camera that opens, else the demo."""
-    if texts:
-        return parse_sources(texts)
-    command = [sys.executable, "-m", "stages.capture.probe"]
-    try:
-        probe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CAMERA_PROBE_S)
-        camera = probe.stdout.strip()
-    except subprocess.TimeoutExpired:
-        camera = ""
-    reporter.info(f"source: camera {camera}" if camera else "no camera opens: the demo is shown instead")
-    return parse_sources([camera or "demo"])

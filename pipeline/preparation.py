@@ -1,0 +1,65 @@
+"""What a run needs to know before its first process starts; what is wrong with it is said here at once."""
+
+import subprocess
+import sys
+from typing import Final
+
+import msgspec
+
+from pipeline.card import find_model, read_card
+from pipeline.detectors import resolve_model
+from pipeline.display_mode import resolve_display
+from pipeline.plan import ROLES
+from pipeline.process import ROOT
+from pipeline.settings import DisplaySettings, PipelineSettings
+from pipeline.sources import SourceSpec, parse_sources
+from pipeline.status import Reporter
+
+CAMERA_PROBE_S: Final = 20.0
+
+
+def prepare(
+    settings: PipelineSettings, sources: list[str], only: frozenset[str] | None, reporter: Reporter
+) -> tuple[PipelineSettings, list[SourceSpec]]:
+    """Settle what the settings leave open: sources, detector, display; say what was chosen.
+
+    Raises UserError for a source, model or display that can't be had.
+    """
+    here = frozenset(ROLES) if only is None else only
+    if "classify" in here:
+        read_card(find_model(settings.classify.model))
+    if "detect" in here:
+        choice = resolve_model(settings.detect.model)
+        if choice.said:
+            reporter.info(choice.said)
+    specs = _find_sources(sources, reporter) if "capture" in here else []
+    if "display" in here:
+        display, said = resolve_display(settings.display)
+        if said:
+            reporter.info(said)
+        settings = _for_display(settings, display, specs)
+    return settings, specs
+
+
+def _find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:
+    """The sources asked for; else the first camera that opens, else the demo."""
+    if texts:
+        return parse_sources(texts)
+    command = [sys.executable, "-m", "stages.capture.probe"]
+    try:
+        probe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CAMERA_PROBE_S)
+        camera = probe.stdout.strip()
+    except subprocess.TimeoutExpired:
+        camera = ""
+    reporter.info(f"source: camera {camera}" if camera else "no camera opens: the demo is shown instead")
+    return parse_sources([camera or "demo"])
+
+
+def _for_display(
+    settings: PipelineSettings, display: DisplaySettings, specs: list[SourceSpec]
+) -> PipelineSettings:
+    """Settle the display; the demo, when it is watched, repeats until it is stopped."""
+    capture = settings.capture
+    if display.mode == "window" and [spec.form for spec in specs] == ["demo"]:
+        capture = msgspec.structs.replace(capture, repeat=0)
+    return msgspec.structs.replace(settings, display=display, capture=capture)
