@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from pipeline.errors import UserError
-from trainer import augment, checkpoint
+from trainer import augment, batchnorm, checkpoint
 from trainer.data import Faces, digest
 from trainer.files import clear_unfinished
 from trainer.forms import Part
@@ -44,6 +44,7 @@ def all_settings(settings: Settings, parts: dict[Part, Faces]) -> dict[str, Any]
         "learning_rate": LEARNING_RATE,
         "loss": "cross-entropy",
         "augmentation": augment.SETTINGS,
+        "batch_normalisation": f"statistics of {batchnorm.FACES} plain training faces, after each epoch",
         "faces_sha256": digest(parts),
     }
 
@@ -104,6 +105,7 @@ def run_epoch(
         pixels = augment.augment(faces.pixels[chosen], rng)
         sums += np.array(model.train_on_batch(pixels, faces.labels[chosen])) * len(chosen)
         on_step(step, len(starts))
+    batchnorm.estimate_statistics(model, faces.pixels, settings.seed)
     loss, top1 = validate(model, parts["validation"])
     return Epoch(
         epoch=number,
