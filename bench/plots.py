@@ -1,0 +1,73 @@
+"""The figures as pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+mpl.use("Agg")
+
+NAMES: Final = {"pipeline": "pipeline", "plain_loop": "plain loop", "tutorial_loop": "tutorial's loop"}
+COLOURS: Final = {"pipeline": "#0072b2", "plain_loop": "#e69f00", "tutorial_loop": "#7a7a7a"}
+MARKERS: Final = {"pipeline": "o", "plain_loop": "s", "tutorial_loop": "^"}
+"""Okabe and Ito's colours, with shapes of their own: they are told apart in grey too."""
+
+
+def plot_crowds(rates: Sequence[dict[str, Any]], faces: Sequence[int], path: Path) -> None:
+    """Draw frames a second by faces a frame for the three; bars reach from the slowest run to the fastest."""
+    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for name, label in NAMES.items():
+        fps = [row[name]["fps"] for row in rates]
+        low = [row[name]["fps"] - row[name]["fps_spread"][0] for row in rates]
+        high = [row[name]["fps_spread"][1] - row[name]["fps"] for row in rates]
+        axes.errorbar(
+            faces, fps, yerr=(low, high), color=COLOURS[name], marker=MARKERS[name], capsize=3, linewidth=2
+        )
+        axes.annotate(
+            label, (faces[-1], fps[-1]), (10, 0), textcoords="offset points",
+            color=COLOURS[name], va="center", fontweight="bold",
+        )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(faces, [str(count) for count in faces])
+    axes.set_xlim(faces[0] * 0.85, faces[-1] * 2.1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("faces in the frame (demo, 960×540)")
+    axes.set_ylabel("frames a second")
+    axes.set_title("Throughput by faces in the frame", loc="left", fontweight="bold")
+    _tidy(axes)
+    figure.savefig(path)
+
+
+def plot_batches(document: dict[str, Any], path: Path) -> None:
+    """Draw how many faces the classifier was given at once."""
+    batch = document["pipeline"]["batch"]
+    sizes = [int(size) for size in batch["histogram"]]
+    counts = list(batch["histogram"].values())
+    shares = [100 * count / max(1, sum(counts)) for count in counts]
+    figure = Figure(figsize=(7.2, 3.8), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(sizes, shares, color=COLOURS["pipeline"], width=0.8)
+    if sizes:
+        axes.axvline(batch["mean"], color=COLOURS["plain_loop"], linewidth=2)
+        axes.annotate(
+            f"mean {batch['mean']:.1f}", (batch["mean"], 1), (6, -4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", color=COLOURS["plain_loop"], va="top", fontweight="bold",
+        )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("faces in a batch")
+    axes.set_ylabel("share of batches, %")
+    axes.set_title(f"Batches: {document['settings']['source']}", loc="left", fontweight="bold")
+    _tidy(axes)
+    figure.savefig(path)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)

@@ -1,0 +1,85 @@
+"""A clip and how much of it is measured; the three contestants run over it in turn."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.figures import pace_for
+from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, run_job
+from bench.pipeline_run import PipelineRun, run_pipeline
+from pipeline.settings import PipelineSettings
+
+TUTORIAL_FRAMES: Final = 100
+"""The tutorial's loop is slow and a rate needs no more; a shorter clip is played in whole passes."""
+
+Say = Callable[[str], None]
+
+
+class Scene(NamedTuple):
+    """What is measured."""
+
+    label: str
+    source: str
+    frames: int
+    tutorial_frames: int
+
+
+class Measured(NamedTuple):
+    """The runs over one scene, in the order in which they were made."""
+
+    scene: Scene
+    tutorial: list[LoopRun]
+    plain: list[LoopRun]
+    pipeline: list[PipelineRun]
+    paced: list[PipelineRun]  # empty where latency is not asked for, as are the two below
+    bare: list[BareCost]
+    pace_fps: float = 0.0
+    pace_reason: str = ""
+
+
+def make_scene(label: str, source: str, asked: int, clip: ClipInfo, tutorial_cap: int) -> Scene:
+    """Choose the frames: whole passes where the clip is shorter than asked, so that all see the same mix."""
+    frames = whole_passes(asked, clip.frames)
+    return Scene(label, source, frames, min(frames, whole_passes(tutorial_cap, clip.frames, at_most=True)))
+
+
+def whole_passes(asked: int, clip: int, *, at_most: bool = False) -> int:
+    """Return `asked`, or the multiple of a shorter clip's frames that is nearest to it (or not above)."""
+    if clip >= asked:
+        return asked
+    return clip * max(1, asked // clip if at_most else round(asked / clip))
+
+
+def measure(
+    settings: PipelineSettings, scene: Scene, runs: int, folder: Path, say: Say, *, throughput_only: bool
+) -> Measured:
+    """Run all in turn, `runs` times: what disturbs the machine for a while then disturbs all alike."""
+    found = Measured(scene, [], [], [], [], [])
+    results = folder / "results.jsonl"
+
+    def job(kind: Kind, frames: int) -> Job:
+        return Job(kind=kind, source=scene.source, frames=frames, settings=settings, output=str(results))
+
+    for number in range(1, runs + 1):
+        found.tutorial.append(run_job(job("tutorial", scene.tutorial_frames), LoopRun))
+        found.plain.append(run_job(job("plain", scene.frames), LoopRun))
+        found.pipeline.append(run_pipeline(settings, scene.source, scene.frames, results))
+        say(_line(found, number, runs))
+        if throughput_only:
+            continue
+        found.bare.append(run_job(job("bare", scene.tutorial_frames), BareCost))
+        if number == 1:  # the same pace in all runs
+            pace_fps, reason = pace_for(found.pipeline[0].fps)
+            found = found._replace(pace_fps=pace_fps, pace_reason=reason)
+        paced = run_pipeline(settings, scene.source, scene.frames, results, found.pace_fps)
+        found.paced.append(paced)
+    return found
+
+
+def _line(found: Measured, number: int, runs: int) -> str:
+    rates = found.tutorial[-1].fps, found.plain[-1].fps, found.pipeline[-1].fps
+    tutorial, plain, pipeline = (f"{fps:.1f}" for fps in rates)
+    return (
+        f"{found.scene.label}, run {number} of {runs}: "
+        f"tutorial {tutorial}, plain {plain}, pipeline {pipeline} frames/s"
+    )
