@@ -22,6 +22,7 @@ def make_document(
             "latency_ms": latency_ms([run.latency_ms for run in main.paced]),
             "latency_at_fps": round(main.pace_fps, 2),
             "latency_at": main.pace_reason,
+            "latency_fps_reached": round(spread(run.fps for run in main.paced).median, 2),
             "batch": batch(run.batches for run in main.pipeline),
             "cpu_ms_per_frame": medians_by_key([run.cpu_ms_per_frame for run in main.pipeline]),
             "dropped": sum(run.dropped for run in [*main.pipeline, *main.paced]),

@@ -11,12 +11,13 @@ from stages.capture.reader import Picture, Reader, SourceFailed
 
 
 class FileFeed(Feed):
-    """Reads against credits; with someone watching, no faster than the file's own rate."""
+    """Reads against credits; with someone watching, no faster than the file's own rate; or at a pace that is set."""
 
     def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
         super().__init__(reader, options, max_frame_bytes)
         self._window: deque[Item] = deque()  # unacknowledged
         self._written_before = 0  # frames of an earlier process that are written: read and discarded
+        self._pace_fps = options.settings.pace_fps  # 0: none is set
         self._paced = False
         self._start_s: float | None = None  # when the picture of time 0 was due
         self._ahead: Picture | None = None  # read, and not yet due
@@ -29,7 +30,7 @@ class FileFeed(Feed):
 
     def welcome(self, welcome: Welcome) -> None:
         """Send again what the broker lacks; go on behind what has been written already."""
-        self._paced = welcome.paced
+        self._paced = welcome.paced or self._pace_fps > 0
         self._unsent.extend(item for item in self._window if item.header.sequence >= welcome.next_sequence)
         self._written_before = welcome.next_sequence
 
@@ -77,7 +78,7 @@ class FileFeed(Feed):
         if self._may_read():
             if self._ahead is None or self._start_s is None:
                 return 0
-            due_s = self._start_s + self._ahead.time_s - time.monotonic()
+            due_s = self._start_s + self._place_s(self._ahead) - time.monotonic()
             return min(POLL_MS, max(0, round(1000 * due_s)))
         return RETRY_MS if self._unsent and self.credits > 0 else POLL_MS
 
@@ -85,9 +86,13 @@ class FileFeed(Feed):
         """Keep a picture that is not due yet; if it is late, all that follows plays later too."""
         if not self._paced:
             return False
-        now_s = time.monotonic()
-        if self._start_s is None or self._start_s + picture.time_s <= now_s:
-            self._start_s = now_s - picture.time_s
+        now_s, place_s = time.monotonic(), self._place_s(picture)
+        if self._start_s is None or self._start_s + place_s <= now_s:
+            self._start_s = now_s - place_s
             return False
         self._ahead = picture
         return True
+
+    def _place_s(self, picture: Picture) -> float:
+        """When the picture that comes next is due, seconds after the first."""
+        return self.next_sequence / self._pace_fps if self._pace_fps else picture.time_s
