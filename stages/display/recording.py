@@ -53,9 +53,10 @@ _BT601: Final = 5  # AVCOL_SPC_BT470BG: what BGR is converted to; said so that p
 def segment_paths(path: str, sources: int, resume: bool) -> list[Path]:
     """Return a free file for each of `sources` recordings.
 
-    out.mkv, out-2.mkv, … at the start of a run; out.part2.mkv, … in a process that goes on. At the start
-    the parts of an earlier recording of the same name are removed, as the file itself is written anew.
-    Raises UserError for an unknown extension.
+    out.mkv, out-2.mkv, … at the start of a run; out.part2.mkv, … in a process that goes on, where a file
+    too short to be played counts as free. At the start the parts of an earlier recording of the same name
+    are removed, as the file itself is written anew. Raises UserError for an unknown
+    extension.
     """
     first = Path(path)
     if first.suffix.lower() not in _CONTAINERS:
@@ -63,7 +64,7 @@ def segment_paths(path: str, sources: int, resume: bool) -> list[Path]:
         raise UserError(f"recording {path}: the extension must be .mkv or .mp4, {found}")
     paths = [first.with_stem(f"{first.stem}-{n}") if n > 1 else first for n in range(1, sources + 1)]
     if resume:
-        return [next(free for free in _segments(one) if not _holds_something(free)) for one in paths]
+        return [next(free for free in _segments(one) if not _plays(free)) for one in paths]
     for one in paths:
         for part in itertools.takewhile(Path.exists, itertools.islice(_segments(one), 1, None)):
             part.unlink()
@@ -76,8 +77,13 @@ def _segments(path: Path) -> Iterator[Path]:
         yield path.with_stem(f"{path.stem}.part{number}")
 
 
-def _holds_something(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+def _plays(path: Path) -> bool:
+    """Tell whether the file holds a frame: one whose process was killed within a moment may not."""
+    try:
+        with av.open(path) as container:
+            return bool(container.streams.video) and any(p.size for p in container.demux(video=0))
+    except (OSError, av.FFmpegError):
+        return False
 
 
 class Recording:

@@ -3,7 +3,7 @@
 import json
 import random
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pipeline.settings import DisplaySettings
 from stages.display.display import Display
 
 BoxPx = tuple[float, float, float, float]
-SHAPE = (60, 80, 3)
+SHAPE: tuple[int, int, Literal[3]] = (60, 80, 3)
 FPS = 12.5
 
 

@@ -16,7 +16,8 @@ def changed(height: int, width: int, faces: list[FaceRecord]) -> np.ndarray:
     """Return which pixels of a grey frame change, bool (height, width)."""
     image = np.full((height, width, 3), GREY, np.uint8)
     draw_faces(image, faces)
-    return (image != GREY).any(axis=2)
+    marks: np.ndarray = (image != GREY).any(axis=2)
+    return marks
 
 
 def test_every_emotion_has_a_colour_of_its_own() -> None:

@@ -115,16 +115,24 @@ def test_a_killed_recording_plays_to_about_a_second_before(tmp_path: Path, exten
     assert frames[-1].time == pytest.approx((len(frames) - 1) / 25, abs=2e-3)
 
 
+def record(path: Path) -> None:
+    recording = Recording(path)
+    for number in range(3):
+        recording.write(picture(number), number / 25, 25.0)
+    recording.close()
+
+
 def test_segments_are_named_by_source_and_part(tmp_path: Path) -> None:
     path = str(tmp_path / "out.mkv")
-    first = segment_paths(path, 3, resume=False)
-    assert [p.name for p in first] == ["out.mkv", "out-2.mkv", "out-3.mkv"]
-    for one in first[:2]:
-        one.write_bytes(b"frames")
+    first = segment_paths(path, 4, resume=False)
+    assert [p.name for p in first] == ["out.mkv", "out-2.mkv", "out-3.mkv", "out-4.mkv"]
+    record(first[0])
+    record(first[1])
     first[2].touch()  # opened, and killed before a frame came
-    second = segment_paths(path, 3, resume=True)
-    assert [p.name for p in second] == ["out.part2.mkv", "out-2.part2.mkv", "out-3.mkv"]
-    second[0].write_bytes(b"frames")
+    first[3].write_bytes(b"\x1aE\xdf\xa3")  # killed before a frame was whole
+    second = segment_paths(path, 4, resume=True)
+    assert [p.name for p in second] == ["out.part2.mkv", "out-2.part2.mkv", "out-3.mkv", "out-4.mkv"]
+    record(second[0])
     assert segment_paths(path, 1, resume=True)[0].name == "out.part3.mkv"
 
 

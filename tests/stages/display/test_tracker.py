@@ -136,9 +136,9 @@ def test_real_people_keep_their_numbers(clip: str, every: int, people: int) -> N
     size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
     detector = cv2.FaceDetectorYN.create(str(model), "", size, 0.6, 0.3, 100)
     fps, tracker, tracks, number = capture.get(cv2.CAP_PROP_FPS), Tracker(), set(), 0
-    while (image := capture.read()[1]) is not None:
+    while (read := capture.read())[0]:
         if number % every == 0:
-            found = detector.detect(image)[1]
+            found = detector.detect(read[1])[1]
             rows = [] if found is None else found[:, :4].tolist()
             tracks |= set(tracker.update(round(number / fps, 4), [round_box(tuple(row)) for row in rows]))
         number += 1
