@@ -11,7 +11,7 @@ from stages.capture.reader import Picture, Reader, SourceFailed
 
 
 class FileFeed(Feed):
-    """Reads against credits; with someone watching, no faster than the file's own rate; or at a pace that is set."""
+    """Reads against credits; no faster than its own rate if watched, or than a pace that is set."""
 
     def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
         super().__init__(reader, options, max_frame_bytes)
