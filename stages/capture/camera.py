@@ -1,5 +1,6 @@
 """Cameras and network streams, read with OpenCV."""
 
+import os
 import time
 from typing import Final
 
@@ -21,7 +22,7 @@ class CameraReader:
 
     def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
         """Raises UserError unless the camera or stream opens and gives a frame."""
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said below
+        _silence_opencv()
         self._name = spec.name
         self._capture = _open(spec, settings)
         read, image = self._capture.read() if self._capture.isOpened() else (False, None)
@@ -48,6 +49,12 @@ class CameraReader:
         self._capture.release()
 
 
+def _silence_opencv() -> None:
+    """What is wrong with a source is said once, in our words: OpenCV and the FFmpeg within it add nothing."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+
+
 def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:
     if spec.form == "stream":
         timeouts = [
@@ -57,7 +64,7 @@ def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:
             STREAM_TIMEOUT_MS,
         ]
         return cv2.VideoCapture(spec.text, cv2.CAP_FFMPEG, timeouts)
-    capture = cv2.VideoCapture(int(spec.text) if spec.text.isdigit() else spec.text)
+    capture = cv2.VideoCapture(int(spec.text.removeprefix("/dev/video")))  # a path would go to FFmpeg
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest that waits
     wishes = (
         (cv2.CAP_PROP_FRAME_WIDTH, settings.camera_width),

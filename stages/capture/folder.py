@@ -67,5 +67,6 @@ def read_picture(path: Path) -> tuple[NDArray[np.uint8] | None, str]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """img2 before img10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    """img2 before img10; of names that count alike, as img1 and img01, always the same one first."""
+    parts = re.split(r"(\d+)", path.name)
+    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, path.name)]
