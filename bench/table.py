@@ -25,6 +25,7 @@ def show(document: dict[str, Any], main: dict[str, Any]) -> None:
     )
     console.print()
     console.print(_rates([main, *document["others"]]))
+    console.print("[dim]medians of the runs; in brackets the slowest and the fastest[/dim]")
     console.print()
     console.print(_costs(document))
     console.print()
@@ -48,8 +49,8 @@ def summary(document: dict[str, Any]) -> list[str]:
 
 def _rates(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for column in ("frames a second (least to greatest)", "faces", "tutorial loop", "plain loop", "pipeline"):
-        table.add_column(column, justify="left" if column.startswith("frames") else "right")
+    for column in ("frames a second", "faces", "tutorial loop", "plain loop", "pipeline"):
+        table.add_column(column, justify="left" if column.startswith("frames") else "right", no_wrap=True)
     table.add_column("× tutorial", justify="right")
     table.add_column("× plain", justify="right")
     for row in rows:
@@ -65,7 +66,7 @@ def _rates(rows: list[dict[str, Any]]) -> Table:
 
 def _rate(found: dict[str, Any]) -> str:
     least, greatest = found["fps_spread"]
-    return f"{found['fps']:.1f} [dim]({least:.1f} to {greatest:.1f})[/dim]"
+    return f"{found['fps']:.1f} [dim]({least:.1f}–{greatest:.1f})[/dim]"
 
 
 def _costs(document: dict[str, Any]) -> Table:

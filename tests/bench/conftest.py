@@ -1,0 +1,49 @@
+"""What the benchmark's tests share: a tiny model that is a real one, with its card."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.settings import ClassifySettings, DetectSettings, PipelineSettings
+
+_MAKE = f"""
+import sys, keras
+layers = keras.layers
+model = keras.Sequential([
+    keras.Input(({FACE_SIZE}, {FACE_SIZE}, 1), dtype="uint8"),
+    layers.Rescaling(1 / 255), layers.AveragePooling2D(12), layers.Flatten(),
+    layers.Dense({len(EMOTIONS)}, activation="softmax"),
+])
+model.save(sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of an untrained network: it takes faces and gives seven probabilities."""
+    path = tmp_path_factory.mktemp("model") / "tiny.keras"
+    # In a process of its own: TensorFlow stays out of the one that runs the tests.
+    subprocess.run([sys.executable, "-c", _MAKE, str(path)], check=True, capture_output=True, timeout=100)
+    card = {
+        "format": 1,
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "labels": list(EMOTIONS),
+        "input": {"shape": [FACE_SIZE, FACE_SIZE, 1], "dtype": "uint8"},
+        "name": "tiny",
+        "multiply_adds": 112,
+    }
+    path.with_suffix(".json").write_text(json.dumps(card))
+    return path
+
+
+@pytest.fixture
+def settings(tiny_model: Path) -> PipelineSettings:
+    """Return settings with the tiny model and the detector that needs no download."""
+    classify = ClassifySettings(model=str(tiny_model), batch_sizes=[1, 4])
+    return PipelineSettings(classify=classify, detect=DetectSettings(model="haar", workers=1))

@@ -1,0 +1,73 @@
+"""`python run.py bench` as a user types it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.command import run_bench
+from pipeline.errors import UserError
+from pipeline.settings import PipelineSettings
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+
+
+def words(model: Path, *more: str) -> list[str]:
+    settings = (f"classify.model={model}", "detect.model=haar", "detect.workers=1")
+    options = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, str(PROJECT / "run.py"), "bench", "--frames", "4", *options, *more]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_the_command_measures_prints_and_writes(tiny_model: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command = words(tiny_model, "--source", "demo:1", "--runs", "1", "--json", str(figures))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=380, check=False)
+    assert (done.returncode, "tutorial loop" in done.stdout) == (0, True), done.stderr
+    document = json.loads(figures.read_text())
+    assert document["settings"]["model"]["multiply_adds"] == 112
+    assert document["pipeline"]["fps"] > 0
+    assert [other["scene"] for other in document["others"]] == ["the same at 1920×1080"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(tiny_model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    bench = subprocess.Popen(words(tiny_model), stderr=subprocess.PIPE, text=True, env=environment)
+    deadline_s = time.monotonic() + 60
+    while not list(tmp_path.glob("emotions-bench-*/results.jsonl")) and time.monotonic() < deadline_s:
+        time.sleep(0.05)  # until a loop is under way
+    bench.send_signal(number)
+    _, said = bench.communicate(timeout=30)
+    assert bench.returncode == 128 + number
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "message"),
+    [
+        ("absent.mp4", "", "absent.mp4"),
+        ("0", "", "bench needs the same frames each time"),
+        ("demo", "absent.keras", "no emotion model absent.keras"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_runs(
+    settings: PipelineSettings, source: str, model: str, message: str
+) -> None:
+    if model:
+        settings = PipelineSettings(classify=type(settings.classify)(model=model))
+    with pytest.raises(UserError, match=message):
+        run_bench(settings, source, 4, 1, None, None)
+
+
+def test_a_place_that_cannot_be_written_is_said_first(settings: PipelineSettings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't be written"):
+        run_bench(settings, "demo", 4, 1, tmp_path / "absent" / "figures.json", None)
