@@ -36,6 +36,7 @@ class LiveFeed(Feed):
         wait_ms = min(POLL_MS, self._back_off_ms()) if self.ended is None else POLL_MS
         while self.listen(session, wait_ms) and not self.over:
             wait_ms = 0
+        self.send(session)  # what has waited goes first, so that the newest frame finds its credit
         if not resting and self.ended is None and not self.over:
             self._capture()
         self.send(session)

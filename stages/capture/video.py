@@ -1,5 +1,6 @@
 """Video files, read with PyAV, which tells a file that was cut off from one that has ended."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,8 +19,11 @@ NO_VIDEO: Final = ("tty", "image2", "concat", "hls", "dash")
 COUNT_TOLERANCE: Final = 1
 """Frames that a container may count and not show, as its first one before an edit list does."""
 
+TAG_TOLERANCE_S: Final = 0.1
+"""Where the duration of the video stream is known: a last frame may be shown longer than the others."""
+
 DURATION_TOLERANCE_S: Final = 0.5
-"""Where only the duration is known, which sound may stretch."""
+"""Where only the duration of the whole is known, which sound may stretch."""
 
 
 class VideoReader:
@@ -110,13 +114,23 @@ class VideoReader:
         counted = self._stream.frames
         missing = counted - self._read
         if counted and missing > COUNT_TOLERANCE:
-            raise SourceFailed(f"{self._name}: cut off: {missing} of {counted} frames are missing")
-        if not counted and self._container.duration and self.info.fps:
-            duration_s = self._container.duration / av.time_base
-            missing_s = duration_s - self._last_s - 1 / self.info.fps
-            if missing_s > DURATION_TOLERANCE_S:
-                raise SourceFailed(
-                    f"{self._name}: cut off: {missing_s:.1f} of {duration_s:.1f} s are missing"
-                )
+            raise SourceFailed(f"{self._name}: cut off or damaged: {missing} of {counted} frames are missing")
+        if not counted:
+            self._check_duration()
         if self._errors:
             raise SourceFailed(f"{self._name}: damaged: {self._errors} parts of it could not be decoded")
+
+    def _check_duration(self) -> None:
+        tagged_s = _tagged_duration_s(self._stream)
+        duration_s = tagged_s or (self._container.duration or 0) / av.time_base
+        if not duration_s or not self.info.fps:
+            return
+        missing_s = duration_s - self._last_s - 1 / self.info.fps
+        if missing_s > (TAG_TOLERANCE_S if tagged_s else DURATION_TOLERANCE_S):
+            raise SourceFailed(f"{self._name}: cut off: {missing_s:.1f} of {duration_s:.1f} s are missing")
+
+
+def _tagged_duration_s(stream: av.VideoStream) -> float:
+    """The duration of the video alone, in which Matroska says it ("00:01:02.500000000"); 0 if not said."""
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0

@@ -1,0 +1,169 @@
+"""Video files: whole ones, cut-off ones, and what is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from tests.stages.capture.media import (
+    ONE,
+    UNIT,
+    corner,
+    cut,
+    noise,
+    open_source,
+    play,
+    rotate,
+    write_clip,
+    write_noise,
+)
+
+CONTAINERS = ["clip.mp4", "clip.avi", "clip.mkv"]
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_whole_clip(tmp_path: Path, name: str) -> None:
+    path = write_noise(tmp_path / name)
+    info = open_source(path).info
+    assert (info.name, info.kind, info.width, info.height, info.fps) == (name, "file", 64, 48, 25)
+    pictures, error = play(path)
+    assert (len(pictures), error) == (40, "")
+    assert [p.time_s for p in pictures] == pytest.approx([n / 25 for n in range(40)], abs=0.002)
+    for picture in pictures:
+        assert picture.image is not None
+        assert picture.image.shape == (48, 64, 3)
+        assert picture.image.dtype == np.uint8
+        assert picture.image.flags["C_CONTIGUOUS"]
+
+
+def test_colours_are_bgr(tmp_path: Path) -> None:
+    blue = np.zeros((48, 64, 3), np.uint8)
+    blue[:] = (250, 10, 10)
+    (picture,), _ = play(write_clip(tmp_path / "blue.mp4", [blue]))
+    assert picture.image is not None
+    assert np.abs(picture.image.mean((0, 1)) - (250, 10, 10)).max() < 8
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.3])
+def test_a_cut_off_clip_gives_what_there_is_and_says_so(tmp_path: Path, name: str, share: float) -> None:
+    pictures, error = play(cut(write_noise(tmp_path / name), share))
+    assert 0.2 * share * 40 < len(pictures) < 40
+    assert f"cut-{name}: cut off" in error
+    assert "missing" in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
+def test_a_damaged_middle_is_read_past_and_told(tmp_path: Path, name: str) -> None:
+    path = write_noise(tmp_path / name)
+    data = bytearray(path.read_bytes())
+    middle = slice(len(data) // 2, len(data) // 2 + 5000)
+    data[middle] = bytes(byte ^ 0x5A for byte in data[middle])
+    path.write_bytes(data)
+    pictures, error = play(path)
+    assert pictures[-1].time_s > 1.2  # of 1.6: it went on behind the damage
+    assert len(pictures) < 39
+    assert f"{40 - len(pictures)} of 40 frames are missing" in error
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "renamed.mp4"])
+def test_a_text_is_no_video(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("These are words, and no video.\n" * 200)
+    with pytest.raises(UserError, match=r"no video in it|not a video") as told:
+        open_source(path)
+    assert "\n" not in str(told.value)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    import wave
+
+    path = tmp_path / "sound.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000))
+    with pytest.raises(UserError, match="no video in it"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 300])
+def test_a_file_of_nothing(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "empty.mp4"
+    path.write_bytes(bytes(size))
+    with pytest.raises(UserError, match=r"empty\.mp4"):
+        open_source(path)
+
+
+def test_a_head_without_frames(tmp_path: Path) -> None:
+    path = write_noise(tmp_path / "clip.mp4")
+    head = path.read_bytes().index(b"mdat") + 4
+    path.write_bytes(path.read_bytes()[:head])
+    with pytest.raises(UserError, match="no frame of it can be decoded"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (6, 4), (63, 47), (1, 1), (333, 5)])
+def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_clip(tmp_path / "odd.mkv", [noise(n, *size) for n in range(3)], "ffv1", "bgr0")
+    pictures, error = play(path)
+    assert error == ""
+    for number, picture in enumerate(pictures):  # lossless: the pixels themselves come back
+        assert np.array_equal(picture.image, noise(number, *size))  # type: ignore[arg-type]
+
+
+def test_grey_video_has_three_equal_channels(tmp_path: Path) -> None:
+    grey = np.repeat(noise(0, 64, 48)[:, :, :1], 3, axis=2)
+    (picture,), error = play(write_clip(tmp_path / "grey.mkv", [grey], "ffv1", "gray"))
+    assert error == ""
+    assert picture.image is not None
+    assert picture.image.shape == (48, 64, 3)
+    assert np.ptp(picture.image, axis=2).max() == 0
+    assert np.abs(picture.image.astype(int) - grey).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shape", "white"),
+    [  # as a phone writes them: the picture is to be turned clockwise by so much
+        pytest.param((ONE, 0, 0, 0, ONE, 0, 0, 0, UNIT), (48, 64), (0, 0), id="0"),
+        pytest.param((0, ONE, 0, -ONE, 0, 0, 48 * ONE, 0, UNIT), (64, 48), (0, 1), id="90"),
+        pytest.param((-ONE, 0, 0, 0, -ONE, 0, 64 * ONE, 48 * ONE, UNIT), (48, 64), (1, 1), id="180"),
+        pytest.param((0, -ONE, 0, ONE, 0, 0, 0, 64 * ONE, UNIT), (64, 48), (1, 0), id="270"),
+    ],
+)
+def test_a_phone_video_stands_upright(
+    tmp_path: Path, matrix: tuple[int, ...], shape: tuple[int, int], white: tuple[int, int]
+) -> None:
+    path = write_clip(tmp_path / "phone.mp4", [corner(64, 48)] * 2)
+    rotate(path, matrix)
+    reader = open_source(path)
+    picture = reader.read()
+    reader.close()
+    assert picture is not None
+    assert picture.image is not None
+    assert picture.image.shape == (*shape, 3)
+    assert (reader.info.height, reader.info.width) == shape
+    quarters = {
+        (row, column): picture.image[row * -10 :, column * -10 :][:10, :10].mean()
+        for row in (0, 1)
+        for column in (0, 1)
+    }
+    assert max(quarters, key=lambda place: quarters[place]) == white
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [
+        ("three_faces_walking.mp4", 41),
+        ("one_face_expressions.mp4", 62),
+        ("one_face_hand_over_mouth.mp4", 51),
+        ("no_faces.mp4", 23),
+        ("mosaic_small.avi", 33),
+    ],
+)
+def test_real_clips_are_not_called_cut_off(shared: Path, name: str, frames: int) -> None:
+    pictures, error = play(shared / "video" / name)
+    assert (len(pictures), error) == (frames, "")
+    times = [picture.time_s for picture in pictures]
+    assert times == sorted(set(times))
