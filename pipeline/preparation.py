@@ -32,13 +32,13 @@ def prepare(
         choice = resolve_model(settings.detect.model)
         if choice.said:
             reporter.info(choice.said)
-    specs = _find_sources(sources, reporter) if "capture" in here else []
+    display = settings.display
     if "display" in here:
-        display, said = resolve_display(settings.display)
+        display, said = resolve_display(display)
         if said:
             reporter.info(said)
-        settings = _for_display(settings, display, specs)
-    return settings, specs
+    specs = _find_sources(sources, reporter) if "capture" in here else []
+    return _for_display(settings, display, specs), specs
 
 
 def _find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:

@@ -393,7 +393,8 @@ class Supervisor:
             print_summary(summary(sources, self._reporter.rates, sum(self._elapsed_s.values())))
         failed = sum(source.progress.failed for source in sources)
         if failed:
-            self._reporter.warning(f"{failed} frames failed; the results say why")
+            noun = "frame" if failed == 1 else "frames"
+            self._reporter.warning(f"{failed} {noun} failed; the results say why")
         if self._status is not None:
             return self._status
         return 1 if any(source.error for source in sources) else 0
