@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import av
@@ -34,7 +35,8 @@ class VideoReader:
         self._name = spec.name
         self._reformatter = VideoReformatter()
         try:
-            self._container = av.open(spec.text, options={"protocol_whitelist": "file"})
+            # Absolute, since FFmpeg would take `12:` of 12:30.mp4 for a protocol.
+            self._container = av.open(str(Path(spec.text).absolute()), options={"protocol_whitelist": "file"})
         except av.FFmpegError as error:
             raise UserError(
                 f"source {spec.text!r}: not a video that can be read: {error.strerror}"
@@ -47,6 +49,8 @@ class VideoReader:
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = threads
         self._errors = 0
+        self._hidden = 0  # frames that an edit list leaves out: decoded only for those that follow
+        self._torn = False  # the last packet is shorter than it should be, even if it can be decoded
         self._read = 0
         self._last_s = 0.0
         self._frames = self._decode()
@@ -93,6 +97,9 @@ class VideoReader:
                 continue
             if packet is None:
                 return
+            if packet.size:  # not the one that asks the decoder for what it holds back
+                self._hidden += packet.is_discard
+                self._torn = packet.is_corrupt
             for frame in frames:
                 yield self._picture(frame, self._time_s(frame, number))
                 number += 1
@@ -111,14 +118,23 @@ class VideoReader:
 
     def _check_complete(self) -> None:
         """Raise SourceFailed if the container promised more than there was, or parts were broken."""
-        counted = self._stream.frames
+        counted = self._counted()
         missing = counted - self._read
         if counted and missing > COUNT_TOLERANCE:
             raise SourceFailed(f"{self._name}: cut off or damaged: {missing} of {counted} frames are missing")
         if not counted:
             self._check_duration()
+        if self._torn:
+            raise SourceFailed(f"{self._name}: cut off: its last frame is incomplete")
         if self._errors:
             raise SourceFailed(f"{self._name}: damaged: {self._errors} parts of it could not be decoded")
+
+    def _counted(self) -> int:
+        """Frames that the container says it shows; 0 if it does not say."""
+        counted = self._stream.frames
+        if "mp4" in self._container.format.name:  # its index, less what an edit list cuts off, is read first
+            counted = min(counted, len(self._stream.index_entries))
+        return max(0, counted - self._hidden)
 
     def _check_duration(self) -> None:
         tagged_s = _tagged_duration_s(self._stream)

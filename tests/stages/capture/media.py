@@ -58,6 +58,19 @@ def rotate(path: Path, matrix: tuple[int, ...]) -> None:
     path.write_bytes(data)
 
 
+def trim(path: Path, trimmed: Path, frames: int) -> None:
+    """Copy an mp4 so that it starts some frames later: an edit list leaves these out."""
+    with av.open(str(path)) as source, av.open(str(trimmed), "w") as target:
+        shown: Any = source.streams.video[0]
+        stream: Any = target.add_stream_from_template(shown)
+        later = round(frames / shown.average_rate / shown.time_base)
+        for packet in source.demux(shown):
+            if packet.dts is not None and packet.pts is not None:
+                packet.pts, packet.dts = packet.pts - later, packet.dts - later
+                packet.stream = stream
+                target.mux(packet)
+
+
 def cut(path: Path, share: float) -> Path:
     """The first part of a file."""
     data = path.read_bytes()

@@ -15,6 +15,7 @@ from tests.stages.capture.media import (
     open_source,
     play,
     rotate,
+    trim,
     write_clip,
     write_noise,
 )
@@ -53,6 +54,32 @@ def test_a_cut_off_clip_gives_what_there_is_and_says_so(tmp_path: Path, name: st
     assert f"cut-{name}: cut off" in error
     assert "missing" in error
     assert "\n" not in error
+
+
+def test_a_last_frame_that_is_torn_is_told_though_it_can_be_decoded(tmp_path: Path) -> None:
+    whole = write_clip(
+        tmp_path / "clip.avi", [noise(n, 64, 48) for n in range(8)], codec="mjpeg", pix_fmt="yuvj420p"
+    )
+    data = whole.read_bytes()
+    index = data.rindex(b"idx1")
+    (tmp_path / "torn.avi").write_bytes(data[: index - 200])
+    pictures, error = play(tmp_path / "torn.avi")
+    assert (len(pictures), error) == (8, "torn.avi: cut off: its last frame is incomplete")
+
+
+def test_a_trimmed_clip_is_not_called_cut_off(tmp_path: Path) -> None:
+    """Trimming without encoding anew keeps frames that are decoded and, by the edit list, not shown."""
+    whole = write_noise(tmp_path / "whole.mp4")
+    trim(whole, tmp_path / "trimmed.mp4", frames=5)
+    pictures, error = play(tmp_path / "trimmed.mp4")
+    assert (len(pictures), error) == (35, "")
+
+
+def test_a_colon_in_the_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_noise(tmp_path / "clip.mp4", frames=3).rename(tmp_path / "12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    pictures, error = play("12:30.mp4")
+    assert (len(pictures), error) == (3, "")
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
