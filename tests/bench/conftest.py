@@ -28,7 +28,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of an untrained network: it takes faces and gives seven probabilities."""
     path = tmp_path_factory.mktemp("model") / "tiny.keras"
     # In a process of its own: TensorFlow stays out of the one that runs the tests.
-    subprocess.run([sys.executable, "-c", _MAKE, str(path)], check=True, capture_output=True, timeout=100)
+    subprocess.run([sys.executable, "-c", _MAKE, str(path)], check=True, capture_output=True, timeout=300)
+    _write_card(path)
+    return path
+
+
+def _write_card(path: Path) -> None:
     card = {
         "format": 1,
         "file": path.name,
@@ -39,7 +44,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "multiply_adds": 112,
     }
     path.with_suffix(".json").write_text(json.dumps(card))
-    return path
 
 
 @pytest.fixture
@@ -47,3 +51,12 @@ def settings(tiny_model: Path) -> PipelineSettings:
     """Return settings with the tiny model and the detector that needs no download."""
     classify = ClassifySettings(model=str(tiny_model), batch_sizes=[1, 4])
     return PipelineSettings(classify=classify, detect=DetectSettings(model="haar", workers=1))
+
+
+@pytest.fixture
+def unloaded_settings(tmp_path: Path) -> PipelineSettings:
+    """Return settings whose model has a card and can't be loaded: enough for what is checked before."""
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"no network")
+    _write_card(path)
+    return PipelineSettings(classify=ClassifySettings(model=str(path)), detect=DetectSettings(model="haar"))

@@ -12,6 +12,8 @@ from pipeline.settings import PipelineSettings
 
 FRAMES = 4
 
+pytestmark = pytest.mark.timeout(400)  # each process loads TensorFlow, which a busy machine makes long
+
 
 def job(kind: str, settings: PipelineSettings, output: Path) -> Job:
     return Job(kind=kind, source="demo:2", frames=FRAMES, settings=settings, output=str(output))  # type: ignore[arg-type]
