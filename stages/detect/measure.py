@@ -1,0 +1,177 @@
+"""`python -m stages.detect.measure CLIP [LABELS.json]` measures both detectors on a video.
+
+For each: faces a frame, and milliseconds of CPU a frame, on one thread. With the labels of a mosaic, a video of
+pictures laid out as tiles: recall, false boxes, and how the boxes lie on the tiles, from which the crop
+follows. Labels are JSON with `tile`, `gap` (px), `rows` and `cols`.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import av
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.messages import Face
+from pipeline.settings import DetectSettings
+from stages.detect.detector import Detector, open_detector
+
+FRAMES: Final = 100
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A mosaic's tiles: squares of `tile` px with `gap` px between them and round all."""
+
+    tile: int
+    gap: int
+    rows: int
+    cols: int
+
+    def corner(self, number: int) -> tuple[float, float]:
+        """Upper left corner of a tile, px."""
+        row, column = divmod(number, self.cols)
+        pitch = self.tile + self.gap
+        return column * pitch + self.gap, row * pitch + self.gap
+
+    def tile_of(self, face: Face) -> int | None:
+        """The tile, with its half of the gap, in which a box has its centre; None outside all."""
+        x, y, width, height = face.box_px
+        pitch, edge = self.tile + self.gap, self.gap / 2
+        column, row = int((x + width / 2 - edge) // pitch), int((y + height / 2 - edge) // pitch)
+        return row * self.cols + column if 0 <= row < self.rows and 0 <= column < self.cols else None
+
+
+class Shape(NamedTuple):
+    """A box in terms of its tile: sizes in tiles, the centre's offset from the tile's centre."""
+
+    width: float
+    height: float
+    right: float
+    low: float
+
+
+@dataclasses.dataclass
+class Figures:
+    """What one detector did on one clip."""
+
+    frames: int = 0
+    faces: int = 0
+    tiles: int = 0
+    found: int = 0
+    false_boxes: int = 0
+    cpu_s: float = 0.0
+    boxes: list[Shape] = dataclasses.field(default_factory=list)
+    squares: list[Shape] = dataclasses.field(default_factory=list)
+
+    def add(self, faces: Sequence[Face], squares: Sequence[Face], layout: Layout | None) -> None:
+        """Count a frame's faces. The first box of a tile is its face, a second one is false."""
+        self.frames += 1
+        self.faces += len(faces)
+        if layout is None:
+            return
+        self.tiles += layout.rows * layout.cols
+        seen: set[int] = set()
+        for face, square in zip(faces, squares, strict=True):
+            tile = layout.tile_of(face)
+            if tile is None or tile in seen:
+                self.false_boxes += 1
+                continue
+            seen.add(tile)
+            self.boxes.append(_shape(face, layout, tile))
+            self.squares.append(_shape(square, layout, tile))
+        self.found += len(seen)
+
+    def lines(self) -> Iterator[str]:
+        yield (
+            f"{self.frames} frames, {self.faces / self.frames:.2f} faces a frame, "
+            f"{1000 * self.cpu_s / self.frames:.1f} ms of CPU a frame"
+        )
+        if not self.tiles:
+            return
+        yield f"recall {self.found / self.tiles:.3f} of {self.tiles} tiles, {self.false_boxes} false boxes"
+        for name, shapes in (("box", self.boxes), ("crop", self.squares)):
+            if shapes:
+                width, height, right, low = np.median(shapes, axis=0)
+                yield (
+                    f"median {name}: {width:.3f} of a tile wide, {height:.3f} high, "
+                    f"centre {right:+.3f} to the right, {low:+.3f} low"
+                )
+
+
+def _shape(face: Face, layout: Layout, tile: int) -> Shape:
+    x, y, width, height = face.box_px
+    left, top = layout.corner(tile)
+    side = layout.tile
+    right, low = (x + width / 2 - left) / side - 0.5, (y + height / 2 - top) / side - 0.5
+    return Shape(width / side, height / side, right, low)
+
+
+def measure(detector: Detector, images: Sequence[NDArray[np.uint8]], layout: Layout | None) -> Figures:
+    """Run a detector over frames (h, w, 3), BGR."""
+    figures = Figures()
+    detector.detect(images[0])  # the first call allocates
+    for image in images:
+        start_s = time.process_time()  # the machine may have other things to do
+        faces = detector.detect(image)
+        figures.cpu_s += time.process_time() - start_s
+        squares = [Face((x, y, side, side), 1.0) for x, y, side in map(detector.square, faces)]
+        figures.add(faces, squares, layout)
+    return figures
+
+
+def read_frames(clip: Path, most: int) -> list[NDArray[np.uint8]]:
+    """The first frames of a video. Raises UserError if it can't be read."""
+    try:
+        with av.open(str(clip)) as container:
+            frames = container.decode(video=0)
+            images = [frame.to_ndarray(format="bgr24") for frame, _ in zip(frames, range(most), strict=False)]
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise UserError(f"{clip}: not a video that can be read: {error}") from error
+    if not images:
+        raise UserError(f"{clip}: no frame in it")
+    return [np.asarray(image, np.uint8) for image in images]
+
+
+def read_layout(labels: Path) -> Layout:
+    """Raises UserError if the file does not lay out a mosaic."""
+    try:
+        return msgspec.json.decode(labels.read_bytes(), type=Layout)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UserError(f"{labels}: not the labels of a mosaic: {error}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m stages.detect.measure", description=__doc__)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("labels", type=Path, nargs="?", help="of a mosaic, JSON")
+    parser.add_argument("--model", default="yunet", help="as detect.model; Haar is measured beside it")
+    parser.add_argument(
+        "--score", type=float, default=DetectSettings().score_threshold, help="YuNet's least score"
+    )
+    parser.add_argument("--frames", type=int, default=FRAMES, help="frames measured at most")
+    given = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    try:
+        layout = read_layout(given.labels) if given.labels else None
+        images = read_frames(given.clip, given.frames)
+        for model in dict.fromkeys(("haar", given.model)):
+            detector = open_detector(DetectSettings(model=model, score_threshold=given.score))
+            print(f"{detector.fingerprint.split()[0]}:")
+            for line in measure(detector, images, layout).lines():
+                print(f"  {line}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
