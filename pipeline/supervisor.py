@@ -98,7 +98,7 @@ class Supervisor:
         self._report: StatusReport | None = None
         self._report_s = 0.0
         self._begin_s = 0.0
-        self._said_waiting_s = 0.0
+        self._say_waiting_s = 0.0
         self._broker_silent = False
         self._begun = False  # frames have been asked for: later errors end the run with 1, not 2
         self._written = 0
@@ -125,7 +125,7 @@ class Supervisor:
             limit_s = self._settings.run.stop_timeout_s if not self._at_once else 0.0
             killed = stop_all(self._children, limit_s, lambda: len(signals.received) > known)
             self._channel.close(linger_ms=0)
-        if not self._at_once:
+        if self._begun and not self._at_once:
             self._on_killed(killed)
         return self._finish()
 
@@ -140,7 +140,8 @@ class Supervisor:
     # ----------------------------------------------------------------------------------------- the loop
 
     def _start_all(self) -> None:
-        self._begin_s = self._said_waiting_s = time.monotonic()
+        self._begin_s = time.monotonic()
+        self._say_waiting_s = self._begin_s + self._settings.log.status_interval_s
         if self._plan.has_broker:
             check_free(self._plan.address)
             check_free(self._plan.publish, "broker.publish")
@@ -279,8 +280,8 @@ class Supervisor:
         answers = self._report is not None or self._plan.has_broker
         if late and answers and now_s - self._begin_s > limit_s:
             self._give_up(2, f"{', '.join(late)} not ready within {limit_s:.0f} s (run.start_timeout_s)")
-        elif now_s - self._said_waiting_s >= self._settings.log.status_interval_s:
-            self._said_waiting_s = now_s
+        elif now_s >= self._say_waiting_s:
+            self._say_waiting_s += now_s - self._begin_s  # ever more rarely
             self._reporter.info(f"waiting for {self._waited_for()}")
 
     def _waited_for(self) -> str:

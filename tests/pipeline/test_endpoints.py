@@ -11,6 +11,7 @@ from pipeline.endpoints import (
     IPC_PATH_MAX,
     broker_address,
     check_address,
+    check_free,
     check_private,
     publish_address,
     run_directory,
@@ -150,3 +151,30 @@ def test_a_directory_that_others_enter_is_no_place_to_bind(tmp_path: Path) -> No
     tmp_path.chmod(0o700)
     check_private(f"ipc://{tmp_path}/work")
     check_private("tcp://127.0.0.1:5555")
+
+
+def test_an_address_that_nobody_uses_is_free(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(left))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+    for address in (f"ipc://{tmp_path}/work", f"ipc://{left}", f"tcp://127.0.0.1:{port}"):
+        check_free(address)
+
+
+def test_an_address_in_use_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as other, socket.socket(socket.AF_UNIX) as local:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        local.bind(str(tmp_path / "work"))
+        local.listen()
+        for address in (f"tcp://127.0.0.1:{other.getsockname()[1]}", f"ipc://{tmp_path}/work"):
+            with pytest.raises(UserError, match=f"broker.publish: {address} is in use"):
+                check_free(address, "broker.publish")
+
+
+def test_an_address_that_no_interface_has_is_told() -> None:
+    with pytest.raises(UserError, match="can't be bound"):
+        check_free("tcp://192.0.2.1:5555")

@@ -1,5 +1,6 @@
 """Each thing that people get wrong: one clear line on stderr, and the exit status that says when."""
 
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -180,3 +181,19 @@ def test_a_video_that_was_cut_off(start: Start, quick: list[str], tmp_path: Path
     assert f"part.avi: {balance(len(records), len(records))}" in done.stdout
     said = [line for line in done.stderr if "cut off" in line]
     assert len(said) == 1 and f"{CLIP_FRAMES - len(records)} of {CLIP_FRAMES} frames are missing" in said[0]
+
+
+@pytest.mark.long
+def test_an_output_that_fails_on_the_way(start: Start, quick: list[str], clip: Path, tmp_path: Path) -> None:
+    """A full disk: told once, not tried again, and what was written before is whole."""
+    results = tmp_path / "r.jsonl"
+    run = start(*quick, "--source", clip, "--set", "capture.pace_fps=25", "--results", results)
+    run.until_records(results, 5)
+    limit = results.stat().st_size + 5000
+    resource.prlimit(run.pid("display"), resource.RLIMIT_FSIZE, (limit, limit))
+    done = run.end()
+    assert done.status == 1
+    assert done.errors == [f"error: results {results}: cannot be written any more: File too large"]
+    records = read_jsonl(results)
+    assert [record["frame"] for record in records] == list(range(len(records)))
+    assert results.stat().st_size <= limit

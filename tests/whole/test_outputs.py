@@ -119,7 +119,7 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
     subscriber.setsockopt(zmq.LINGER, 0)
     subscriber.subscribe(b"")
     subscriber.connect(address)
-    published = []
+    published: list[bytes] = []
     while len(published) < 9 and subscriber.poll(LIMIT_MS):
         published.append(subscriber.recv())
     subscriber.close()

@@ -1,0 +1,49 @@
+"""What the parent passes on of what its children say. Whole runs are in tests/whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.plan import make_plan
+from pipeline.process import ChildProcess
+from pipeline.settings import DetectSettings, PipelineSettings
+from pipeline.status import Reporter
+from pipeline.supervisor import Supervisor
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    settings = PipelineSettings(detect=DetectSettings(workers=2))
+    reporter = Reporter("info", "", 5.0)
+    made = Supervisor(settings, make_plan(settings, [], None, tmp_path), reporter)
+    for child in made._children:
+        child.starts = 1
+    yield made
+    made._channel.close(linger_ms=0)
+    reporter.close()
+
+
+def child(supervisor: Supervisor, name: str) -> ChildProcess:
+    return next(child for child in supervisor._children if child.name == name)
+
+
+def test_one_cause_at_the_start_is_one_line(
+    supervisor: Supervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor._on_line(child(supervisor, "detect-1"), "error: no such detector")
+    supervisor._on_line(child(supervisor, "detect-2"), "error: no such detector for me either")
+    supervisor._on_line(child(supervisor, "display"), "12:00:00 display: not an error")
+    assert capsys.readouterr().err == "error: no such detector\n12:00:00 display: not an error\n"
+
+
+def test_a_new_error_on_the_way_is_told_and_not_again_by_the_next_process(
+    supervisor: Supervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detect = child(supervisor, "detect-1")
+    supervisor._joined.add(detect.slot)
+    supervisor._on_line(detect, "error: first")
+    detect.starts = 2
+    supervisor._on_line(detect, "error: second")
+    supervisor._on_line(detect, "error: first")
+    assert capsys.readouterr().err == "error: first\nerror: second\n"
