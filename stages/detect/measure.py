@@ -1,8 +1,8 @@
 """`python -m stages.detect.measure CLIP [LABELS.json]` measures both detectors on a video.
 
-For each: faces a frame, and milliseconds of CPU a frame, on one thread. With the labels of a mosaic, a video of
-pictures laid out as tiles: recall, false boxes, and how the boxes lie on the tiles, from which the crop
-follows. Labels are JSON with `tile`, `gap` (px), `rows` and `cols`.
+For each: faces a frame, and milliseconds of CPU a frame, on one thread. With the labels of a mosaic, a
+video of pictures laid out as tiles: recall, false boxes, and how the boxes lie on the tiles, from which the
+crop follows. Labels are JSON with `tile`, `gap` (px), `rows` and `cols`.
 """
 
 import argparse
