@@ -19,7 +19,7 @@ LEAST_SIDE: Final = 64
 was never written, and finds faces of any size in it."""
 
 # The box of a FER2013 picture in terms of YuNet's, measured over PublicTest's pictures as tiles: YuNet's
-# box is 1.04 of a tile high and its centre lies 0.02 of a tile low. docs/detection.md has the command.
+# box is 1.03 of a tile high and its centre lies 0.025 of a tile low. docs/detection.md has the command.
 SIDE: Final = 0.96  # of the box's height
 RISE: Final = 0.02  # of the square's side
 
