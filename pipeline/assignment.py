@@ -28,6 +28,7 @@ class BrokerOptions(msgspec.Struct, frozen=True):
     max_batch: int
     max_delay_ms: float
     drain_s: float
+    sources: list[str] | None  # that the run waits for, in this order; None: whatever comes
 
 
 class CaptureOptions(msgspec.Struct, frozen=True):

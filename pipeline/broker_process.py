@@ -22,7 +22,12 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     """Serve until the run is over and every stage has left."""
     options = msgspec.json.decode(assignment.options, type=BrokerOptions)
     rules = BrokerRules(
-        options.settings, options.file_window, options.max_batch, options.max_delay_ms, options.drain_s
+        options.settings,
+        options.file_window,
+        options.max_batch,
+        options.max_delay_ms,
+        options.drain_s,
+        options.sources,
     )
     channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes)
     stop.listen()
@@ -41,7 +46,8 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag) -> None:
     while not stop:
         for item in channel.receive(_timeout_ms(broker, next_tick_ns)):
             if isinstance(item, Malformed):
-                broker.bad_message(item.identity)
+                broker.bad_message(item.identity, time.monotonic_ns())
+                _flush(broker, channel)
                 if item.identity not in warned:
                     warned.add(item.identity)
                     log.warning("a message from %r is dropped: %s", item.identity, item.reason)

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from pipeline.assignment import Assignment
-from pipeline.errors import UserError
+from pipeline.errors import LateError, UserError
 
 MODULES: Final = {
     "broker": "pipeline.broker_process",
@@ -25,6 +25,9 @@ MODULES: Final = {
     "display": "stages.display.loop",
 }
 """Where the function `run(assignment, stop) -> int` of each role is: the whole topology."""
+
+LATE_STATUS: Final = 3
+"""A child's own way of telling the parent that its error came after the first frame."""
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
@@ -74,7 +77,7 @@ def main() -> int:
         status: int = module.run(assignment, StopFlag())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return LATE_STATUS if isinstance(error, LateError) else 2
     return status
 
 

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     It is printed without a traceback. Found before the first frame it ends the run with status 2.
     """
+
+
+class LateError(UserError):
+    """A UserError that happens once frames have come, as a full disk does: it ends the run with status 1."""

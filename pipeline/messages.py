@@ -25,8 +25,11 @@ MAX_SIDE: Final = 16_384
 Buffer = bytes | memoryview
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Text = Annotated[str, Meta(max_length=4096)]
-Index = Annotated[int, Meta(ge=0, le=2**62)]
+Index = Annotated[int, Meta(ge=0, le=2**53)]
+Nanoseconds = Annotated[int, Meta(ge=0, le=2**62)]
+Duration = Annotated[int, Meta(ge=0, le=10**13)]  # ns: below three hours, so that sums of many fit 64 bits
 Count = Annotated[int, Meta(ge=0, le=100_000)]
+Credits = Annotated[int, Meta(ge=0, le=64)]
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Role = Literal["capture", "detect", "classify", "display", "parent"]
 SourceKind = Literal["live", "file"]
@@ -78,7 +81,7 @@ class Hello(Message, frozen=True):
     slot: Name  # the same for every restart of one process, different for any other
     pid: Index
     protocol: int
-    credits: Count = 0  # pieces of work that may be under way at this worker
+    credits: Credits = 0  # pieces of work that may be under way at this worker
     fingerprint: Text = ""  # of the model: workers of one role must agree
     source: SourceInfo | None = None  # capture
     wants_pixels: bool = False  # display
@@ -96,7 +99,7 @@ class Frame(Message, frozen=True):
     source: Name
     epoch: Index
     sequence: Index
-    captured_ns: Index
+    captured_ns: Nanoseconds
     time_s: float  # place in the video, or since the first frame of a live source
     shape: tuple[Side, Side, Literal[3]]
     file: Text = ""  # of a folder's picture
@@ -108,7 +111,7 @@ class NoFrame(Message, frozen=True):
     source: Name
     epoch: Index
     sequence: Index
-    captured_ns: Index
+    captured_ns: Nanoseconds
     time_s: float
     status: Literal["dropped", "failed"]
     reason: Name
@@ -133,7 +136,7 @@ class Detected(Message, frozen=True):
     broker: Name
     work: Index
     faces: list[Face]
-    step_ns: Index
+    step_ns: Duration
 
 
 class Classified(Message, frozen=True):
@@ -142,7 +145,7 @@ class Classified(Message, frozen=True):
     broker: Name
     work: Index
     crops: Count
-    step_ns: Index
+    step_ns: Duration
 
 
 class StepFailed(Message, frozen=True):
@@ -161,8 +164,8 @@ class Written(Message, frozen=True):
 
     source: Name
     progress: Progress
-    latency_ns: list[Index]
-    step_ns: Index
+    latency_ns: list[Nanoseconds]
+    step_ns: Duration
 
 
 class StopRequest(Message, frozen=True):
@@ -175,12 +178,6 @@ class Died(Message, frozen=True):
     """From the parent: the process with this slot is dead; what it held is free."""
 
     slot: Name
-
-
-class Expect(Message, frozen=True):
-    """From the parent: the run has these sources, in this order, and starts when all roles are there."""
-
-    sources: list[Name]
 
 
 class Goodbye(Message, frozen=True):
@@ -243,7 +240,7 @@ class Delivery(Message, frozen=True):
 
     source: Name
     sequence: Index
-    captured_ns: Index
+    captured_ns: Nanoseconds
     time_s: float
     status: Status
     reason: Text
@@ -300,9 +297,9 @@ class StatusReport(Message, frozen=True):
     sources: list[SourceReport]
     peers: list[PeerReport]
     steps: dict[Name, Index]  # frames by role since the start
-    busy_ns: dict[Name, Index]  # time in the steps by role since the start
+    busy_ns: dict[Name, Nanoseconds]  # time in the steps by role since the start
     batches: dict[str, Index]  # crops in a batch -> how often, since the start
-    latency_ns: list[Index]  # of the frames written since the last report
+    latency_ns: list[Nanoseconds]  # of the frames written since the last report
     held_bytes: Index
     elapsed_s: float  # from the start of the run to the last frame written
     bad_messages: Index
@@ -320,7 +317,6 @@ AnyMessage = (
     | Written
     | StopRequest
     | Died
-    | Expect
     | Goodbye
     | Introduce
     | Welcome

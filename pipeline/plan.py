@@ -47,7 +47,10 @@ def make_plan(
     """Lay out a run; `settings.display.mode` is window or none by now. Raises UserError for an address."""
     address = broker_address(settings.broker, directory)
     here = frozenset(ROLES) if only is None else only
-    processes = [plan for role in ROLES if role in here for plan in _of_role(role, settings, sources)]
+    awaited = [source.name for source in sources] if "capture" in here else None
+    processes = [
+        plan for role in ROLES if role in here for plan in _of_role(role, settings, sources, awaited)
+    ]
     publish = publish_address(settings.broker, address) if "broker" in here else ""
     return RunPlan(processes, address, publish, sources if "capture" in here else [], "broker" in here)
 
@@ -61,10 +64,12 @@ def thread_limits(threads: int) -> dict[str, str]:
     return dict.fromkeys(_MATHS_THREADS, str(threads))
 
 
-def _of_role(role: str, settings: PipelineSettings, sources: list[SourceSpec]) -> Iterator[ProcessPlan]:
+def _of_role(
+    role: str, settings: PipelineSettings, sources: list[SourceSpec], awaited: list[str] | None
+) -> Iterator[ProcessPlan]:
     match role:
         case "broker":
-            yield ProcessPlan(role, role, _broker_options(settings), 1)
+            yield ProcessPlan(role, role, _broker_options(settings, awaited), 1)
         case "display":
             names = [source.name for source in sources]
             yield ProcessPlan(role, role, DisplayOptions(settings.display, names), 1)
@@ -80,11 +85,12 @@ def _of_role(role: str, settings: PipelineSettings, sources: list[SourceSpec]) -
                 yield ProcessPlan(role, f"capture-{number}", options, settings.capture.threads, source.name)
 
 
-def _broker_options(settings: PipelineSettings) -> BrokerOptions:
+def _broker_options(settings: PipelineSettings, awaited: list[str] | None) -> BrokerOptions:
     return BrokerOptions(
         settings.broker,
         settings.capture.file_window,
         max(settings.classify.batch_sizes),
         settings.classify.max_delay_ms,
         DRAIN_S,
+        awaited,
     )

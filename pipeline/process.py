@@ -15,6 +15,11 @@ import msgspec
 from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
+_DEFAULTS: Final = {
+    # OpenCV waits 10 s for a camera that has stalled: by then the whole process would be taken for hung.
+    "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "4",
+}
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 POLL_S: Final = 0.05
 KILL_WAIT_S: Final = 2.0
@@ -69,7 +74,7 @@ class ChildProcess:
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "pipeline.child", self.plan.name],
             cwd=None,
-            env={**os.environ, **thread_limits(self.plan.threads), "PYTHONPATH": _python_path()},
+            env={**_DEFAULTS, **os.environ, **thread_limits(self.plan.threads), "PYTHONPATH": _python_path()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # what libraries print there is not the run's result
             stderr=subprocess.STDOUT,

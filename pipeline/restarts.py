@@ -15,9 +15,13 @@ class Restarts:
         self._by_group: dict[str, int] = {}
         self._in_a_row: dict[str, int] = {}
 
-    def progressed(self) -> None:
-        """A frame's outcome has been written: whatever died before did not stop the run."""
-        self._by_group.clear()
+    def progressed(self, sources: set[str], all_sources: set[str]) -> None:
+        """Frames of `sources` have been written: what died before did not stop them.
+
+        Deaths of another source's own capture still count: it may be the one that makes no progress.
+        """
+        stuck = all_sources - sources
+        self._by_group = {group: deaths for group, deaths in self._by_group.items() if group in stuck}
 
     def died(self, group: str, process: str, lived_s: float) -> float | None:
         """Return after how many seconds to start `process` again; None if its group has died too often.

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline.channel import StageChannel
+from pipeline.child import LATE_STATUS
 from pipeline.endpoints import check_free, run_directory
 from pipeline.errors import UserError
 from pipeline.messages import (
     PROTOCOL,
     AnyMessage,
     Died,
-    Expect,
     Heartbeat,
     Hello,
     Introduce,
@@ -101,7 +101,9 @@ class Supervisor:
         self._say_waiting_s = 0.0
         self._broker_silent = False
         self._begun = False  # frames have been asked for: later errors end the run with 1, not 2
-        self._written = 0
+        self._written: dict[str, int] = {}  # by source, the most ever
+        self._lost: dict[str, str] = {}  # sources whose capture is not started again: why
+        self._stop_reason = ""
         self._elapsed_s: dict[str, float] = {}  # by broker
         self._status: int | None = None  # decided: the run is being ended
         self._deadline_s: float | None = None  # when the loop ends at the latest
@@ -187,6 +189,7 @@ class Supervisor:
             self._deadline_s = 0.0  # nothing is under way, or the run goes on without this machine
         else:
             self._deadline_s = time.monotonic() + DRAIN_S + self._settings.run.stop_timeout_s
+            self._stop_reason = reason
             self._channel.send(StopRequest(reason))
 
     def _give_up(self, status: int, why: str = "") -> None:
@@ -215,7 +218,7 @@ class Supervisor:
         self._reporter.line(text)
 
     def _watch_children(self) -> None:
-        now_s = time.monotonic()
+        now_s, limit_s = time.monotonic(), self._settings.run.start_timeout_s
         for child in self._children:
             if child.name in self._done:
                 continue
@@ -226,6 +229,8 @@ class Supervisor:
             status = child.poll()
             if status is not None:
                 self._on_end(child, status, now_s)
+            elif child.starts > 1 and child.slot not in self._joined and now_s - child.started_s > limit_s:
+                child.kill()  # hung before it has said hello: nobody else watches it yet
 
     def _on_end(self, child: ChildProcess, status: int, now_s: float) -> None:
         """A child has ended: as it should, by a start that failed, or by its death."""
@@ -238,9 +243,11 @@ class Supervisor:
         elif status == 0 and now_s - self._ended_s.setdefault(child.name, now_s) < FINISH_S:
             return
         self._ended_s.pop(child.name, None)
-        if status == 2 and (child.starts == 1 or child.plan.role == "display"):
-            # It has said why, and it would say so again.
-            self._give_up(1 if self._begun and child.slot in self._joined else 2)
+        told = status in (2, LATE_STATUS)  # it has said why, and it would say so again
+        if told and (child.plan.role == "display" or (child.starts == 1 and not child.plan.source)):
+            self._give_up(1 if self._begun or status == LATE_STATUS else 2)
+        elif told and child.starts == 1 and not self._begun:
+            self._give_up(2)
         elif self._finished:
             self._done.add(child.name)
             self._reporter.warning(f"{child.name} did not end cleanly ({_how(status)})")
@@ -265,6 +272,7 @@ class Supervisor:
         if child.plan.source and self._begun:
             error = f"{child.plan.source}: its capture process died {times}"
             self._reporter.error(error)
+            self._lost[child.plan.source] = error
             self._channel.send(SourceEnded(child.plan.source, 0, 0, error))
             self._done.add(child.name)
         else:
@@ -296,8 +304,11 @@ class Supervisor:
 
     def _introduce(self) -> None:
         self._channel.send(Hello("parent", self._name, self._name, os.getpid(), PROTOCOL))
-        if self._plan.has_broker and self._plan.sources:
-            self._channel.send(Expect([source.name for source in self._plan.sources]))
+        # A new broker knows nothing of what its predecessor was told.
+        for source, error in self._lost.items():
+            self._channel.send(SourceEnded(source, 0, 0, error))
+        if self._stop_reason:
+            self._channel.send(StopRequest(self._stop_reason))
 
     def _listen(self, timeout_ms: int) -> None:
         """Take in all messages, waiting for the first; show the broker that this process is there."""
@@ -334,10 +345,12 @@ class Supervisor:
         self._report, self._report_s = report, time.monotonic()
         self._joined |= {peer.slot for peer in report.peers if not peer.given_up}
         self._elapsed_s[report.broker] = report.elapsed_s
-        written = sum(source.progress.written for source in report.sources)
-        if written > self._written:  # more than ever: a new broker begins by hearing of what was written
-            self._written = written
-            self._restarts.progressed()
+        written = {source.name: source.progress.written for source in report.sources}
+        # More than ever: a new broker begins by hearing of what was written.
+        grown = {name for name, count in written.items() if count > self._written.get(name, 0)}
+        if grown:
+            self._written |= {name: written[name] for name in grown}
+            self._restarts.progressed(grown, {source.name for source in self._plan.sources})
         given_up = {peer.slot for peer in report.peers if peer.given_up}
         for child in self._children:
             if child.slot in given_up:

@@ -4,7 +4,7 @@ from typing import Final
 
 from pipeline.broker.ledger import Entry, SourceLedger
 from pipeline.broker.peers import Job, Peer
-from pipeline.broker.state import State, source_of
+from pipeline.broker.state import State
 from pipeline.messages import (
     PROTOCOL,
     End,
@@ -27,7 +27,8 @@ def admit(state: State, identity: bytes, hello: Hello, now_ns: int) -> None:
         state.notes.append(f"refused: {reason}")
         state.send(identity, Refused(reason))
         return
-    for old in state.peers.in_slot(hello.slot):
+    same = state.peers.get(identity)
+    for old in [*state.peers.in_slot(hello.slot), *([same] if same else [])]:
         lose(state, old, died=old.identity != identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
@@ -35,9 +36,7 @@ def admit(state: State, identity: bytes, hello: Hello, now_ns: int) -> None:
     state.peers.add(peer)
     if hello.role == "display":
         welcome_display(state, peer)
-    elif hello.role == "capture":
-        state.slots[source_of(hello)] = hello.slot
-    else:
+    elif hello.role != "capture":
         welcome(state, peer)
         if state.finished:
             state.send(identity, End())
@@ -59,7 +58,8 @@ def refusal(state: State, hello: Hello) -> str:
     if hello.role == "capture":
         if hello.source is None:
             return f"{hello.name}: a capture must name its source"
-        if state.slots.get(hello.source.name, hello.slot) != hello.slot:
+        other = state.peers.of_source(hello.source.name)
+        if other is not None and other.hello.slot != hello.slot:
             return f"source {hello.source.name!r} is captured by another process already"
     return ""
 
@@ -110,6 +110,8 @@ def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
         state.send(peer.identity, StopCapture())
     if state.finished:
         state.send(peer.identity, End())
+    for display_peer in state.peers.of("display"):
+        welcome(state, display_peer)  # what capture knew to be written, display may not
 
 
 def lose(state: State, peer: Peer, *, died: bool = True) -> None:

@@ -39,8 +39,11 @@ class Batcher:
         self._waiting.append(Slice(entry, 0, len(entry.faces), now_ns))
 
     def put_back(self, piece: Slice) -> None:
-        """Return what a dead worker held."""
-        self._suspects.append(piece)
+        """Return what a dead worker held; as with detection, one that killed it alone goes first."""
+        if piece.entry.deaths_alone:
+            self._suspects.appendleft(piece)
+        else:
+            self._suspects.append(piece)
 
     @property
     def suspects(self) -> bool:

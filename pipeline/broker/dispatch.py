@@ -39,7 +39,8 @@ def start_if_complete(state: State, now_ns: int) -> None:
     if state.started:
         return
     here = {source_of(p.hello) for p in state.peers.of("capture") if p.welcomed}
-    sources_open = bool(here) if state.expected is None else here >= set(state.expected)
+    here |= {name for name, ledger in state.ledgers.items() if ledger.ended}
+    sources_open = bool(here) if state.rules.sources is None else here >= set(state.rules.sources)
     roles = all(state.peers.of(role) for role in ("detect", "classify", "display"))
     state.started = sources_open and roles
     state.started_ns = state.last_written_ns = now_ns
@@ -47,6 +48,7 @@ def start_if_complete(state: State, now_ns: int) -> None:
 
 def send_detect_work(state: State) -> None:
     """Frames go to the least busy workers first; a second one only ever waits behind a file's frame."""
+    blocked_sources = blocked(state)
     any_live = any(ledger.info.kind == "live" and not ledger.ended for ledger in state.ledgers.values())
     workers = sorted(state.peers.of("detect"), key=lambda peer: len(peer.jobs))
     for turn in range(max((peer.hello.credits for peer in workers), default=0)):
@@ -58,7 +60,7 @@ def send_detect_work(state: State) -> None:
                 if not peer.jobs:
                     detect(state, peer, state.queue.suspects.popleft(), alone=True)
                 continue
-            entry = state.queue.take(live=not peer.jobs, blocked=blocked(state))
+            entry = state.queue.take(live=not peer.jobs, blocked=blocked_sources)
             if entry is not None:
                 detect(state, peer, entry, alone=False)
 
@@ -99,16 +101,16 @@ def new_job(state: State, peer: Peer, job: Job) -> int:
 
 
 def deliver(state: State) -> None:
-    """Outcomes go to display in order within each source, the sources taking turns."""
+    """Outcomes go to display in order within each source; whoever has waited longest has its turn."""
     for display in state.peers.of("display"):
-        more = True
-        while more:
-            more = False
-            for ledger in state.ledgers.values():
-                entry = ledger.deliverable() if display.free > 0 else None
-                if entry is not None:
-                    send_delivery(state, display, ledger, entry)
-                    more = True
+        while display.free > 0:
+            ready = [ledger for ledger in state.ledgers.values() if ledger.deliverable()]
+            if not ready:
+                break
+            ledger = min(ready, key=lambda ledger: ledger.last_turn)
+            entry = ledger.deliverable()
+            assert entry is not None
+            send_delivery(state, display, ledger, entry)
 
 
 def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entry) -> None:
@@ -131,6 +133,8 @@ def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entr
         ledger.info.fps,
     )
     ledger.next_delivery += 1
+    state.next_turn += 1
+    ledger.last_turn = state.next_turn
     display.deliveries.add((header.source, header.sequence))
     state.send(display.identity, message, buffers)
 
@@ -147,7 +151,7 @@ def grant(state: State) -> None:
         if ledger.held_bytes >= share:
             window = 0
         elif not live:
-            frame_bytes = 3 * ledger.info.width * ledger.info.height
+            frame_bytes = ledger.largest_bytes
             window = min(window, max(1, (share - ledger.held_bytes) // frame_bytes))
         credits = window - peer.granted
         if credits > 0:
@@ -161,7 +165,7 @@ def end_if_done(state: State) -> None:
             state.ended_sources.add(name)
             for display in state.peers.of("display"):
                 state.send(display.identity, EndOfSource(name))
-    sources = set(state.ledgers) if state.expected is None else set(state.expected)
+    sources = set(state.ledgers) if state.rules.sources is None else set(state.rules.sources)
     done = state.started and bool(sources) and sources <= state.ended_sources
     nothing_left = all(ledger.complete for ledger in state.ledgers.values())
     if not state.finished and (done or (state.stopping and nothing_left)):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.broker.admission import lose
+from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, source_of
 from pipeline.emotions import EMOTIONS
@@ -14,13 +15,14 @@ from pipeline.messages import (
     Classified,
     Detected,
     Died,
-    Expect,
     Frame,
     Goodbye,
     Grant,
     Heartbeat,
     NoFrame,
+    Progress,
     SourceEnded,
+    SourceInfo,
     StepFailed,
     StopCapture,
     StopRequest,
@@ -54,8 +56,6 @@ def take_in(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buf
                 lose(state, dead)
         case SourceEnded(), "parent":
             source_lost(state, message)
-        case Expect(), "parent":
-            state.expected = message.sources
         case _:
             state.meters.bad_messages += 1
 
@@ -99,7 +99,11 @@ def source_ended(state: State, peer: Peer, message: SourceEnded) -> None:
 def source_lost(state: State, message: SourceEnded) -> None:
     """The parent could not keep the capture process alive: the source ends with what has arrived."""
     ledger = state.ledgers.get(message.source)
-    if ledger is not None and not ledger.ended:
+    if ledger is None:  # this broker is new, and never knew the capture
+        ledger = SourceLedger(SourceInfo(message.source, "file", 1, 1, 0.0), keep_pixels=False)
+        ledger.merge(state.known.pop(message.source, Progress()))
+        state.ledgers[message.source] = ledger
+    if not ledger.ended:
         ledger.ended, ledger.error = True, message.error
 
 

@@ -55,6 +55,8 @@ class SourceLedger:
         self.progress = Progress()
         self.next_sequence = 0
         self.next_delivery = 0
+        self.last_turn = 0  # at display, among the sources
+        self.largest_bytes = 3 * info.width * info.height  # of a frame so far
         self.ended = False
         self.error = ""
         self.entries: dict[int, Entry] = {}
@@ -96,6 +98,7 @@ class SourceLedger:
         self.entries[header.sequence] = entry
         self.next_sequence += 1
         self.held_bytes += entry.held_bytes
+        self.largest_bytes = max(self.largest_bytes, entry.held_bytes)
         if isinstance(header, NoFrame):
             self.settle(entry, header.status, header.reason)
         return entry

@@ -45,9 +45,13 @@ class Broker:
             self._asked_ns[identity] = now_ns
             self.state.send(identity, Introduce())
 
-    def bad_message(self, identity: bytes) -> None:
-        """Count a message that could not be decoded."""
+    def bad_message(self, identity: bytes, now_ns: int) -> None:
+        """Count a message that could not be decoded. If it was a worker's answer, its work is free."""
         self.state.meters.bad_messages += 1
+        peer = self.state.peers.get(identity)
+        if peer is not None and peer.jobs:
+            lose(self.state, peer)
+            pump(self.state, now_ns)
 
     def unreachable(self, identity: bytes, now_ns: int) -> None:
         """A message could not be sent: the peer's connection is gone."""
@@ -72,8 +76,9 @@ class Broker:
             peer.heard_ns += gap_ns
 
     def due_ns(self) -> int | None:
-        """When a batch is due that still waits for company."""
-        return self.state.batcher.due_ns() if self.state.rules.max_delay_ms else None
+        """When a batch is due that still waits for company, and not for a worker."""
+        waits = self.state.rules.max_delay_ms and any(p.free > 0 for p in self.state.peers.of("classify"))
+        return self.state.batcher.due_ns() if waits else None
 
     def drain(self) -> tuple[list[Outgoing], list[Buffer], list[str]]:
         """Return and forget the messages to send, the records (JSON) to publish and what to log."""

@@ -57,6 +57,5 @@ def source_report(ledger: SourceLedger) -> SourceReport:
 
 def in_order(state: State) -> list[SourceLedger]:
     """The ledgers in the order in which the sources were asked for."""
-    expected = state.expected or []
-    rank = {name: number for number, name in enumerate(expected)}
+    rank = {name: number for number, name in enumerate(state.rules.sources or [])}
     return sorted(state.ledgers.values(), key=lambda ledger: rank.get(ledger.info.name, len(rank)))

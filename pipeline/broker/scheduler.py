@@ -33,7 +33,11 @@ class DetectQueue:
         self._queues["file"].setdefault(entry.source, deque()).append(entry)
 
     def put_suspect(self, entry: Entry) -> None:
-        self.suspects.append(entry)
+        """One that has killed a worker alone goes first: it is either cleared or given up soon."""
+        if entry.deaths_alone:
+            self.suspects.appendleft(entry)
+        else:
+            self.suspects.append(entry)
 
     def remove(self, entry: Entry) -> None:
         """Forget a frame that has found its outcome while it waited."""

@@ -31,6 +31,7 @@ class BrokerRules:
     max_batch: int  # crops
     max_delay_ms: float
     drain_s: float  # after a stop: how long frames under way may take
+    sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
 
 
 class State:
@@ -42,13 +43,12 @@ class State:
         self.peers = Peers()
         self.ledgers: dict[str, SourceLedger] = {}
         self.known: dict[str, Progress] = {}  # of sources whose capture is not here yet
-        self.slots: dict[str, str] = {}  # source -> slot of its capture
         self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
-        self.expected: list[str] | None = None  # sources of the run; None: whatever comes
         self.queue = DetectQueue(rules.settings.file_share)
         self.batcher = Batcher(rules.max_batch, round(rules.max_delay_ms * 1e6))
         self.meters = Meters()
         self.next_work = 0
+        self.next_turn = 0  # of the sources at display
         self.next_report_ns = 0
         self.started = False
         self.started_ns = 0

@@ -91,6 +91,8 @@ class Feed(ABC):
                 self.credits, self._end_told = 0, False
                 self._unsent.clear()
                 self.welcome(welcome)
+                self.progress = welcome.progress.get(self.info.name, self.progress)
+                self.granted()
             case Grant(_, credits, progress):
                 self.credits += credits
                 self.progress = progress

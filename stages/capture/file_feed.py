@@ -4,10 +4,11 @@ import time
 from collections import deque
 
 from pipeline.assignment import CaptureOptions
+from pipeline.errors import UserError
 from pipeline.messages import Frame, NoFrame, Welcome
 from pipeline.worker import clock_ns
 from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, Item
-from stages.capture.reader import Picture, Reader, SourceFailed
+from stages.capture.reader import Picture, Reader, SourceFailed, open_reader
 
 
 class FileFeed(Feed):
@@ -31,8 +32,22 @@ class FileFeed(Feed):
     def welcome(self, welcome: Welcome) -> None:
         """Send again what the broker lacks; go on behind what has been written already."""
         self._paced = welcome.paced or self._pace_fps > 0
+        kept_from = self._window[0].header.sequence if self._window else self.next_sequence
+        if welcome.next_sequence < kept_from:
+            self._rewind()
         self._unsent.extend(item for item in self._window if item.header.sequence >= welcome.next_sequence)
         self._written_before = welcome.next_sequence
+
+    def _rewind(self) -> None:
+        """Begin the file again: what is wanted was read by an earlier process, and the broker that had it is
+        gone."""
+        self.reader.close()
+        self.next_sequence, self._ahead, self.ended = 0, None, None
+        self._window.clear()
+        try:
+            self.reader = open_reader(self.options.source, self.options.settings)
+        except UserError as error:
+            self.end(str(error))
 
     def granted(self) -> None:
         while self._window and self._window[0].header.sequence < self.progress.written:
@@ -63,7 +78,7 @@ class FileFeed(Feed):
         """The next one that is to be sent; None at the end of the file and for one that is discarded."""
         try:
             picture = self.reader.read()
-        except SourceFailed as error:
+        except (SourceFailed, UserError) as error:  # the latter: it can't be opened to be repeated
             self.end(str(error))
             return None
         if picture is None:

@@ -44,6 +44,12 @@ class LiveFeed(Feed):
     def welcome(self, welcome: Welcome) -> None:
         """What a vanished broker held is dropped, and counted so."""
         self.next_sequence = max(self.next_sequence, welcome.next_sequence)
+        kept_from = self._unwritten[0].sequence if self._unwritten else self.next_sequence
+        self._unwritten.extendleft(
+            # Of an earlier process; the broker that had them is gone.
+            NoFrame(self.info.name, self.epoch, sequence, clock_ns(), 0.0, "dropped", "broker_restarted")
+            for sequence in reversed(range(welcome.next_sequence, kept_from))
+        )
         self._unsent.extend(
             Item(lost, []) for lost in self._unwritten if lost.sequence >= welcome.next_sequence
         )

@@ -15,6 +15,8 @@ from pipeline.worker import Answer, StepError, clock_ns, serve
 from stages.detect.detector import open_detector
 from stages.detect.step import detect_step
 
+MAX_REASON = 200  # characters of a library's text
+
 CREDITS = 2
 """One frame is worked on while the next, of a file, is on its way."""
 
@@ -34,7 +36,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         try:
             faces, crops = detect_step(detector, np.frombuffer(buffers[0], np.uint8).reshape(work.shape))
         except cv2.error as error:
-            raise StepError(f"detector: {error.err or error}") from error
+            raise StepError(f"detector: {error.err or error}"[:MAX_REASON]) from error
         step_ns = clock_ns() - started_ns
         return Detected(work.broker, work.work, faces, step_ns), [crops.tobytes()]
 

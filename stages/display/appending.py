@@ -18,7 +18,9 @@ class AppendFile:
         self._path = path
         self._length = length
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._fd = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666
+            )
             try:
                 os.ftruncate(self._fd, length)
             except OSError:

@@ -1,6 +1,7 @@
 """The display stage without its sockets: from a delivery to the record, the window and the recording."""
 
 import contextlib
+import itertools
 from collections import defaultdict
 
 import numpy as np
@@ -34,18 +35,20 @@ class Display:
         self._trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
         self._windows: Windows | None = None
         self._results: Results | None = None
-        self._recordings: dict[str, Recording] = {}
+        self._recordings: dict[str, Recording] = {}  # by source; "": of the first one that comes
+        self._record, self._resume, self._recorded = settings.record, resume, max(1, len(sources))
         self.progress: dict[str, Progress] = {}
         with contextlib.ExitStack() as opened:  # what is open is closed again if the next cannot be opened
             opened.callback(self.close)
             if settings.mode == "window":
-                self._windows = Windows(sources)
+                self._windows = Windows()
             if settings.results:
                 self._results = Results(settings.results, self._remember if resume else None)
             if settings.record:
-                paths = segment_paths(settings.record, len(sources), resume)
-                for source, path in zip(sources, paths, strict=True):
-                    self._recordings[source] = Recording(path)
+                # Sources captured elsewhere are not known yet: theirs are opened as their frames come.
+                paths = segment_paths(settings.record, max(1, len(sources)), resume)
+                for source, path in itertools.zip_longest(sources, paths):
+                    self._recordings[source or ""] = Recording(path)
             opened.pop_all()
         self.wants_pixels = bool(settings.mode in ("window", "draw") or settings.record)
 
@@ -107,9 +110,20 @@ class Display:
             boxes = [face.box for face in past.faces]
             self._trackers[past.source].restore(past.time_s, boxes, [face.track for face in past.faces])
 
+    def _recording_of(self, source: str) -> Recording | None:
+        """The recording of a source; one that was not known at the start gets the next file."""
+        if self._record and source not in self._recordings:
+            if "" in self._recordings:
+                self._recordings[source] = self._recordings.pop("")
+            else:
+                self._recorded += 1
+                path = segment_paths(self._record, self._recorded, self._resume)[-1]
+                self._recordings[source] = Recording(path)
+        return self._recordings.get(source)
+
     def _picture(self, delivery: Delivery, faces: list[FaceRecord], image: Image) -> None:
         """Draw the faces where they are wanted: recorded as filmed, shown as in a mirror if asked."""
-        recording = self._recordings.get(delivery.source)
+        recording = self._recording_of(delivery.source)
         drawn: Image | None = None
         if recording is not None or self._unseen or (self._windows is not None and not self._mirror):
             drawn = image.copy()

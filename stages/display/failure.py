@@ -2,13 +2,13 @@
 
 import os
 
-from pipeline.errors import UserError
+from pipeline.errors import LateError, UserError
 
 
-class OutputFailed(UserError):  # noqa: N818 - said of what happened, as the log line does
+class OutputFailed(LateError):  # noqa: N818 - said of what happened, as the log line does
     """An output that was open can no longer be written, told in one line.
 
-    It happens after the first frame, so that the run ends with status 1, unlike other `UserError`s.
+    It happens after the first frame, so that the run ends with status 1.
     """
 
     def __init__(self, what: str, path: str | os.PathLike[str], error: Exception) -> None:

@@ -60,20 +60,24 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
 
 def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int) -> None:
+    wish: str | None = None
     while not stop:
         received = session.receive(poll_ms)
         match received:
             case (Welcome(progress=progress), _):
                 display.adopt(progress)
+                if wish is not None:  # said to a broker that may be gone
+                    session.send(StopRequest(wish))
             case (Delivery() as delivery, buffers):
                 _deliver(session, display, delivery, buffers)
             case (EndOfSource(source), _):
                 display.end_source(source)
             case (End(), _):
                 return
-        wish = display.poll()
-        if wish is not None:
-            session.send(StopRequest(wish))
+        if wish is None:
+            wish = display.poll()
+            if wish is not None:
+                session.send(StopRequest(wish))
 
 
 def _deliver(session: Session, display: Display, delivery: Delivery, buffers: Sequence[Buffer]) -> None:

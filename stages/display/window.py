@@ -27,11 +27,10 @@ _MEND: Final = "use --display none with --record FILE or --results FILE"
 class Windows:
     """The open windows."""
 
-    def __init__(self, sources: list[str]) -> None:
+    def __init__(self) -> None:
         """Make sure that there is a screen. Raises UserError in one line if there is none."""
         _quiet_qt()
         _probe()
-        self._titles = {source: f"{source} - facial emotions" for source in sources}
         self._shown: set[str] = set()
         self._closed: set[str] = set()
 
@@ -39,7 +38,7 @@ class Windows:
         """Show a frame, uint8 BGR (height, width, 3); its window opens with the first, sized to fit."""
         if source in self._closed:
             return
-        title = self._titles[source]
+        title = _title(source)
         if source not in self._shown:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             cv2.resizeWindow(title, *window_size(image.shape[1], image.shape[0]))
@@ -51,7 +50,7 @@ class Windows:
         if not self._shown:
             return None
         pressed = cv2.pollKey() & 0xFF in (ord("q"), ord("Q"))
-        for source in [s for s in self._shown if not _visible(self._titles[s])]:
+        for source in [s for s in self._shown if not _visible(_title(s))]:
             self._shown.discard(source)
             self._closed.add(source)
         return "q" if pressed or not self._shown else None
@@ -70,6 +69,10 @@ def window_size(width: int, height: int) -> tuple[int, int]:
     smallest = min(SMALLEST[0] / width, SMALLEST[1] / height)
     scale = min(largest, max(1.0, smallest))
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _title(source: str) -> str:
+    return f"{source} - facial emotions"
 
 
 def _visible(title: str) -> bool:

@@ -14,14 +14,14 @@ def test_progress_forgives_the_group_but_not_the_back_off() -> None:
     delays = []
     for _ in range(6):
         delays.append(restarts.died("detect", "detect-1", lived_s=1.0))
-        restarts.progressed()
+        restarts.progressed({"clip"}, {"clip"})
     assert delays == [*BACK_OFF_S, BACK_OFF_S[-1]]
 
 
 def test_a_long_life_begins_anew() -> None:
     restarts = Restarts(max_restarts=5)
     restarts.died("detect", "detect-1", lived_s=1.0)
-    restarts.progressed()
+    restarts.progressed({"clip"}, {"clip"})
     assert restarts.died("detect", "detect-1", lived_s=100.0) == 0.0
 
 
@@ -30,3 +30,12 @@ def test_workers_of_a_role_are_counted_together() -> None:
     assert restarts.died("detect", "detect-1", lived_s=1.0) == 0.0
     assert restarts.died("detect", "detect-2", lived_s=1.0) == 0.0
     assert restarts.died("detect", "detect-1", lived_s=1.0) is None
+
+
+def test_progress_of_one_source_does_not_forgive_another_s_capture() -> None:
+    restarts = Restarts(max_restarts=2)
+    restarts.died("broken.mp4", "capture-1", lived_s=1.0)
+    restarts.died("detect", "detect-1", lived_s=1.0)
+    restarts.progressed({"clip"}, {"clip", "broken.mp4"})
+    assert restarts.died("broken.mp4", "capture-1", lived_s=1.0) is None
+    assert restarts.died("detect", "detect-1", lived_s=1.0) is not None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.broker import Outgoing
 from pipeline.messages import (
     Classified,
     ClassifyWork,
@@ -11,7 +12,6 @@ from pipeline.messages import (
     Died,
     End,
     EndOfSource,
-    Expect,
     Goodbye,
     Grant,
     Heartbeat,
@@ -100,9 +100,7 @@ def test_a_frame_goes_through_and_its_record_is_published() -> None:
 
 
 def test_nothing_flows_before_every_source_and_every_role_is_there() -> None:
-    world = World()
-    world.join("parent", "parent")
-    world.give("parent", Expect(["clip", "other"]))
+    world = World(make_broker(sources=["clip", "other"]))
     world.join_all(make_source("clip"))
     assert world.take("clip", Grant) == []
     world.join("capture", "other", source=make_source("other"))
@@ -415,9 +413,7 @@ def test_a_display_that_hangs_makes_live_frames_drop_not_pile_up() -> None:
 
 
 def test_the_run_ends_when_every_source_is_written() -> None:
-    world = World()
-    world.join("parent", "parent")
-    world.give("parent", Expect(["clip"]))
+    world = World(make_broker(sources=["clip"]))
     world.join_all()
     send_frames(world, 0)
     world.give("clip", SourceEnded("clip", 1, 1))
@@ -472,3 +468,104 @@ def test_the_parent_can_end_a_source_whose_capture_is_lost() -> None:
     write_all(world)
     assert world.broker.finished
     assert report(world).sources[0].error.startswith("clip: its capture")
+
+
+# ------------------------------------------------------------------------------- restarts, one upon another
+
+
+def test_sources_take_turns_at_a_display_that_is_the_bottleneck() -> None:
+    world = World()
+    world.join_all(make_source("a"), make_source("b"), detect_credits=8)
+    written: list[str] = []
+    following = {"a": 0, "b": 0}
+    for _ in range(100):
+        for source in "ab":
+            for grant in world.take(source, Grant):
+                send_frames(
+                    world, *range(following[source], following[source] + grant.credits), source=source
+                )
+                following[source] += grant.credits
+        detect_all(world, faces=0)
+        first, *rest = world.take("display", Delivery)
+        written.append(first.source)
+        world.give("display", Written(first.source, Progress(first.sequence + 1), [7], 5), [b"{}"])
+        world.sent[b"display"][:0] = [Outgoing(b"display", delivery) for delivery in rest]
+    assert 45 <= written.count("a") <= 55
+
+
+def test_a_new_broker_waits_for_every_source_though_one_has_ended() -> None:
+    world = World(make_broker(sources=["a", "b"]))
+    world.join("display", "display", credits=8, progress={"a": Progress(3, ok=3)})
+    world.join("detect", "detect", credits=2)
+    world.join("classify", "classify", credits=1)
+    world.join("capture", "a", source=make_source("a"))
+    world.give("a", SourceEnded("a", 1, 3))
+    assert not world.broker.finished
+    world.join("capture", "b", source=make_source("b"))
+    assert sum(grant.credits for grant in world.take("b", Grant)) == 4
+
+
+def test_a_new_broker_hears_of_a_source_that_is_lost() -> None:
+    world = World(make_broker(sources=["a", "b"]))
+    world.join("parent", "parent")
+    world.give("parent", SourceEnded("b", 0, 0, "b: its capture process died 5 times"))
+    world.join_all(make_source("a"))
+    assert world.take("a", Grant), "the run goes on without b"
+    world.give("a", SourceEnded("a", 1, 0))
+    assert world.broker.finished
+
+
+def test_the_place_of_a_capture_that_left_can_be_taken() -> None:
+    world = World()
+    world.join_all()
+    world.give("clip", Goodbye())
+    world.join("capture", "clip-again", source=make_source("clip"))
+    assert world.take("clip-again", Refused) == []
+    assert len(world.take("clip-again", Welcome)) == 1
+
+
+def test_display_hears_what_a_capture_knows_to_be_written() -> None:
+    world = World()
+    world.join("display", "display", credits=8)
+    world.take("display", Welcome)
+    known = Progress(7, ok=6, failed=1)
+    world.join("capture", "clip", source=make_source(), progress={"clip": known})
+    (welcome,) = world.take("display", Welcome)
+    assert welcome.progress == {"clip": known}
+
+
+def test_an_answer_that_can_not_be_read_frees_its_work() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    world.take("detect", DetectWork)
+    world.broker.bad_message(b"detect", world.now_ns)
+    world.join("detect", "detect", credits=2)
+    assert detect_all(world, faces=0) == 1
+
+
+def test_a_batch_that_waits_for_a_worker_is_not_due() -> None:
+    world = World(make_broker(max_delay_ms=5.0))
+    world.join_all(detect_credits=4)
+    send_frames(world, 0, 1)
+    first, second = world.take("detect", DetectWork)
+    world.give("detect", Detected(first.broker, first.work, make_faces(1), 5), [crops(1)])
+    assert world.broker.due_ns() is not None
+    world.pass_time(6)
+    assert len(world.take("classify", ClassifyWork)) == 1
+    world.give("detect", Detected(second.broker, second.work, make_faces(1), 5), [crops(1)])
+    assert world.broker.due_ns() is None
+
+
+def test_what_is_held_is_bounded_by_the_largest_picture_seen() -> None:
+    small, large = 24, 24 * 100
+    world = World(make_broker(settings=BrokerSettings(max_bytes=3 * large), file_window=8))
+    world.join_all()
+    send_frames(world, 0)
+    frame = make_frame(1, shape=(20, 40, 3))
+    world.give("clip", frame, [pixels(frame)])
+    world.take("clip", Grant)
+    detect_all(world, faces=0)
+    write_all(world)
+    assert small < large
+    assert sum(grant.credits for grant in world.take("clip", Grant)) <= 3
