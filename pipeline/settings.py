@@ -56,7 +56,7 @@ class ClassifySettings(Settings, frozen=True):
     workers: Positive = 1  # processes
     threads: Positive = 1  # TensorFlow threads of each process
     batch_sizes: Annotated[list[Positive], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: [1, 2, 4, 8, 16, 32, 64]
+        default_factory=lambda: [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64]
     )
     max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
 
