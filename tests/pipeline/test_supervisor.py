@@ -47,3 +47,18 @@ def test_a_new_error_on_the_way_is_told_and_not_again_by_the_next_process(
     supervisor._on_line(detect, "error: second")
     supervisor._on_line(detect, "error: first")
     assert capsys.readouterr().err == "error: first\nerror: second\n"
+
+
+def test_a_worker_refused_by_a_run_that_has_begun_elsewhere_has_not_started(supervisor: Supervisor) -> None:
+    refused = child(supervisor, "detect-1")
+    supervisor._begun = True  # told by the broker, on another machine
+    supervisor._on_end(refused, 2, now_s=1.0)
+    assert supervisor._status == 2
+
+
+def test_an_output_that_fails_on_the_way_ends_the_run_with_1(supervisor: Supervisor) -> None:
+    display = child(supervisor, "display")
+    supervisor._begun = True
+    supervisor._joined.add(display.slot)
+    supervisor._on_end(display, 2, now_s=1.0)
+    assert supervisor._status == 1
