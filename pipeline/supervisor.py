@@ -244,10 +244,10 @@ class Supervisor:
             return
         self._ended_s.pop(child.name, None)
         told = status in (2, LATE_STATUS)  # it has said why, and it would say so again
-        if told and (child.plan.role == "display" or (child.starts == 1 and not child.plan.source)):
-            self._give_up(1 if self._begun or status == LATE_STATUS else 2)
-        elif told and child.starts == 1 and not self._begun:
-            self._give_up(2)
+        if status == 2 and child.starts == 1 and child.slot not in self._joined:
+            self._give_up(2)  # it never took part, though the run may have begun on other machines
+        elif told and not child.plan.source and (child.plan.role == "display" or child.starts == 1):
+            self._give_up(1)
         elif self._finished:
             self._done.add(child.name)
             self._reporter.warning(f"{child.name} did not end cleanly ({_how(status)})")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.child import LATE_STATUS
 from pipeline.plan import make_plan
 from pipeline.process import ChildProcess
 from pipeline.settings import DetectSettings, PipelineSettings
@@ -60,5 +61,5 @@ def test_an_output_that_fails_on_the_way_ends_the_run_with_1(supervisor: Supervi
     display = child(supervisor, "display")
     supervisor._begun = True
     supervisor._joined.add(display.slot)
-    supervisor._on_end(display, 2, now_s=1.0)
+    supervisor._on_end(display, LATE_STATUS, now_s=1.0)
     assert supervisor._status == 1
