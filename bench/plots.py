@@ -45,18 +45,26 @@ def _draw_line(axes: Axes, name: str, rates: Sequence[dict[str, Any]], faces: Se
     high = [row[name]["fps_spread"][1] - row[name]["fps"] for row in rates]
     colour, marker = COLOURS[name], MARKERS[name]
     axes.errorbar(faces, fps, yerr=(low, high), color=colour, marker=marker, capsize=3, linewidth=2)
-    # The pipeline's texts stand above its line, the others' below: lines that are close leave room so.
-    away, align = (9, "bottom") if name == "pipeline" else (-9, "top")
-    for count, value in zip(faces, fps, strict=True):
+    # The fastest's texts stand above its line, the others' below: lines that are close leave room so.
+    first = [fps[n] == max(row[other]["fps"] for other in NAMES) for n, row in enumerate(rates)]
+    for count, value, above in zip(faces, fps, first, strict=True):
         text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-        axes.annotate(
-            text, (count, value), (0, away), textcoords="offset points",
-            ha="center", va=align, color=colour, fontsize=8,
-        )  # fmt: skip
-    axes.annotate(
-        NAMES[name], (faces[-1], fps[-1]), (12, away / 4), textcoords="offset points",
-        va=align, color=colour, fontweight="bold",
-    )  # fmt: skip
+        _write(axes, text, (count, value), (0, 9), above, colour, ha="center", fontsize=8)
+    _write(axes, NAMES[name], (faces[-1], fps[-1]), (12, 2), first[-1], colour, fontweight="bold")
+
+
+def _write(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    away: tuple[float, float],
+    above: bool,
+    colour: str,
+    **how: Any,
+) -> None:
+    """Write beside a point, `away` from it, points, upwards or downwards."""
+    offset, align = (away, "bottom") if above else ((away[0], -away[1]), "top")
+    axes.annotate(text, at, offset, textcoords="offset points", va=align, color=colour, **how)
 
 
 def plot_batches(document: dict[str, Any], path: Path) -> None:
