@@ -1,5 +1,6 @@
 """The emotion model, compiled once for a few batch sizes."""
 
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ class Classifier:
         """
         path = find_model(settings.model)
         card = read_card(path)  # before TensorFlow, which takes seconds to load
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path}: can't be loaded as a Keras model: it is no .keras file")
         self.fingerprint = f"{card.name or path.name} {card.sha256[:16]}"
         self._sizes = sorted(settings.batch_sizes)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.whole.conftest import CLIP_FRAMES, Start, make_model
+from tests.whole.conftest import CLIP_FRAMES, Start
 from tests.whole.runs import balance, free_port, read_jsonl
 from tests.whole.test_deaths import same_but_for_time
 
@@ -15,12 +15,13 @@ def test_stages_apart(
     start: Start,
     quick: list[str],
     clip: Path,
+    models: Path,
     undisturbed: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
     """Workers are there before the broker; one with another model is refused, the others end with the run."""
     address, results = f"tcp://127.0.0.1:{free_port()}", tmp_path / "r.jsonl"
-    other = make_model(tmp_path / "other.keras", seed=2)
+    other = models / "other.keras"
     there = ["--broker", address]
     workers = [
         start(*quick, *there, "--only", "classify"),

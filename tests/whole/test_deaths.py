@@ -16,6 +16,7 @@ NEARLY = 1e-3
 
 def same_but_for_time(records: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
     """Compare results: all equal but the latency, probabilities nearly."""
+    assert [record for record in records if record["status"] != "ok"] == []
     assert [record["frame"] for record in records] == [record["frame"] for record in expected]
     for found, right in zip(records, expected, strict=True):
         assert {k: found[k] for k in ("source", "time_s", "status")} == {
@@ -31,7 +32,7 @@ def in_the_middle(start: Start, quick: list[str], clip: Path, results: Path, *op
     """A run that has begun and is not near its end: it is paced."""
     pace = ["--set", "capture.pace_fps=20"]
     run = start(*quick, *pace, *options, "--source", clip, "--results", results)
-    run.until_records(results, 15)
+    run.until_records(results, 10)
     return run
 
 
@@ -64,8 +65,10 @@ def test_a_process_that_hangs_is_replaced(
     os.kill(run.pid("detect-1"), signal.SIGSTOP)
     done = run.end()
     assert done.status == 0
+    print("\n".join(done.stderr))
     assert any("detect-1 has been silent" in line for line in done.stderr)
-    assert any("detect-1 died (signal SIGKILL)" in line for line in done.stderr)
+    ends = ("detect-1 died (signal SIGKILL)", "detect-1 did not end cleanly (signal SIGKILL)")
+    assert any(end in line for line in done.stderr for end in ends)
     same_but_for_time(read_jsonl(results), undisturbed)
 
 
