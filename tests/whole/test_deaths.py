@@ -61,7 +61,7 @@ def test_a_process_that_hangs_is_replaced(
     start: Start, quick: list[str], clip: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     results = tmp_path / "r.jsonl"
-    run = in_the_middle(start, quick, clip, results, "--set", "broker.peer_timeout_s=3")
+    run = in_the_middle(start, quick, clip, results, "--set", "broker.peer_timeout_s=5")
     os.kill(run.pid("detect-1"), signal.SIGSTOP)
     done = run.end()
     assert done.status == 0
