@@ -152,7 +152,8 @@ def render(rates: Rates) -> Group:
     for role in ("capture", "detect", "classify", "display"):
         steps, busy_ns = report.steps.get(role, 0), report.busy_ns.get(role, 0)
         a_step = f"{busy_ns / steps / 1e6:.1f}" if steps else ""
-        stages.add_row(role, f"{rates.fps.get(role, 0.0):.1f}", a_step)
+        fps = f"{rates.fps[role]:.1f}" if role in rates.fps else ""  # not measured in the first second
+        stages.add_row(role, fps, a_step)
     p50, p95 = rates.percentiles()
     figures = f"latency p50 {p50:.0f} ms, p95 {p95:.0f} ms   mean batch {rates.mean_batch:.1f}"
     return Group(sources, Text(), stages, Text(), Text(figures + _state(report)))
