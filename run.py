@@ -2,7 +2,12 @@
 
 import sys
 
-from pipeline.cli import main
+INTERRUPTED_STATUS = 130
 
-if __name__ == "__main__":  # children are spawned: they import this file again
-    sys.exit(main())
+if __name__ == "__main__":
+    try:
+        from pipeline.cli import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # Ctrl-C while the imports are under way
+        sys.exit(INTERRUPTED_STATUS)

@@ -14,6 +14,7 @@ def _handlers() -> Iterator[None]:
     """A test that fails leaves the handlers of the others alone."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests themselves begin with it ignored
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
