@@ -129,7 +129,7 @@ def broker_address(settings: BrokerSettings, directory: Path) -> str:
         return check_address(settings.address)
     if has_ipc():
         return check_address(f"ipc://{directory}/work")
-    return f"tcp://127.0.0.1:{_free_port()}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 def has_ipc() -> bool:
@@ -197,7 +197,7 @@ def _is_ours(directory: Path) -> bool:
     return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port of the loopback that is free now and has a free one beside it."""
     for _ in range(20):
         with socket.socket() as first, socket.socket() as second:

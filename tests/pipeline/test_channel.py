@@ -1,6 +1,5 @@
 """The sockets, with real ZeroMQ: over ipc in a directory of the test's own, and over tcp on a free port."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,18 +7,13 @@ import pytest
 import zmq
 
 from pipeline.channel import BrokerChannel, Malformed, Received, StageChannel
+from pipeline.endpoints import free_port
 from pipeline.errors import UserError
 from pipeline.messages import Heartbeat, Introduce
 from tests.builders import make_frame, pixels
 
 WAIT_MS = 5_000
 LIMIT = 1_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(params=["ipc", "tcp"])

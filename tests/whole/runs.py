@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -201,16 +200,3 @@ def video_facts(path: Path) -> tuple[int, int, int]:
         sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]
     assert len(set(sizes)) == 1, f"{path}: {len(sizes)} frames of sizes {set(sizes)}"
     return len(sizes), *sizes[0]
-
-
-def free_port() -> int:
-    """Return a port of the loopback that is free, with a free one beside it for the results."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.endpoints import free_port
 from tests.whole.conftest import CLIP_FRAMES, Start
-from tests.whole.runs import balance, free_port, read_jsonl
+from tests.whole.runs import balance, read_jsonl
 from tests.whole.test_deaths import same_but_for_time
 
 
