@@ -133,7 +133,7 @@ class StageChannel:
         _set_up(self._dealer, max_message_bytes)
         self._dealer.setsockopt(zmq.IDENTITY, f"{name}-{secrets.token_hex(6)}".encode())
         self._dealer.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 250)  # of what recovery may take, a small part
         self._dealer.connect(address)
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:

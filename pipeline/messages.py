@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Raised whenever a message changes: peers of another protocol are refused."""
 
 MAX_SIDE: Final = 16_384
@@ -83,6 +83,7 @@ class Hello(Message, frozen=True):
     protocol: int
     credits: Credits = 0  # pieces of work that may be under way at this worker
     fingerprint: Text = ""  # of the model: workers of one role must agree
+    spare: bool = False  # classify: warm, and gets work only while another one is missing
     source: SourceInfo | None = None  # capture
     wants_pixels: bool = False  # display
     watched: bool = False  # display: people look at it, so files play at their own rate

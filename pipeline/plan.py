@@ -9,7 +9,7 @@ import msgspec
 
 from pipeline.assignment import BrokerOptions, CaptureOptions, DisplayOptions
 from pipeline.endpoints import broker_address, publish_address
-from pipeline.settings import DetectSettings, PipelineSettings
+from pipeline.settings import ClassifySettings, DetectSettings, PipelineSettings
 from pipeline.sources import SourceSpec
 
 ROLES: Final = ("broker", "display", "detect", "classify", "capture")
@@ -29,6 +29,7 @@ class ProcessPlan(NamedTuple):
     options: msgspec.Struct
     threads: int
     source: str = ""  # of a capture
+    spare: bool = False  # started once the run has begun
 
 
 class RunPlan(NamedTuple):
@@ -51,6 +52,8 @@ def make_plan(
     processes = [
         plan for role in ROLES if role in here for plan in _of_role(role, settings, sources, awaited)
     ]
+    if "classify" in here and ("capture" not in here or any(source.kind == "live" for source in sources)):
+        processes += _spares(settings.classify)
     publish = publish_address(settings.broker, address) if "broker" in here else ""
     return RunPlan(processes, address, publish, sources if "capture" in here else [], "broker" in here)
 
@@ -78,11 +81,21 @@ def _of_role(
                 yield ProcessPlan(role, f"detect-{number}", settings.detect, settings.detect.threads)
         case "classify":
             for number in range(1, settings.classify.workers + 1):
-                yield ProcessPlan(role, f"classify-{number}", settings.classify, settings.classify.threads)
+                yield _classifier(settings.classify, number)
         case "capture":
             for number, source in enumerate(sources, start=1):
                 options = CaptureOptions(source, settings.capture)
                 yield ProcessPlan(role, f"capture-{number}", options, settings.capture.threads, source.name)
+
+
+def _spares(settings: ClassifySettings) -> Iterator[ProcessPlan]:
+    """Where a source may be live: TensorFlow takes longer to start than live results may be away."""
+    for number in range(settings.workers + 1, settings.workers + settings.spares + 1):
+        yield _classifier(settings, number)._replace(spare=True)
+
+
+def _classifier(settings: ClassifySettings, number: int) -> ProcessPlan:
+    return ProcessPlan("classify", f"classify-{number}", settings, settings.threads)
 
 
 def _broker_options(settings: PipelineSettings, awaited: list[str] | None) -> BrokerOptions:

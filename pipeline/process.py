@@ -60,6 +60,7 @@ class ChildProcess:
             role=self.plan.role,
             name=self.plan.name,
             slot=self.slot,
+            spare=self.plan.spare,
             incarnation=self.starts,
             parent_pid=os.getpid(),
             address=self._run.address,
@@ -134,7 +135,7 @@ def stop_all(
 
     `hurry` tells whether the waiting is to be cut short. Returns those that had to be killed.
     """
-    running = [child for child in children if child.poll() is None]
+    running = [child for child in children if child.starts and child.poll() is None]
     for child in running:
         child.terminate()
     deadline_s = time.monotonic() + limit_s

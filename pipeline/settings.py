@@ -54,6 +54,7 @@ class ClassifySettings(Settings, frozen=True):
 
     model: str = "models/emotion.keras"
     workers: Positive = 1  # processes
+    spares: Natural = 1  # processes more that wait, warm, for one of them to die; for live sources alone
     threads: Positive = 1  # TensorFlow threads of each process
     batch_sizes: Annotated[list[Positive], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64]
@@ -79,7 +80,7 @@ class BrokerSettings(Settings, frozen=True):
     live_max_wait_ms: Seconds = 500.0  # a live frame that waited longer is dropped
     file_share: Fraction = 0.2  # least share of detection that files get beside live sources
     max_message_bytes: Positive = 128 * 1024 * 1024  # a longer message part closes its connection
-    peer_timeout_s: Seconds = 10.0  # a stage silent for longer, and than 20 of its steps, is given up
+    peer_timeout_s: Seconds = 1.5  # a stage silent for longer, and than 20 of its steps, is given up
 
 
 class RunSettings(Settings, frozen=True):

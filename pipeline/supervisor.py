@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from pipeline.attendance import Attendance
 from pipeline.channel import StageChannel
 from pipeline.child import LATE_STATUS
 from pipeline.endpoints import check_free, run_directory
@@ -92,7 +93,7 @@ class Supervisor:
         self._restart_at_s: dict[str, float] = {}
         self._ended_s: dict[str, float] = {}  # of children that ended with 0 while nothing told of an end
         self._done: set[str] = set()  # children that are not started again
-        self._joined: set[str] = set()  # slots of children whose present incarnation the broker knows
+        self._attendance = Attendance(settings.broker.peer_timeout_s, plan.has_broker)
         self._errors: set[str] = set()  # lines that children have said
         self._errors_lock = threading.Lock()
         self._report: StatusReport | None = None
@@ -148,22 +149,24 @@ class Supervisor:
             check_free(self._plan.address)
             check_free(self._plan.publish, "broker.publish")
         for child in self._children:
-            self._start(child)
+            if not child.plan.spare:  # those come when the run has begun: it need not wait for them
+                self._start(child)
         if not self._plan.has_broker:
             self._reporter.info(f"works for the broker at {self._plan.address}")
         self._introduce()
 
     def _start(self, child: ChildProcess) -> None:
         self._restart_at_s.pop(child.name, None)
-        self._joined.discard(child.slot)
+        self._attendance.started(child.slot)
         child.start()
         if child.plan.role == "broker":
             self._report_s = time.monotonic()
 
     def _loop(self, signals: Signals) -> None:
-        while len(self._done) < len(self._children):
+        while any(child.starts and child.name not in self._done for child in self._children):
             self._listen(POLL_MS)
             self._watch_children()
+            self._kill_hung()
             self._watch_start()
             self._watch_broker()
             if signals.received:
@@ -209,7 +212,7 @@ class Supervisor:
         what is said again when a child is started again is not.
         """
         if text.startswith("error: "):
-            starting = child.starts == 1 and child.slot not in self._joined
+            starting = child.starts == 1 and not self._has_joined(child)
             key = "at the start" if starting else text
             with self._errors_lock:
                 if key in self._errors:
@@ -229,8 +232,20 @@ class Supervisor:
             status = child.poll()
             if status is not None:
                 self._on_end(child, status, now_s)
-            elif child.starts > 1 and child.slot not in self._joined and now_s - child.started_s > limit_s:
+            elif child.starts > 1 and not self._has_joined(child) and now_s - child.started_s > limit_s:
                 child.kill()  # hung before it has said hello: nobody else watches it yet
+
+    def _kill_hung(self) -> None:
+        """Those that the broker misses; that they are started again follows from their death."""
+        overdue = self._attendance.overdue(time.monotonic())
+        for child in self._children:
+            if child.slot in overdue and child.poll() is None:
+                self._reporter.warning(f"{child.name} hangs and is killed")
+                child.kill()
+
+    def _has_joined(self, child: ChildProcess) -> bool:
+        """Whether the broker knows its present process."""
+        return child.slot in self._attendance.joined
 
     def _on_end(self, child: ChildProcess, status: int, now_s: float) -> None:
         """A child has ended: as it should, by a start that failed, or by its death."""
@@ -244,7 +259,10 @@ class Supervisor:
             return
         self._ended_s.pop(child.name, None)
         told = status in (2, LATE_STATUS)  # it has said why, and it would say so again
-        if status == 2 and child.starts == 1 and child.slot not in self._joined:
+        if told and child.plan.spare:
+            self._done.add(child.name)
+            self._reporter.warning(f"{child.name} can't start: the run goes on without a spare")
+        elif status == 2 and child.starts == 1 and not self._has_joined(child):
             self._give_up(2)  # it never took part, though the run may have begun on other machines
         elif told and not child.plan.source and (child.plan.role == "display" or child.starts == 1):
             self._give_up(1)
@@ -284,7 +302,7 @@ class Supervisor:
         if self._begun or self._status is not None:
             return
         limit_s = self._settings.run.start_timeout_s
-        late = [c.name for c in self._children if c.plan.role != "broker" and c.slot not in self._joined]
+        late = [c.name for c in self._awaited if c.plan.role != "broker"]
         answers = self._report is not None or self._plan.has_broker
         if late and answers and now_s - self._begin_s > limit_s:
             self._give_up(2, f"{', '.join(late)} not ready within {limit_s:.0f} s (run.start_timeout_s)")
@@ -292,11 +310,15 @@ class Supervisor:
             self._say_waiting_s += now_s - self._begin_s  # ever more rarely
             self._reporter.info(f"waiting for {self._waited_for()}")
 
+    @property
+    def _awaited(self) -> list[ChildProcess]:
+        return [c for c in self._children if not c.plan.spare and not self._has_joined(c)]
+
     def _waited_for(self) -> str:
         if self._report is None:
             return "the broker" if self._plan.has_broker else f"a broker at {self._plan.address}"
         here = {"broker"} | {peer.role for peer in self._report.peers}
-        late = [c.name for c in self._children if c.slot not in self._joined and c.plan.role not in here]
+        late = [c.name for c in self._awaited if c.plan.role not in here]
         elsewhere = [role for role in ROLES if role not in here | {c.plan.role for c in self._children}]
         return ", ".join(late + elsewhere) or "the other sources"
 
@@ -342,8 +364,9 @@ class Supervisor:
         if report.started and not self._begun:
             self._begun = True
             self._reporter.info("all stages are ready")
+            self._start_spares()
         self._report, self._report_s = report, time.monotonic()
-        self._joined |= {peer.slot for peer in report.peers if not peer.given_up}
+        self._attendance.hear(report, self._report_s)
         self._elapsed_s[report.broker] = report.elapsed_s
         written = {source.name: source.progress.written for source in report.sources}
         # More than ever: a new broker begins by hearing of what was written.
@@ -351,17 +374,18 @@ class Supervisor:
         if grown:
             self._written |= {name: written[name] for name in grown}
             self._restarts.progressed(grown, {source.name for source in self._plan.sources})
-        given_up = {peer.slot for peer in report.peers if peer.given_up}
-        for child in self._children:
-            if child.slot in given_up:
-                child.kill()  # a stopped process does not hear anything gentler
         if report.stopping and self._plan.has_broker:
             self._stop(0, report.stopping)  # `q` in the window
         if report.finished:
             self._on_finished()
         self._reporter.update(report)
         if self._observer is not None:
-            self._observer(report, {child.name: child.pid for child in self._children})
+            self._observer(report, {child.name: child.pid for child in self._children if child.starts})
+
+    def _start_spares(self) -> None:
+        for child in self._children:
+            if child.plan.spare:
+                self._start(child)
 
     def _on_finished(self) -> None:
         """Everything is written: stages leave by themselves, those that are not ready yet are dismissed."""
@@ -370,7 +394,7 @@ class Supervisor:
         self._done |= set(self._restart_at_s)
         self._restart_at_s.clear()
         for child in self._children:
-            if child.plan.role != "broker" and child.slot not in self._joined and not child.dismissed:
+            if child.plan.role != "broker" and not self._has_joined(child) and not child.dismissed:
                 child.terminate()
 
     def _watch_broker(self) -> None:

@@ -44,7 +44,8 @@ def serve(
 ) -> int:
     """Work until the run ends or SIGTERM comes; return the exit status. The model is loaded and warm."""
     stop.listen()
-    hello = Hello(role, assignment.name, assignment.slot, pid, PROTOCOL, credits, fingerprint)
+    who = role, assignment.name, assignment.slot, pid, PROTOCOL
+    hello = Hello(*who, credits=credits, fingerprint=fingerprint, spare=assignment.spare)
     with Session(assignment, lambda: hello) as session:
         while not stop:
             received = session.receive(POLL_MS)

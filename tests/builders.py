@@ -12,11 +12,13 @@ from pipeline.messages import (
     Buffer,
     Face,
     Frame,
+    Heartbeat,
     Hello,
     Message,
     NoFrame,
     SourceInfo,
     SourceKind,
+    StatusReport,
 )
 from pipeline.settings import BrokerSettings
 
@@ -61,6 +63,15 @@ def make_hello(role: str, name: str, **changes: Any) -> Hello:
     return Hello(role=role, name=name, **fields | changes)  # type: ignore[arg-type]
 
 
+def make_report(**changes: Any) -> StatusReport:
+    fields: dict[str, Any] = {
+        "broker": "b", "started": True, "finished": False, "stopping": "", "interval_s": 0.25, "sources": [],
+        "peers": [], "steps": {}, "busy_ns": {}, "batches": {}, "latency_ns": [], "held_bytes": 0,
+        "elapsed_s": 1.0, "bad_messages": 0,
+    }  # fmt: skip
+    return StatusReport(**fields | changes)
+
+
 def make_broker(**changes: Any) -> Broker:
     rules = {
         "settings": BrokerSettings(),
@@ -81,6 +92,7 @@ class World:
         self.sent: dict[bytes, list[Outgoing]] = {}
         self.published: list[Buffer] = []
         self.notes: list[str] = []
+        self.joined: list[str] = []
 
     def give(self, peer: str, message: Message, buffers: Sequence[Buffer] = ()) -> None:
         self.broker.receive(peer.encode(), message, buffers, self.now_ns)  # type: ignore[arg-type]
@@ -90,6 +102,14 @@ class World:
         self.now_ns += round(ms * MS)
         self.broker.tick(self.now_ns)
         self.drain()
+
+    def wait(self, seconds: int, silent: str = "") -> None:
+        """Let time pass in which every peer shows that it is alive, but for the one that is silent."""
+        for _ in range(seconds):
+            self.pass_time(1_000)
+            for peer in self.joined:
+                if peer != silent:
+                    self.give(peer, Heartbeat())
 
     def drain(self) -> None:
         outgoing, records, notes = self.broker.drain()
@@ -106,6 +126,7 @@ class World:
         return found
 
     def join(self, role: str, name: str, **changes: Any) -> None:
+        self.joined.append(name)
         self.give(name, make_hello(role, name, **changes))
 
     def join_all(self, *sources: SourceInfo, detect_credits: int = 2) -> None:

@@ -7,7 +7,8 @@ intake     what each message of a stage does
 dispatch   what can be sent now: work, deliveries, credits, the end
 report     what the parent is told
 
-ledger keeps the account of each source's frames, scheduler chooses the next frame, batcher gathers crops.
+ledger keeps the account of each source's frames, scheduler chooses the next frame, batcher gathers crops,
+patience tells slow from hung.
 """
 
 from pipeline.broker.machine import Broker

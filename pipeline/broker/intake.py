@@ -151,7 +151,8 @@ def answered(
     if job is None:
         state.meters.late_answers += 1
         return None
-    peer.longest_step_ns = max(peer.longest_step_ns, step_ns)
+    if step_ns:  # a step that failed tells nothing
+        state.patience.learn(peer.hello.role, job.units, step_ns)
     state.meters.step(peer.hello.role, len(job.frames), step_ns)
     return job
 
@@ -172,6 +173,7 @@ def written(state: State, peer: Peer, message: Written, records: Sequence[Buffer
     ledger.written(up_to)
     state.last_written_ns = now_ns
     state.meters.step("display", len(records), message.step_ns)
+    state.patience.learn("display", len(records), message.step_ns)
     state.meters.written(message.latency_ns)
     state.records.extend(records)
     capture = state.peers.of_source(message.source)

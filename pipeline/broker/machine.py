@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipeline.broker.admission import admit, lose
-from pipeline.broker.dispatch import pump
+from pipeline.broker.dispatch import on_duty, pump
 from pipeline.broker.intake import take_in
 from pipeline.broker.report import peer_report, report
 from pipeline.broker.state import BrokerRules, Outgoing, State
@@ -20,7 +20,6 @@ class Broker:
     def __init__(self, name: str, rules: BrokerRules) -> None:
         """`name` is new at each start: answers to another broker are known by it."""
         self.state = State(name, rules)
-        self._timeout_ns = round(rules.settings.peer_timeout_s * 1e9)
         self._asked_ns: dict[bytes, int] = {}
 
     def receive(self, identity: bytes, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
@@ -77,7 +76,7 @@ class Broker:
 
     def due_ns(self) -> int | None:
         """When a batch is due that still waits for company, and not for a worker."""
-        waits = self.state.rules.max_delay_ms and any(p.free > 0 for p in self.state.peers.of("classify"))
+        waits = self.state.rules.max_delay_ms and any(p.free > 0 for p in on_duty(self.state))
         return self.state.batcher.due_ns() if waits else None
 
     def drain(self) -> tuple[list[Outgoing], list[Buffer], list[str]]:
@@ -100,7 +99,7 @@ class Broker:
     def _give_up_silent(self, now_ns: int) -> None:
         for peer in self.state.peers:
             silent_ns = now_ns - peer.heard_ns
-            if silent_ns > peer.limit_ns(self._timeout_ns):
+            if silent_ns > self.state.patience.limit_ns(peer):
                 name = peer.hello.name
                 self.state.notes.append(f"{name} has been silent for {silent_ns / 1e9:.1f} s and is given up")
                 self.state.given_up.append(peer_report(peer, now_ns, given_up=True))

@@ -1,14 +1,11 @@
-"""The stages that the broker knows, what each of them holds, and how long each may be silent."""
+"""The stages that the broker knows, and what each of them holds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.broker.batcher import Slice
 from pipeline.broker.ledger import Entry
-from pipeline.messages import Hello, Role
-
-SILENT_STEPS = 20
-"""A stage may be silent for so many of its longest steps: slow is not taken for hung."""
+from pipeline.messages import Frame, Hello, Role
 
 
 @dataclass(eq=False, slots=True)
@@ -18,6 +15,14 @@ class Job:
     frames: list[Entry]
     slices: list[Slice]
     alone: bool  # a suspect's second or third try
+
+    @property
+    def units(self) -> int:
+        """What the time of the step goes with: crops to classify, or pixels to search."""
+        if self.slices:
+            return sum(piece.count for piece in self.slices)
+        header = self.frames[0].header
+        return header.shape[0] * header.shape[1] if isinstance(header, Frame) else 0
 
 
 @dataclass(eq=False, slots=True)
@@ -31,7 +36,6 @@ class Peer:
     deliveries: set[tuple[str, int]] = field(default_factory=set)  # at display: (source, sequence)
     granted: int = 0  # capture: frames that it may still send
     welcomed: bool = False
-    longest_step_ns: int = 0
 
     @property
     def free(self) -> int:
@@ -41,8 +45,10 @@ class Peer:
     def has_suspect(self) -> bool:
         return any(job.alone for job in self.jobs.values())
 
-    def limit_ns(self, timeout_ns: int) -> int:
-        return max(timeout_ns, SILENT_STEPS * self.longest_step_ns)
+    @property
+    def units(self) -> int:
+        """The most that one of its steps has to do now; 0 while it waits for work."""
+        return max((job.units for job in self.jobs.values()), default=min(1, len(self.deliveries)))
 
 
 class Peers:

@@ -7,6 +7,7 @@ from typing import Literal
 from pipeline.broker.batcher import Batcher
 from pipeline.broker.ledger import Entry, SourceLedger
 from pipeline.broker.meters import Meters
+from pipeline.broker.patience import Patience
 from pipeline.broker.peers import Peers
 from pipeline.broker.scheduler import DetectQueue
 from pipeline.messages import Buffer, Hello, Message, PeerReport, Progress
@@ -47,6 +48,8 @@ class State:
         self.queue = DetectQueue(rules.settings.file_share)
         self.batcher = Batcher(rules.max_batch, round(rules.max_delay_ms * 1e6))
         self.meters = Meters()
+        self.patience = Patience(round(rules.settings.peer_timeout_s * 1e9))
+        self.classifiers = 0  # the most that have been here, without spares
         self.next_work = 0
         self.next_turn = 0  # of the sources at display
         self.next_report_ns = 0

@@ -5,15 +5,11 @@ from typing import Any
 
 from bench.watch import CpuSample, Watch, per_frame_ms, role_of
 from pipeline.messages import StatusReport
+from tests.builders import make_report
 
 
 def report(frames: int, **changes: Any) -> StatusReport:
-    fields: dict[str, Any] = {
-        "broker": "b", "started": True, "finished": False, "stopping": "", "interval_s": 0.25, "sources": [],
-        "peers": [], "steps": {"display": frames}, "busy_ns": {}, "batches": {}, "latency_ns": [2_000_000],
-        "held_bytes": 0, "elapsed_s": 1.0, "bad_messages": 0,
-    }  # fmt: skip
-    return StatusReport(**fields | changes)
+    return make_report(**{"steps": {"display": frames}, "latency_ns": [2_000_000]} | changes)
 
 
 def test_workers_of_one_role_are_summed_up() -> None:

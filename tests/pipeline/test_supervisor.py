@@ -42,7 +42,7 @@ def test_a_new_error_on_the_way_is_told_and_not_again_by_the_next_process(
     supervisor: Supervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     detect = child(supervisor, "detect-1")
-    supervisor._joined.add(detect.slot)
+    supervisor._attendance.joined.add(detect.slot)
     supervisor._on_line(detect, "error: first")
     detect.starts = 2
     supervisor._on_line(detect, "error: second")
@@ -60,6 +60,6 @@ def test_a_worker_refused_by_a_run_that_has_begun_elsewhere_has_not_started(supe
 def test_an_output_that_fails_on_the_way_ends_the_run_with_1(supervisor: Supervisor) -> None:
     display = child(supervisor, "display")
     supervisor._begun = True
-    supervisor._joined.add(display.slot)
+    supervisor._attendance.joined.add(display.slot)
     supervisor._on_end(display, LATE_STATUS, now_s=1.0)
     assert supervisor._status == 1

@@ -1,0 +1,60 @@
+"""A camera in the network: an MJPEG stream of the demo, served by the test itself."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+
+import cv2
+
+from pipeline.sources import SourceSpec
+from stages.capture.demo import DemoReader
+
+PICTURES = 25
+"""As many are made; they are shown again and again."""
+
+
+class MjpegCamera:
+    """Use as a context manager. `url` holds a password, which nothing may ever show."""
+
+    def __init__(self, fps: float = 25, faces: int = 1, size: tuple[int, int] = (480, 270)) -> None:
+        reader = DemoReader(SourceSpec(f"demo:{faces}", "demo", "demo"))
+        pictures = []
+        for _ in range(PICTURES):
+            picture = reader.read()
+            assert picture is not None and picture.image is not None
+            pictures.append(cv2.imencode(".jpg", cv2.resize(picture.image, size))[1].tobytes())
+        over = self._over = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                number = 0
+                try:
+                    while not over.wait(1 / fps):
+                        data = pictures[number % len(pictures)]
+                        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                        self.wfile.write(head.encode() + data + b"\r\n")
+                        number += 1
+                except OSError:
+                    pass  # the reader has gone
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self.url = f"http://user:secret@127.0.0.1:{self._server.server_address[1]}/video?token=secret"
+
+    def __enter__(self) -> "MjpegCamera":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
