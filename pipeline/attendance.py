@@ -27,7 +27,8 @@ class Attendance:
         self.joined.discard(slot)
         self._missed.pop(slot, None)
 
-    def hear(self, report: StatusReport, now_s: float) -> None:
+    def hear(self, report: StatusReport, now_s: float) -> set[str]:
+        """Take in a report; return the slots whose process has just joined."""
         present = {peer.slot for peer in report.peers if not peer.given_up}
         if self._broker and report.broker != self._broker:
             for slot in self.joined:
@@ -36,9 +37,11 @@ class Attendance:
         for peer in report.peers:
             if peer.given_up:
                 self._missed.setdefault(peer.slot, now_s + self._given_up_s)
-        self.joined |= present
         for slot in present:
             self._missed.pop(slot, None)
+        new = present - self.joined
+        self.joined |= present
+        return new
 
     def overdue(self, now_s: float) -> set[str]:
         """The slots of processes that hang: they hear nothing gentler than a kill. Told once."""

@@ -366,7 +366,10 @@ class Supervisor:
             self._reporter.info("all stages are ready")
             self._start_spares()
         self._report, self._report_s = report, time.monotonic()
-        self._attendance.hear(report, self._report_s)
+        new = self._attendance.hear(report, self._report_s)
+        for child in self._children:
+            if child.plan.spare and child.slot in new:
+                self._reporter.info(f"{child.name} is warm, as a spare")
         self._elapsed_s[report.broker] = report.elapsed_s
         written = {source.name: source.progress.written for source in report.sources}
         # More than ever: a new broker begins by hearing of what was written.

@@ -1,0 +1,90 @@
+"""`python -m tests.faults`: every fault of the matrix, for file and live sources, against real runs.
+
+Processes are killed and stopped at random moments; what is left is compared with an undisturbed run. Prints
+the table as Markdown, and ends with 1 if anything that is promised was not kept. Takes some 25 minutes.
+"""
+
+import argparse
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.cases import Case, all_cases
+from tests.faults.drive import Start, run_case, undisturbed
+from tests.faults.outcome import Outcome
+from tests.faults.table import HEADER, markdown, row, write_json
+from tests.whole.runs import Run
+
+LIVE_LIMIT_S = 5.0
+"""Live results are promised to be back by then, except where a stage's own first step may take longer."""
+
+OPTIONS = ("--display", "none", "--set", "detect.model=haar", "--set", "detect.workers=2")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--only", metavar="TEXT", default="", help="cases whose name holds this text")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcomes there")
+    options = parser.parse_args()
+    cases = [case for case in all_cases() if options.only in f"{case.kind} {case.fault}"]
+    outcomes = run_all(cases, options.seed)
+    print("\n" + markdown(outcomes))
+    late = [o for o in outcomes if o.case.kind == "live" and o.recovery_s > LIVE_LIMIT_S]
+    bad = [o for o in outcomes if o.problems or o.lost or o.duplicated]
+    over = f"{len(late)} live ones took over {LIVE_LIMIT_S:.0f} s"
+    print(f"{len(outcomes)} faults: {len(bad)} broke a promise, {over}")
+    if options.json:
+        machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        write_json(options.json, {"seed": options.seed, "machine": machine}, outcomes)
+    return 1 if bad or late else 0
+
+
+def run_all(cases: list[Case], seed: int) -> list[Outcome]:
+    moment = random.Random(seed)
+    outcomes = []
+    print(" | ".join(HEADER))
+    with starter() as (start, folder):
+        expected = undisturbed(start, OPTIONS, folder)
+        for number, case in enumerate(cases):
+            place = folder / str(number)
+            place.mkdir()
+            try:
+                outcome = run_case(case, start, OPTIONS, place, moment, expected)
+            except AssertionError as error:  # the run did not do what was waited for: the next may
+                outcome = Outcome(case, 0, 0, 0, {}, 0, float("inf"), [str(error).splitlines()[0]])
+                print(error, file=sys.stderr)
+            outcomes.append(outcome)
+            print(" | ".join(row(outcome)), flush=True)
+    return outcomes
+
+
+@contextmanager
+def starter() -> Iterator[tuple[Start, Path]]:
+    """A function that starts runs, and a folder for what they write; both gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="f-", dir="/tmp"))  # short: the paths of sockets are limited
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    runs: list[Run] = []
+
+    def start(*arguments: object) -> Run:
+        place = folder / f"t{len(runs)}"
+        place.mkdir()
+        runs.append(Run(place, arguments, environment))
+        return runs[-1]
+
+    try:
+        yield start, folder
+    finally:
+        for run in runs:
+            run.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
