@@ -16,7 +16,7 @@ from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
 _DEFAULTS: Final = {
-    # OpenCV waits 10 s for a camera that has stalled: by then the whole process would be taken for hung.
+    # OpenCV waits 10 s for a camera that has stalled; here it is told, and opened again, as soon as a stream.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "4",
 }
 

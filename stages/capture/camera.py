@@ -14,7 +14,8 @@ from pipeline.sources import SourceSpec, without_credentials
 from stages.capture.pixels import to_bgr
 from stages.capture.reader import Picture, SourceFailed
 
-STREAM_TIMEOUT_MS: Final = 4000  # to open and again to read: both before a silent process is taken for hung
+STREAM_TIMEOUT_MS: Final = 4000
+"""To open, and again for each read: cameras send a whole picture, where decoding begins, every 1 to 4 s."""
 
 
 class CameraReader:

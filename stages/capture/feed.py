@@ -20,10 +20,11 @@ from pipeline.messages import (
     NoFrame,
     Progress,
     SourceEnded,
+    SourceInfo,
     StopCapture,
     Welcome,
 )
-from stages.capture.reader import Picture, Reader
+from stages.capture.reader import Picture
 
 POLL_MS: Final = 200
 RETRY_MS: Final = 10  # after a send that found the socket's buffer full
@@ -51,10 +52,9 @@ class Item(NamedTuple):
 class Feed(ABC):
     """One source's frames, from the reader to the broker."""
 
-    def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
-        self.reader = reader
+    def __init__(self, info: SourceInfo, options: CaptureOptions, max_frame_bytes: int) -> None:
+        self.info = info
         self.options = options
-        self.info = reader.info
         self.max_frame_bytes = max_frame_bytes
         self.progress = Progress()
         self.epoch = 0
@@ -77,6 +77,10 @@ class Feed(ABC):
     @abstractmethod
     def granted(self) -> None:
         """`credits` have grown, or `progress` has."""
+
+    @abstractmethod
+    def close(self) -> bool:
+        """Give back what the source holds; False if that hangs."""
 
     def listen(self, session: Conversation, timeout_ms: int) -> bool:
         """Take in one message if there is one."""
@@ -117,7 +121,7 @@ class Feed(ABC):
         """
         if not self.welcomed:
             return
-        while self._unsent:
+        while self._unsent or self.queue_more():
             header, buffers = self._unsent[0]
             costs = self.costs_credit(header)
             if costs and self.credits <= 0 and self.ended is None:
@@ -133,6 +137,10 @@ class Feed(ABC):
     @abstractmethod
     def costs_credit(self, header: Frame | NoFrame) -> bool:
         """Whether the broker counts this frame against the credits it has granted."""
+
+    def queue_more(self) -> bool:
+        """Put more into an empty line of what is to be sent, if there is more."""
+        return False
 
     def number(self, picture: Picture, captured_ns: int) -> Item:
         """Give a picture the next number."""

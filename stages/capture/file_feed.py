@@ -15,7 +15,8 @@ class FileFeed(Feed):
     """Reads against credits; no faster than its own rate if watched, or than a pace that is set."""
 
     def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
-        super().__init__(reader, options, max_frame_bytes)
+        super().__init__(reader.info, options, max_frame_bytes)
+        self.reader = reader
         self._window: deque[Item] = deque()  # unacknowledged
         self._written_before = 0  # frames of an earlier process that are written: read and discarded
         self._pace_fps = options.settings.pace_fps  # 0: none is set
@@ -52,6 +53,10 @@ class FileFeed(Feed):
     def granted(self) -> None:
         while self._window and self._window[0].header.sequence < self.progress.written:
             self._window.popleft()
+
+    def close(self) -> bool:
+        self.reader.close()
+        return True
 
     def costs_credit(self, header: Frame | NoFrame) -> bool:
         return True

@@ -2,30 +2,50 @@
 
 import logging
 import time
-from collections import deque
-from typing import Final
-
-import msgspec
+from collections.abc import Callable
+from itertools import islice
+from typing import Final, Protocol
 
 from pipeline.assignment import CaptureOptions
 from pipeline.errors import UserError
-from pipeline.messages import Frame, NoFrame, Welcome
+from pipeline.messages import Frame, NoFrame, SourceInfo, Welcome
 from pipeline.worker import clock_ns
 from stages.capture.feed import POLL_MS, Conversation, Feed, Item
-from stages.capture.reader import Picture, Reader, SourceFailed, open_reader
+from stages.capture.live_reader import Shot
+from stages.capture.reader import SourceFailed
+from stages.capture.spans import Spans
 
 FIRST_BACK_OFF_S: Final = 0.5
 LONGEST_BACK_OFF_S: Final = 30.0
+QUEUED: Final = 64  # outcomes made ready to be sent at once: as many as the socket's buffer takes
+AHEAD: Final = 1024  # outcomes told and not yet written: after a long absence the broker is not flooded
 
 log = logging.getLogger(__name__)
+
+
+class Shots(Protocol):
+    """What a feed needs of `live_reader.LiveReader`."""
+
+    def take(self, timeout_s: float) -> list[Shot]: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> bool: ...
 
 
 class LiveFeed(Feed):
     """Reads at the source's rate; one that breaks off is opened again, after a while that grows."""
 
-    def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
-        super().__init__(reader, options, max_frame_bytes)
-        self._unwritten: deque[NoFrame] = deque()  # their outcomes should the broker vanish
+    def __init__(
+        self, source: Shots, info: SourceInfo, reopen: Callable[[], Shots], options: CaptureOptions,
+        max_frame_bytes: int,
+    ) -> None:  # fmt: skip
+        super().__init__(info, options, max_frame_bytes)
+        self._source = source
+        self._reopen = reopen
+        self._unwritten = Spans()  # their outcomes should the broker vanish
+        self._next_queued = 0  # all frames before are in the line of what is to be sent, or sent
+        self._of_lost_broker = 0  # frames before this one are lost with a broker
         self._begun = False
         self._failures = 0  # in a row
         self._reopen_s: float | None = None  # when; None: it is open
@@ -33,68 +53,82 @@ class LiveFeed(Feed):
 
     def turn(self, session: Conversation) -> None:
         resting = self.ended is not None or self._back_off_ms() > 0
-        wait_ms = min(POLL_MS, self._back_off_ms()) if self.ended is None else POLL_MS
+        shots = [] if resting else self._capture()
+        wait_ms = (POLL_MS if self.ended is not None else min(POLL_MS, self._back_off_ms())) if resting else 0
         while self.listen(session, wait_ms) and not self.over:
             wait_ms = 0
         self.send(session)  # what has waited goes first, so that the newest frame finds its credit
-        if not resting and self.ended is None and not self.over:
-            self._capture()
-        self.send(session)
+        if self.ended is None and not self.over and self._begun:
+            for shot in shots:
+                self._take(shot)
+                self.send(session)
 
     def welcome(self, welcome: Welcome) -> None:
         """What a vanished broker held is dropped, and counted so."""
         self.next_sequence = max(self.next_sequence, welcome.next_sequence)
-        kept_from = self._unwritten[0].sequence if self._unwritten else self.next_sequence
-        self._unwritten.extendleft(
-            # Of an earlier process; the broker that had them is gone.
-            NoFrame(self.info.name, self.epoch, sequence, clock_ns(), 0.0, "dropped", "broker_restarted")
-            for sequence in reversed(range(welcome.next_sequence, kept_from))
+        first = self._unwritten.first
+        # Of an earlier process; the broker that had them is gone.
+        self._unwritten.precede(
+            welcome.next_sequence, self.next_sequence if first is None else first, clock_ns()
         )
-        self._unsent.extend(
-            Item(lost, []) for lost in self._unwritten if lost.sequence >= welcome.next_sequence
-        )
+        self._next_queued, self._of_lost_broker = welcome.next_sequence, self.next_sequence
 
     def granted(self) -> None:
         self._begun = self._begun or self.credits > 0
-        while self._unwritten and self._unwritten[0].sequence < self.progress.written:
-            self._unwritten.popleft()
+        self._unwritten.forget(self.progress.written)
+
+    def end(self, error: str) -> None:
+        super().end(error)
+        self._source.stop()
+
+    def close(self) -> bool:
+        return self._source.close()
 
     def costs_credit(self, header: Frame | NoFrame) -> bool:
         return isinstance(header, Frame)
 
-    def _capture(self) -> None:
+    def queue_more(self) -> bool:
+        """Frames that are numbered and did not go out: only their outcomes are left to tell."""
+        room = min(QUEUED, self.progress.written + AHEAD - self._next_queued)
+        for sequence, captured_ns in islice(self._unwritten.since(self._next_queued), max(0, room)):
+            reason = "broker_restarted" if sequence < self._of_lost_broker else "superseded"
+            where = self.info.name, self.epoch, sequence, captured_ns, self._time_s(captured_ns)
+            self._unsent.append(Item(NoFrame(*where, "dropped", reason), []))
+            self._next_queued = sequence + 1
+        return bool(self._unsent)
+
+    def _capture(self) -> list[Shot]:
+        """Wait for pictures, not for long."""
+        if self._reopen_s is not None:
+            self._source, self._reopen_s = self._reopen(), None
         try:
-            if self._reopen_s is not None:
-                self.reader = open_reader(self.options.source, self.options.settings)
-                self._reopen_s = None
-            picture = self.reader.read()
+            shots = self._source.take(POLL_MS / 1000)
         except (SourceFailed, UserError) as error:
             self._failed(str(error))
-            return
-        self._failures = 0
-        if picture is None:
-            self.end("")
-        elif self._begun:  # before the run has begun, frames only keep the camera's buffer fresh
-            self._take(picture)
+            return []
+        if shots and self._failures:
+            log.info("%s: pictures come again", self.info.name)
+            self._failures = 0
+        return shots
 
-    def _take(self, picture: Picture) -> None:
-        """Number a frame and put it in line; without a credit it is superseded by the next one."""
-        captured_ns = clock_ns()
+    def _take(self, shot: Shot) -> None:
+        """Number a frame and put it in line; what can't go out at once is superseded by the next one."""
+        captured_ns, picture = shot
         self._first_ns = self._first_ns or captured_ns
-        item = self.number(picture._replace(time_s=(captured_ns - self._first_ns) / 1e9), captured_ns)
-        header = item.header
-        where = header.source, header.epoch, header.sequence, header.captured_ns, header.time_s
-        lost = NoFrame(*where, "dropped", "broker_restarted")
-        self._unwritten.append(lost)
-        if not self.welcomed:
-            return  # the next broker is told
-        if self._unsent or self.credits <= 0:
-            item = Item(msgspec.structs.replace(lost, reason="superseded"), [])
-        self._unsent.append(item)
+        self._unwritten.add(self.next_sequence, captured_ns)
+        clear = self.welcomed and not self._unsent and self._next_queued == self.next_sequence
+        if picture is None or not clear or self.credits <= 0:
+            self.next_sequence += 1
+            return
+        picture = picture._replace(time_s=self._time_s(captured_ns))
+        self._unsent.append(self.number(picture, captured_ns))
+        self._next_queued = self.next_sequence
+
+    def _time_s(self, captured_ns: int) -> float:
+        return (captured_ns - (self._first_ns or captured_ns)) / 1e9
 
     def _failed(self, what: str) -> None:
-        """Close the source until it is opened again; after enough failures in a row it ends."""
-        self.reader.close()
+        """The source is closed until it is opened again; after enough failures in a row it ends."""
         attempts = self.options.settings.reopen_attempts
         if self._failures >= attempts:
             self.end(f"{what}; given up after {attempts} attempts to open it again")
@@ -102,7 +136,9 @@ class LiveFeed(Feed):
         back_off_s = min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2**self._failures)
         self._failures += 1
         self._reopen_s = time.monotonic() + back_off_s
-        log.warning("%s; opened again in %.1f s", what, back_off_s)
+        log.warning(
+            "%s; opened again in %.1f s (attempt %d of %d)", what, back_off_s, self._failures, attempts
+        )
 
     def _back_off_ms(self) -> int:
         if self._reopen_s is None:

@@ -1,26 +1,29 @@
 """The capture process: one source's frames out, against credits."""
 
+import logging
 import os
 
 import msgspec
 
 from pipeline.assignment import Assignment, CaptureOptions
 from pipeline.child import StopFlag
+from pipeline.errors import UserError
 from pipeline.messages import PROTOCOL, Hello
 from pipeline.session import Session
 from stages.capture.feed import Feed
 from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
-from stages.capture.reader import open_reader
+from stages.capture.live_reader import LiveReader, SourceStuck
+from stages.capture.reader import Reader, open_reader
+
+log = logging.getLogger(__name__)
 
 
 def run(assignment: Assignment, stop: StopFlag) -> int:
     """Open the source and serve its frames until the run ends."""
     options = msgspec.json.decode(assignment.options, type=CaptureOptions)
-    reader = open_reader(options.source, options.settings)
+    feed = open_feed(options, assignment.max_message_bytes)
     stop.listen()
-    kind = LiveFeed if options.source.kind == "live" else FileFeed
-    feed: Feed = kind(reader, options, assignment.max_message_bytes)
 
     def hello() -> Hello:
         return Hello(
@@ -33,10 +36,36 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
             progress={feed.info.name: feed.progress},
         )
 
+    status = 0
     try:
         with Session(assignment, hello) as session:
             while not stop and not feed.over:
                 feed.turn(session)
+    except SourceStuck as error:
+        log.error("%s; this process gives itself up", error)
+        status = 1
     finally:
-        feed.reader.close()
-    return 0
+        closed = feed.close()
+    if not closed:
+        logging.shutdown()
+        os._exit(status)  # the interpreter would end under a thread that is still inside a driver
+    return status
+
+
+def open_feed(options: CaptureOptions, max_frame_bytes: int) -> Feed:
+    """Raises UserError if the source does not open or has no frame."""
+
+    def open_once() -> Reader:
+        return open_reader(options.source, options.settings)
+
+    def open_live() -> LiveReader:
+        return LiveReader(options.source.name, open_once)
+
+    if options.source.kind == "file":
+        return FileFeed(open_once(), options, max_frame_bytes)
+    reader = open_live()
+    try:
+        info = reader.opened()
+    except SourceStuck as error:
+        raise UserError(f"source {error}; is it there, and free?") from error
+    return LiveFeed(reader, info, open_live, options, max_frame_bytes)

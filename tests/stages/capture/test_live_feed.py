@@ -1,17 +1,23 @@
 """A live source's frames: the newest goes out, each of the others is counted with its reason."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.messages import End, Frame, Introduce, NoFrame, SourceEnded, StopCapture
+from pipeline.messages import End, Frame, Introduce, NoFrame, SourceEnded, SourceInfo, StopCapture
+from pipeline.worker import clock_ns
 from stages.capture import live_feed
 from stages.capture.feed import POLL_MS
-from stages.capture.live_feed import LiveFeed
+from stages.capture.live_feed import AHEAD, QUEUED, LiveFeed
+from stages.capture.live_reader import Shot
 from stages.capture.reader import Picture, SourceFailed
+from stages.capture.spans import MOST_SPANS
 from tests.stages.capture.conversation import FakeSession, grant, options, turn, welcome
-from tests.stages.capture.media import ListReader, pictures
+from tests.stages.capture.media import pictures
+
+INFO = SourceInfo("clip", "live", 4, 2, 25)
 
 
 class Clock:
@@ -29,11 +35,40 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+class ListShots:
+    """Stands in for `LiveReader`: gives one thing at each look; a list is what came between two looks."""
+
+    def __init__(self, given: list[Any]) -> None:
+        self.left = list(given)
+        self.stopped = False
+
+    def take(self, timeout_s: float) -> list[Shot]:
+        given = self.left.pop(0) if self.left else []
+        if isinstance(given, Exception):
+            raise given
+        came = given if isinstance(given, list) else [given]
+        return [Shot(clock_ns(), one) for one in came]
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> bool:
+        return self.stopped
+
+
+def never() -> ListShots:
+    raise AssertionError("it is not to be opened again")
+
+
 def make(
-    given: list[Any] | None = None, reopen_attempts: int = 5, max_bytes: int = 1000
+    given: list[Any] | None = None,
+    reopen: Callable[[], ListShots] = never,
+    reopen_attempts: int = 5,
+    max_bytes: int = 1000,
 ) -> tuple[LiveFeed, FakeSession]:
-    reader = ListReader(pictures(1000) if given is None else given, "live")
-    return LiveFeed(reader, options("live", reopen_attempts=reopen_attempts), max_bytes), FakeSession()
+    source = ListShots(pictures(1000) if given is None else given)
+    told = options("live", reopen_attempts=reopen_attempts)
+    return LiveFeed(source, INFO, reopen, told, max_bytes), FakeSession()
 
 
 def outcomes(messages: list[Any]) -> list[tuple[int, str]]:
@@ -46,18 +81,16 @@ def outcomes(messages: list[Any]) -> list[tuple[int, str]]:
 
 
 class Opener:
-    """Stands in for `open_reader`: gives what is laid out, in turn."""
+    """Opens the source again: what is laid out comes of it, in turn."""
 
     def __init__(self, *results: Any) -> None:
         self.results = list(results)
-        self.opened: list[ListReader] = []
+        self.opened = 0
 
-    def __call__(self, *_: object) -> ListReader:
+    def __call__(self) -> ListShots:
+        self.opened += 1
         result = self.results.pop(0)
-        if isinstance(result, Exception):
-            raise result
-        self.opened.append(ListReader(result, "live"))
-        return self.opened[-1]
+        return ListShots([result] if isinstance(result, Exception) else result)
 
 
 def test_frames_before_the_first_grant_are_read_and_not_counted() -> None:
@@ -129,6 +162,15 @@ def test_the_broker_that_has_it_already_is_not_told_again() -> None:
     assert outcomes(turn(feed, session)) == [(2, "broker_restarted"), (3, "frame")]
 
 
+def test_what_came_between_two_looks_is_counted_and_the_newest_goes_out() -> None:
+    newest = pictures(1, start=9)
+    feed, session = make([[None, None, *newest], *pictures(1)])
+    session.says.extend([welcome(), grant(2)])
+    heard = turn(feed, session, times=2)
+    assert outcomes(heard) == [(0, "superseded"), (1, "superseded"), (2, "frame"), (3, "frame")]
+    assert session.pixels[2] == bytes([9]) * 24
+
+
 def test_a_long_absence_fits_through_a_small_buffer() -> None:
     """More outcomes than the socket's buffer takes: they follow, in order, and none is left out."""
     feed, session = make()
@@ -162,15 +204,12 @@ def test_a_stop_and_the_end_of_the_run() -> None:
     assert feed.over
 
 
-def test_one_that_breaks_off_is_opened_again(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed, session = make([*pictures(2), SourceFailed("clip: no picture")])
-    first = feed.reader
+def test_one_that_breaks_off_is_opened_again(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     opener = Opener(pictures(5))
-    monkeypatch.setattr(live_feed, "open_reader", opener)
+    feed, session = make([*pictures(2), SourceFailed("clip: no picture")], opener)
     session.says.extend([welcome(), grant(9)])
     assert outcomes(turn(feed, session, times=3)) == [(0, "frame"), (1, "frame")]
-    assert isinstance(first, ListReader)
-    assert first.closed
     assert turn(feed, session, times=3) == []
     assert session.waits_ms[-1] == POLL_MS  # it waits for messages meanwhile
     clock.now_s += 0.499
@@ -179,13 +218,15 @@ def test_one_that_breaks_off_is_opened_again(clock: Clock, monkeypatch: pytest.M
     assert not opener.opened
     clock.now_s += 0.001
     assert outcomes(turn(feed, session, times=2)) == [(2, "frame"), (3, "frame")]
+    assert caplog.messages == [
+        "clip: no picture; opened again in 0.5 s (attempt 1 of 5)",
+        "clip: pictures come again",
+    ]
 
 
-def test_the_waits_grow_and_then_it_ends(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    feed, session = make([SourceFailed("clip: no picture")], reopen_attempts=3)
-    monkeypatch.setattr(live_feed, "open_reader", Opener(*[UserError("clip: does not open")] * 3))
+def test_the_waits_grow_and_then_it_ends(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    opener = Opener(*[UserError("clip: does not open")] * 3)
+    feed, session = make([SourceFailed("clip: no picture")], opener, reopen_attempts=3)
     session.says.extend([welcome(), grant(1)])
     waits = []
     while feed.ended is None:
@@ -197,7 +238,7 @@ def test_the_waits_grow_and_then_it_ends(
     assert feed.ended == "clip: does not open; given up after 3 attempts to open it again"
     session.says.append(welcome(epoch=2))
     assert turn(feed, session) == [SourceEnded("clip", 2, 0, feed.ended)]
-    assert "opened again in 2.0 s" in caplog.text
+    assert "opened again in 2.0 s (attempt 3 of 3)" in caplog.text
 
 
 def test_no_attempt_at_all(clock: Clock) -> None:
@@ -207,10 +248,9 @@ def test_no_attempt_at_all(clock: Clock) -> None:
     assert told.error.startswith("clip: no picture; given up after 0 attempts")
 
 
-def test_a_picture_ends_the_row_of_failures(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_ends_the_row_of_failures(clock: Clock) -> None:
     broken = SourceFailed("clip: no picture")
-    feed, session = make([broken], reopen_attempts=1)
-    monkeypatch.setattr(live_feed, "open_reader", Opener(*[[*pictures(1), broken]] * 6))
+    feed, session = make([broken], Opener(*[[*pictures(1), broken]] * 6), reopen_attempts=1)
     session.says.extend([welcome(), grant(9)])
     for _ in range(6):
         turn(feed, session, times=2)
@@ -219,9 +259,8 @@ def test_a_picture_ends_the_row_of_failures(clock: Clock, monkeypatch: pytest.Mo
     assert feed.next_sequence >= 5
 
 
-def test_a_run_that_begins_during_the_wait_begins(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed, session = make([SourceFailed("clip: no picture")])
-    monkeypatch.setattr(live_feed, "open_reader", Opener(pictures(5)))
+def test_a_run_that_begins_during_the_wait_begins(clock: Clock) -> None:
+    feed, session = make([SourceFailed("clip: no picture")], Opener(pictures(5)))
     turn(feed, session)
     session.says.extend([welcome(), grant(2)])
     assert turn(feed, session) == []
@@ -245,3 +284,30 @@ def test_unreadable_is_failed() -> None:
     (told,) = turn(feed, session)
     assert isinstance(told, NoFrame)
     assert (told.status, told.reason) == ("failed", "unreadable")
+
+
+def test_hours_without_a_broker_take_no_memory() -> None:
+    """Every frame has its outcome all the same, and the broker that comes is not flooded with them."""
+    frames = 20_000
+    feed, session = make([[None] * 1000] * (frames // 1000))
+    session.says.extend([welcome(), grant(1), Introduce()])
+    turn(feed, session, times=frames // 1000)
+    assert feed.next_sequence == frames
+    assert len(feed._unwritten._spans) + len(feed._unsent) <= MOST_SPANS + QUEUED
+    heard = turn(feed, session, welcome(epoch=2), grant(2))
+    while len(heard) < frames:
+        assert len(heard) <= feed.progress.written + AHEAD
+        heard += turn(feed, session, grant(0, written=len(heard)))
+    assert outcomes(heard) == [(number, "broker_restarted") for number in range(frames)]
+    times = [m.captured_ns for m in heard]
+    assert times == sorted(times)
+
+
+def test_at_the_end_its_reader_is_stopped() -> None:
+    feed, session = make()
+    source = feed._source
+    assert isinstance(source, ListShots)
+    assert not source.stopped
+    turn(feed, session, welcome(), StopCapture())
+    assert source.stopped
+    assert feed.close()
