@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from bench.watch import Watch
-from pipeline.endpoints import run_directory
 from pipeline.errors import UserError
 from pipeline.plan import make_plan
+from pipeline.run_directory import run_directory
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import parse_sources
 from pipeline.status import Reporter

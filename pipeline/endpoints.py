@@ -6,13 +6,9 @@ Until there are keys, an address must be out of other people's reach: `ipc` or t
 import errno
 import ipaddress
 import os
-import shutil
 import socket
 import stat
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +17,6 @@ from pipeline.settings import BrokerSettings
 
 IPC_PATH_MAX: Final = 107 if sys.platform == "linux" else 103
 """Bytes in the path of a Unix socket: `sun_path` less its closing zero."""
-
-_PREFIX: Final = "emotions-"
-_LONGEST_NAME: Final = len(f"/{_PREFIX}12345678/results")
 
 
 def check_address(address: str, name: str = "broker.address") -> str:
@@ -49,7 +42,7 @@ def check_private(address: str, name: str = "broker.address") -> None:
     directory = Path(address.removeprefix("ipc://")).resolve().parent
     if not directory.is_dir():
         raise UserError(f"{name}: no directory {directory}; make it with: mkdir -m 700 {directory}")
-    if not _is_ours(directory) or stat.S_IMODE(directory.stat().st_mode) & 0o077:
+    if not is_ours(directory) or stat.S_IMODE(directory.stat().st_mode) & 0o077:
         raise UserError(
             f"{name}: {directory} must be yours and closed to others: mkdir -m 700 makes such a directory"
         )
@@ -113,16 +106,6 @@ def publish_address(settings: BrokerSettings, address: str) -> str:
     return f"{host}:{int(port) + 1}"
 
 
-@contextmanager
-def run_directory() -> Iterator[Path]:
-    """Give a directory that only its owner can enter, for the sockets of one run; remove it at the end."""
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent_directory()))  # mkdtemp makes it 0700
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def broker_address(settings: BrokerSettings, directory: Path) -> str:
     """Return the address that the broker of a run binds: `broker.address`, or one of the run's own."""
     if settings.address:
@@ -176,22 +159,8 @@ def _is_loopback(host: str) -> bool:
     return number.is_loopback and (number.version == 6) == bracketed
 
 
-def _parent_directory() -> Path:
-    """Return the first of the usual places that is ours to write in and short enough for a socket's path."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    places = [Path(tempfile.gettempdir()), Path("/tmp")]
-    if runtime and _is_ours(Path(runtime)):
-        places.insert(0, Path(runtime))
-    for place in places:
-        short = len(os.fsencode(place)) + _LONGEST_NAME <= IPC_PATH_MAX or not has_ipc()
-        if short and os.access(place, os.W_OK | os.X_OK):
-            return place
-    raise UserError(
-        f"no directory for the run's sockets: {places[0]} is too long or can't be written; set TMPDIR"
-    )
-
-
-def _is_ours(directory: Path) -> bool:
+def is_ours(directory: Path) -> bool:
+    """Whether a directory is there and belongs to this user; on Windows, whether it is there."""
     if not directory.is_dir():
         return False
     return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()

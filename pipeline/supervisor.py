@@ -14,7 +14,7 @@ from typing import Final
 from pipeline.attendance import Attendance
 from pipeline.channel import StageChannel
 from pipeline.child import LATE_STATUS
-from pipeline.endpoints import check_free, run_directory
+from pipeline.endpoints import check_free
 from pipeline.errors import UserError
 from pipeline.messages import (
     PROTOCOL,
@@ -33,6 +33,7 @@ from pipeline.plan import DRAIN_S, ROLES, RunPlan, make_plan
 from pipeline.preparation import prepare
 from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
+from pipeline.run_directory import run_directory
 from pipeline.settings import PipelineSettings
 from pipeline.signals import Signals
 from pipeline.status import Reporter, print_summary, summary

@@ -1,8 +1,6 @@
 """Which addresses are accepted, and where those of a run lie."""
 
-import os
 import socket
-import stat
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from pipeline.endpoints import (
     check_free,
     check_private,
     publish_address,
-    run_directory,
 )
 from pipeline.errors import UserError
 from pipeline.settings import BrokerSettings
@@ -93,41 +90,6 @@ def test_results_are_published_beside_the_address() -> None:
     assert publish_address(told, "ipc:///run/me/work") == "tcp://127.0.0.1:9"
     with pytest.raises(UserError, match="65535 has none beside it"):
         publish_address(own, "tcp://127.0.0.1:65535")
-
-
-def test_the_directory_of_a_run_is_closed_to_others_and_goes_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with run_directory() as directory:
-        assert directory.parent == tmp_path
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        address = broker_address(BrokerSettings(), directory)
-        check_private(address)
-        (directory / "work").touch()
-    assert not directory.exists()
-
-
-def test_it_goes_when_the_run_fails_too() -> None:
-    with pytest.raises(ZeroDivisionError), run_directory() as directory:
-        raise ZeroDivisionError
-    assert not directory.exists()
-
-
-def test_a_runtime_directory_that_is_not_there_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
-    with run_directory() as directory:
-        assert directory.is_dir()
-
-
-def test_a_place_with_too_long_a_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
-    with run_directory() as directory:
-        assert len(os.fsencode(directory / "results")) <= IPC_PATH_MAX
 
 
 def test_where_there_is_no_ipc_loopback_tcp_takes_its_place(
