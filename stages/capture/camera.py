@@ -17,6 +17,9 @@ from stages.capture.reader import Picture, SourceFailed
 STREAM_TIMEOUT_MS: Final = 4000
 """To open, and again for each read: cameras send a whole picture, where decoding begins, every 1 to 4 s."""
 
+STALLED_S: Final = 0.95 * STREAM_TIMEOUT_MS / 1000
+"""A read that takes as long as its time-out has none but the picture that the decoder still held, if any."""
+
 
 class CameraReader:
     """Gives the frames as they come; `read` waits for the next one."""
@@ -41,7 +44,11 @@ class CameraReader:
         self._start_s = time.monotonic()
 
     def read(self) -> Picture | None:
+        began_s = time.monotonic()
         read, image = self._capture.read()
+        waited_s = time.monotonic() - began_s
+        if waited_s >= STALLED_S:
+            raise SourceFailed(f"{self._name}: no picture for {waited_s:.1f} s")
         if not read or image is None:
             raise SourceFailed(f"{self._name}: no picture comes any more")
         return Picture(to_bgr(np.asarray(image)), time.monotonic() - self._start_s)
@@ -58,13 +65,15 @@ def _silence_opencv() -> None:
 
 def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:
     if spec.form == "stream":
-        timeouts = [
+        how = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
             STREAM_TIMEOUT_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             STREAM_TIMEOUT_MS,
+            cv2.CAP_PROP_N_THREADS,  # each decodes a frame of its own: as many frames late
+            settings.threads,
         ]
-        return cv2.VideoCapture(spec.text, cv2.CAP_FFMPEG, timeouts)
+        return cv2.VideoCapture(spec.text, cv2.CAP_FFMPEG, how)
     capture = cv2.VideoCapture(int(spec.text.removeprefix("/dev/video")))  # a path would go to FFmpeg
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest that waits
     wishes = (

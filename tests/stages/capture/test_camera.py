@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from stages.capture import probe
+from stages.capture import camera, probe
 from stages.capture.pixels import to_bgr
 from stages.capture.reader import SourceFailed
 from tests.stages.capture.media import open_source
@@ -122,6 +122,28 @@ def test_a_stream_is_opened_with_time_outs(fake: type[FakeCapture]) -> None:
     assert backend == cv2.CAP_FFMPEG
     assert cv2.CAP_PROP_OPEN_TIMEOUT_MSEC in timeouts
     assert cv2.CAP_PROP_READ_TIMEOUT_MSEC in timeouts
+
+
+def test_each_stream_keeps_to_its_threads(fake: type[FakeCapture]) -> None:
+    """FFmpeg is as many frames late as it has threads, and takes one for each core unless told."""
+    fake.working = (SECRET_URL,)
+    open_source(SECRET_URL, threads=3)
+    timeouts = fake.made[0].how[1]
+    assert timeouts[timeouts.index(cv2.CAP_PROP_N_THREADS) + 1] == 3
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_a_stall_is_told_once_the_time_is_out(
+    fake: type[FakeCapture], monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    """Even if the decoder gives a picture then that it still held."""
+    fake.working, fake.left = (SECRET_URL,), 2 + held
+    reader = open_source(SECRET_URL)
+    assert reader.read() is not None
+    now_s = iter([100.0, 104.0])
+    monkeypatch.setattr(camera.time, "monotonic", lambda: next(now_s))
+    with pytest.raises(SourceFailed, match=r"rtsp://cam\.local/live: no picture for 4\.0 s"):
+        reader.read()
 
 
 def test_credentials_are_in_no_message(fake: type[FakeCapture]) -> None:
