@@ -44,6 +44,9 @@ HEARTBEAT_S: Final = 0.5
 FINISH_S: Final = 1.0
 """A stage that has heard of the end may be gone before the parent has."""
 
+BROKER_START_S: Final = 15.0
+"""How long a broker may take from its start to its first report, on a machine that is busy with others."""
+
 Observer = Callable[[StatusReport, dict[str, int]], None]
 """Sees each report and the pids of the processes by name."""
 
@@ -102,6 +105,7 @@ class Supervisor:
         self._begin_s = 0.0
         self._say_waiting_s = 0.0
         self._broker_silent = False
+        self._broker_starting = True  # it has not reported yet
         self._begun = False  # frames have been asked for: later errors end the run with 1, not 2
         self._written: dict[str, int] = {}  # by source, the most ever
         self._lost: dict[str, str] = {}  # sources whose capture is not started again: why
@@ -161,7 +165,7 @@ class Supervisor:
         self._attendance.started(child.slot)
         child.start()
         if child.plan.role == "broker":
-            self._report_s = time.monotonic()
+            self._report_s, self._broker_starting = time.monotonic(), True
 
     def _loop(self, signals: Signals) -> None:
         while any(child.starts and child.name not in self._done for child in self._children):
@@ -366,6 +370,8 @@ class Supervisor:
             self._begun = True
             self._reporter.info("all stages are ready")
             self._start_spares()
+        if self._report is None or report.broker != self._report.broker:
+            self._broker_starting = False  # it is not an earlier one's last word
         self._report, self._report_s = report, time.monotonic()
         new = self._attendance.hear(report, self._report_s)
         for child in self._children:
@@ -405,7 +411,7 @@ class Supervisor:
         """A broker of ours that has fallen silent is killed, that it is then restarted follows; one on
         another machine is waited for."""
         silent_s = time.monotonic() - self._report_s
-        limit_s = self._settings.broker.peer_timeout_s
+        limit_s = BROKER_START_S if self._broker_starting else self._settings.broker.peer_timeout_s
         if self._report is None or self._finished or self._broker_silent or silent_s <= limit_s:
             return
         if not self._plan.has_broker:

@@ -9,8 +9,8 @@ from tests.builders import make_report
 PATIENCE_S = 1.5
 
 
-def report(broker: str, *slots: str, given_up: str = "") -> StatusReport:
-    peers = [PeerReport(slot, slot, "detect", 0.1, given_up=False) for slot in slots]
+def report(broker: str, *slots: str, given_up: str = "", silent_s: float = 0.1) -> StatusReport:
+    peers = [PeerReport(slot, slot, "detect", silent_s, given_up=False) for slot in slots]
     if given_up:
         peers.append(PeerReport(given_up, given_up, "detect", 2.0, given_up=True))
     return make_report(broker=broker, peers=peers)
@@ -34,6 +34,14 @@ def test_one_that_does_not_come_back_to_a_new_broker_is_killed(here: Attendance)
     here.hear(report("b", "one"), 5.25)
     assert here.overdue(5.0 + PATIENCE_S - 0.1) == set()
     assert here.overdue(5.0 + PATIENCE_S) == {"two"}
+
+
+def test_one_whose_steps_are_long_may_take_long_to_find_a_new_broker(here: Attendance) -> None:
+    here.hear(report("a", "slow", silent_s=5.0), 0.0)
+    here.hear(report("a", "slow"), 1.0)
+    here.hear(report("b"), 5.0)
+    assert here.overdue(14.9) == set()
+    assert here.overdue(15.0) == {"slow"}
 
 
 def test_a_process_that_is_started_is_not_missed(here: Attendance) -> None:
