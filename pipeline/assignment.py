@@ -30,11 +30,13 @@ class BrokerOptions(msgspec.Struct, frozen=True):
     max_delay_ms: float
     drain_s: float
     sources: list[str] | None  # that the run waits for, in this order; None: whatever comes
+    encoding: str  # auto, raw or jpeg
 
 
 class CaptureOptions(msgspec.Struct, frozen=True):
     source: SourceSpec
     settings: CaptureSettings
+    jpeg_quality: int = 90
 
 
 class DisplayOptions(msgspec.Struct, frozen=True):

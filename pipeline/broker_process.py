@@ -28,6 +28,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         options.max_delay_ms,
         options.drain_s,
         options.sources,
+        options.encoding,
     )
     channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes)
     stop.listen()

@@ -23,6 +23,7 @@ DEFAULT_FILE: Final = PROJECT / "pipeline.toml"
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DISPLAY_MODES: Final = ("auto", "window", "web", "none")
+ENCODINGS: Final = ("auto", "raw", "jpeg")
 RESULT_FORMS: Final = (".jsonl", ".csv")
 RECORD_FORMS: Final = (".mkv", ".mp4")
 
@@ -140,6 +141,7 @@ def _check_choices(settings: PipelineSettings) -> None:
     display = settings.display
     _one_of("log.level", settings.log.level, LOG_LEVELS)
     _one_of("display.mode", display.mode, DISPLAY_MODES)
+    _one_of("network.encoding", settings.network.encoding, ENCODINGS)
     if display.mode == "web":
         raise UserError(
             "display.mode: this version has no web page yet; use window, or none with --record FILE"

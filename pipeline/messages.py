@@ -4,7 +4,8 @@ A message is a small typed header and, beside it, raw buffers: `encode` makes th
 ZeroMQ message, `decode` is its inverse and refuses whatever is not exactly right. Nothing is pickled.
 
 Every frame is named by `(source, sequence)`; `epoch` tells which incarnation of its capture process sent
-it. Times are CLOCK_MONOTONIC nanoseconds of the capturing machine.
+it. Times are CLOCK_MONOTONIC nanoseconds of the broker's machine: remote stages estimate how far theirs is
+off (`pipeline/clocks.py`).
 """
 
 import math
@@ -22,11 +23,15 @@ PROTOCOL: Final = 2
 MAX_SIDE: Final = 16_384
 """Longest side of a frame, px: room for 8K video and large photographs."""
 
+JPEG_OVERHEAD: Final = 4096
+"""Bytes that the JPEG of a tiny frame may be longer than its pixels: tables and headers."""
+
 Buffer = bytes | memoryview
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Text = Annotated[str, Meta(max_length=4096)]
 Index = Annotated[int, Meta(ge=0, le=2**53)]
 Nanoseconds = Annotated[int, Meta(ge=0, le=2**62)]
+Moment = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # ns: before the boot of the machine, if negative
 Duration = Annotated[int, Meta(ge=0, le=10**13)]  # ns: below three hours, so that sums of many fit 64 bits
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Credits = Annotated[int, Meta(ge=0, le=64)]
@@ -34,6 +39,7 @@ Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Role = Literal["capture", "detect", "classify", "display", "parent"]
 SourceKind = Literal["live", "file"]
 Status = Literal["ok", "dropped", "failed"]
+Encoding = Literal["raw", "jpeg"]
 
 
 class MessageError(ValueError):
@@ -88,22 +94,31 @@ class Hello(Message, frozen=True):
     wants_pixels: bool = False  # display
     watched: bool = False  # display: people look at it, so files play at their own rate
     progress: dict[Name, Progress] = {}  # by source; display and capture: what they know to be written
+    remote: bool = False  # the broker is on another machine
 
 
 class Heartbeat(Message, frozen=True):
-    """Sent by the loop that does the work, so that a stuck one falls silent."""
+    """Sent by the loop that does the work, so that a stuck one falls silent.
+
+    A remote stage asks for the broker's time with it (`Clock`), and says how its own clock stands to it.
+    """
+
+    sent_ns: Nanoseconds = 0  # on the stage's clock; 0: the time is not wanted
+    offset_ns: Moment = 0  # the broker's clock less the stage's
+    error_ns: Nanoseconds = 0  # by which the offset may be wrong
 
 
 class Frame(Message, frozen=True):
-    """A captured frame; buffer: uint8 pixels, BGR, `shape` (height, width, 3)."""
+    """A captured frame; buffer: its pixels, uint8, BGR, `shape` (height, width, 3), or a JPEG of them."""
 
     source: Name
     epoch: Index
     sequence: Index
-    captured_ns: Nanoseconds
+    captured_ns: Moment
     time_s: float  # place in the video, or since the first frame of a live source
     shape: tuple[Side, Side, Literal[3]]
     file: Text = ""  # of a folder's picture
+    encoding: Encoding = "raw"
 
 
 class NoFrame(Message, frozen=True):
@@ -112,7 +127,7 @@ class NoFrame(Message, frozen=True):
     source: Name
     epoch: Index
     sequence: Index
-    captured_ns: Nanoseconds
+    captured_ns: Moment
     time_s: float
     status: Literal["dropped", "failed"]
     reason: Name
@@ -188,6 +203,13 @@ class Goodbye(Message, frozen=True):
 # -------------------------------------------------------------------------------------- from the broker
 
 
+class Clock(Message, frozen=True):
+    """Answer to a `Heartbeat` with a time: that time, and the broker's own when it came."""
+
+    sent_ns: Nanoseconds
+    broker_ns: Nanoseconds
+
+
 class Introduce(Message, frozen=True):
     """To a peer that the broker does not know: say hello (again)."""
 
@@ -214,14 +236,16 @@ class Grant(Message, frozen=True):
     source: Name
     credits: Count
     progress: Progress
+    encoding: Encoding = "raw"  # in which the frames to come are wanted
 
 
 class DetectWork(Message, frozen=True):
-    """Buffer: the frame's pixels, uint8 BGR of `shape`."""
+    """Buffer: the frame as capture has sent it."""
 
     broker: Name
     work: Index
     shape: tuple[Side, Side, Literal[3]]
+    encoding: Encoding = "raw"
 
 
 class ClassifyWork(Message, frozen=True):
@@ -235,13 +259,13 @@ class ClassifyWork(Message, frozen=True):
 class Delivery(Message, frozen=True):
     """An outcome for display, in order within its source.
 
-    Buffers: float32 probabilities (faces, 7) if there are faces; then the pixels if display wants them
-    and the frame has them (`shape` is not None).
+    Buffers: float32 probabilities (faces, 7) if there are faces; then the frame as capture has sent it, if
+    display wants pixels and the frame has them (`shape` is not None).
     """
 
     source: Name
     sequence: Index
-    captured_ns: Nanoseconds
+    captured_ns: Moment
     time_s: float
     status: Status
     reason: Text
@@ -249,6 +273,7 @@ class Delivery(Message, frozen=True):
     faces: list[Face]
     shape: tuple[Side, Side, Literal[3]] | None
     fps: float  # of the source, nominal; 0: unknown
+    encoding: Encoding = "raw"
 
 
 class EndOfSource(Message, frozen=True):
@@ -273,6 +298,9 @@ class PeerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Role
     silent_s: float
     given_up: bool
+    remote: bool = False  # the next two are its own words then
+    offset_ns: Moment = 0
+    error_ns: Nanoseconds = 0
 
 
 class SourceReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -319,6 +347,7 @@ AnyMessage = (
     | StopRequest
     | Died
     | Goodbye
+    | Clock
     | Introduce
     | Welcome
     | Refused
@@ -372,6 +401,11 @@ def _check(message: AnyMessage, sizes: list[int]) -> None:
             raise MessageError(f"{kind}: {len(message.latency_ns)} latencies of {len(sizes)} records")
         return
     expected = _expected_sizes(message)
+    if isinstance(message, Frame | DetectWork | Delivery) and message.encoding == "jpeg" and message.shape:
+        most = math.prod(message.shape) + JPEG_OVERHEAD
+        if len(sizes) != len(expected) or not 1 <= sizes[-1] <= most:
+            raise MessageError(f"{kind}: a JPEG of at most {most} bytes expected, {sizes} found")
+        sizes, expected = sizes[:-1], expected[:-1]
     if sizes != expected:
         raise MessageError(f"{kind}: buffers of {expected} bytes expected, {sizes} found")
     if isinstance(message, Detected | Delivery):

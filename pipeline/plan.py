@@ -84,7 +84,7 @@ def _of_role(
                 yield _classifier(settings.classify, number)
         case "capture":
             for number, source in enumerate(sources, start=1):
-                options = CaptureOptions(source, settings.capture)
+                options = CaptureOptions(source, settings.capture, settings.network.jpeg_quality)
                 yield ProcessPlan(role, f"capture-{number}", options, settings.capture.threads, source.name)
 
 
@@ -106,4 +106,5 @@ def _broker_options(settings: PipelineSettings, awaited: list[str] | None) -> Br
         settings.classify.max_delay_ms,
         DRAIN_S,
         awaited,
+        settings.network.encoding,
     )

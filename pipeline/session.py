@@ -1,16 +1,24 @@
-"""A stage's conversation with the broker: hello, heartbeats, and hello again to a new broker."""
+"""A stage's conversation with the broker: hello, heartbeats, and hello again to a new broker.
+
+A stage on another machine asks the broker's time before it says hello, and with each heartbeat.
+"""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from pipeline.assignment import Assignment
 from pipeline.channel import StageChannel
+from pipeline.clocks import ClockOffset
 from pipeline.errors import UserError
+from pipeline.links import is_remote
 from pipeline.messages import (
     AnyMessage,
     Buffer,
+    Clock,
     Goodbye,
     Heartbeat,
     Hello,
@@ -33,10 +41,21 @@ class Session:
         self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes)
         self._make_hello = make_hello
         self._next_heartbeat_s = 0.0
-        self._send_hello()
+        self._remote = is_remote(assignment.address)
+        self._clock = ClockOffset()
+        self._introduce()
 
-    def _send_hello(self) -> None:
-        self._channel.send(self._make_hello())
+    @property
+    def offset_ns(self) -> int:
+        """What to add to this machine's monotonic clock to have the broker's."""
+        return self._clock.offset_ns
+
+    def _introduce(self) -> None:
+        """Say hello: at once on the broker's own machine, else once its clock is known."""
+        if self._remote and not self._clock.known:
+            self._send_heartbeat()
+        else:
+            self._channel.send(msgspec.structs.replace(self._make_hello(), remote=self._remote))
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
         """Wait for a message to this stage; None if none came in time.
@@ -53,8 +72,9 @@ class Session:
             return None
         match received[0]:
             case Introduce():
-                self._send_hello()
-                return received
+                self._on_introduce()
+            case Clock(sent_ns, broker_ns):
+                self._on_clock(sent_ns, broker_ns)
             case Refused(reason):
                 raise UserError(reason)
         return received
@@ -64,7 +84,31 @@ class Session:
         now_s = time.monotonic()
         if now_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = now_s + HEARTBEAT_S
+            self._send_heartbeat()
+
+    def _send_heartbeat(self) -> None:
+        if not self._remote:
             self._channel.send(Heartbeat())
+            return
+        now_ns = time.monotonic_ns()
+        self._channel.send(Heartbeat(now_ns, self._clock.offset_ns, self._clock.error_ns(now_ns)))
+
+    def _on_introduce(self) -> None:
+        """This broker is new, and so may its machine be: what is known of its clock is forgotten."""
+        if self._remote and not self._clock.known:
+            return  # the clock is being asked for already; hello follows
+        self._clock = ClockOffset()
+        self._introduce()
+
+    def _on_clock(self, sent_ns: int, broker_ns: int) -> None:
+        was_known = self._clock.known
+        self._clock.answer(sent_ns, broker_ns, time.monotonic_ns())
+        if was_known:
+            return
+        if self._clock.known:
+            error_ms = self._clock.error_ns(time.monotonic_ns()) / 1e6
+            log.info("the broker's clock is %+.6f s off this one, ± %.2f ms", self.offset_ns / 1e9, error_ms)
+        self._introduce()
 
     def send(self, message: Message, buffers: Sequence[Buffer] = ()) -> bool:
         return self._channel.send(message, buffers)

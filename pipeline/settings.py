@@ -83,6 +83,13 @@ class BrokerSettings(Settings, frozen=True):
     peer_timeout_s: Seconds = 1.5  # a stage silent for longer, and than 20 of its steps, is given up
 
 
+class NetworkSettings(Settings, frozen=True):
+    """`[network]`: how frames travel to other machines."""
+
+    encoding: str = "auto"  # auto | raw | jpeg
+    jpeg_quality: Annotated[int, Meta(ge=1, le=100)] = 90
+
+
 class RunSettings(Settings, frozen=True):
     """`[run]`: starting and stopping."""
 
@@ -107,5 +114,6 @@ class PipelineSettings(Settings, frozen=True):
     classify: ClassifySettings = ClassifySettings()
     display: DisplaySettings = DisplaySettings()
     broker: BrokerSettings = BrokerSettings()
+    network: NetworkSettings = NetworkSettings()
     run: RunSettings = RunSettings()
     log: LogSettings = LogSettings()

@@ -12,10 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.messages import Progress, SourceReport, StatusReport
+from pipeline.messages import PeerReport, Progress, SourceReport, StatusReport
 
 LATENCIES = 2000  # the newest frames that the running percentiles are of
 LOG_BYTES = 5_000_000
+TIMED = ("capture", "display")  # roles whose clocks latency is measured with
 
 
 class Rates:
@@ -26,12 +27,15 @@ class Rates:
         self.fps: dict[str, float] = {}
         self.mean_batch = 0.0
         self.report: StatusReport | None = None
+        self.remote: list[PeerReport] = []  # stages on other machines whose clocks the latency rests on
         self._since: StatusReport | None = None
         self._seconds = 0.0
 
     def update(self, report: StatusReport) -> None:
         """Take in a report; rates are over the last second or so."""
         self.latency_ms = [*self.latency_ms, *(ns / 1e6 for ns in report.latency_ns)][-LATENCIES:]
+        if self.report is None or not self.report.finished:  # after that they leave
+            self.remote = [peer for peer in report.peers if peer.remote and peer.role in TIMED]
         self.report = report
         crops = sum(int(size) * count for size, count in report.batches.items())
         self.mean_batch = crops / max(1, sum(report.batches.values()))
@@ -189,7 +193,13 @@ def summary(sources: list[SourceReport], rates: Rates, elapsed_s: float) -> str:
             f"{written} frames in {elapsed_s:.1f} s: {written / elapsed_s:.1f} frames/s; "
             f"latency p50 {p50:.0f} ms, p95 {p95:.0f} ms; mean batch {rates.mean_batch:.1f}"
         )
+    if rates.remote:
+        lines.append(f"latency is on the broker's clock: {', '.join(map(_clock, rates.remote))}")
     return "\n".join(lines)
+
+
+def _clock(peer: PeerReport) -> str:
+    return f"{peer.name} {peer.offset_ns / 1e9:+.6f} s ± {peer.error_ns / 1e6:.2f} ms"
 
 
 def _total(sources: list[SourceReport]) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from pipeline.assignment import Assignment
 from pipeline.broker import Broker, BrokerRules, Outgoing
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.messages import (
@@ -70,6 +72,22 @@ def make_report(**changes: Any) -> StatusReport:
         "elapsed_s": 1.0, "bad_messages": 0,
     }  # fmt: skip
     return StatusReport(**fields | changes)
+
+
+def make_assignment(role: str, name: str, address: str = "", options: Any = None) -> Assignment:
+    return Assignment(
+        role=role,
+        name=name,
+        slot=f"slot-{name}",
+        spare=False,
+        incarnation=0,
+        parent_pid=1,
+        address=address,
+        publish="",
+        max_message_bytes=10_000_000,
+        log_level="info",
+        options=msgspec.Raw(msgspec.json.encode(options)),
+    )
 
 
 def make_broker(**changes: Any) -> Broker:

@@ -10,6 +10,7 @@ from pipeline.messages import (
     ClassifyWork,
     Delivery,
     DetectWork,
+    Encoding,
     End,
     EndOfSource,
     Frame,
@@ -74,10 +75,11 @@ def blocked(state: State) -> frozenset[str]:
 
 
 def detect(state: State, peer: Peer, entry: Entry, *, alone: bool) -> None:
-    assert isinstance(entry.header, Frame) and entry.pixels is not None
+    header = entry.header
+    assert isinstance(header, Frame) and entry.pixels is not None
     entry.phase = "detecting"
     work = new_job(state, peer, Job([entry], [], alone))
-    state.send(peer.identity, DetectWork(state.name, work, entry.header.shape), [entry.pixels])
+    state.send(peer.identity, DetectWork(state.name, work, header.shape, header.encoding), [entry.pixels])
 
 
 def send_classify_work(state: State, now_ns: int) -> None:
@@ -125,7 +127,7 @@ def deliver(state: State) -> None:
 def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entry) -> None:
     header = entry.header
     pixels = entry.pixels if display.hello.wants_pixels else None
-    shape = header.shape if pixels is not None and isinstance(header, Frame) else None
+    frame = header if pixels is not None and isinstance(header, Frame) else None
     buffers: list[Buffer] = [] if entry.probabilities is None else [entry.probabilities.tobytes()]
     if pixels is not None:
         buffers.append(pixels)
@@ -138,8 +140,9 @@ def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entr
         entry.reason,
         header.file,
         entry.faces,
-        shape,
+        frame.shape if frame else None,
         ledger.info.fps,
+        frame.encoding if frame else "raw",
     )
     ledger.next_delivery += 1
     state.next_turn += 1
@@ -165,7 +168,17 @@ def grant(state: State) -> None:
         credits = window - peer.granted
         if credits > 0:
             peer.granted += credits
-            state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress))
+            wanted = encoding(state, peer)
+            state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress, wanted))
+
+
+def encoding(state: State, capture: Peer) -> Encoding:
+    """How frames of a capture are wanted: as JPEG if they go to another machine on any of their ways."""
+    if state.rules.encoding != "auto":
+        return "jpeg" if state.rules.encoding == "jpeg" else "raw"
+    displays = [peer for peer in state.peers.of("display") if peer.hello.wants_pixels]
+    ends = [capture, *state.peers.of("detect"), *displays]
+    return "jpeg" if any(peer.hello.remote for peer in ends) else "raw"
 
 
 def end_if_done(state: State) -> None:

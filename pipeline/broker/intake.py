@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.broker.admission import lose
+from pipeline.broker.dispatch import encoding
 from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, source_of
@@ -13,6 +14,7 @@ from pipeline.messages import (
     AnyMessage,
     Buffer,
     Classified,
+    Clock,
     Detected,
     Died,
     Frame,
@@ -34,7 +36,7 @@ def take_in(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buf
     """Hand a message to its method; one that its sender's role does not send counts as bad."""
     match message, peer.hello.role:
         case Heartbeat(), _:
-            pass
+            heartbeat(state, peer, message, now_ns)
         case Goodbye(), _:
             lose(state, peer, died=False)
         case (Frame() | NoFrame(), "capture"):
@@ -58,6 +60,13 @@ def take_in(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buf
             source_lost(state, message)
         case _:
             state.meters.bad_messages += 1
+
+
+def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None:
+    """Note how the stage's clock stands to this one, and tell it the time if it wants it."""
+    peer.heartbeat = message
+    if message.sent_ns:
+        state.send(peer.identity, Clock(message.sent_ns, now_ns))
 
 
 def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> None:
@@ -178,7 +187,7 @@ def written(state: State, peer: Peer, message: Written, records: Sequence[Buffer
     state.records.extend(records)
     capture = state.peers.of_source(message.source)
     if capture is not None and ledger.info.kind == "live":
-        state.send(capture.identity, Grant(message.source, 0, ledger.progress))
+        state.send(capture.identity, Grant(message.source, 0, ledger.progress, encoding(state, capture)))
 
 
 def stop(state: State, reason: str, now_ns: int) -> None:

@@ -8,7 +8,7 @@ from pipeline.broker.dispatch import on_duty, pump
 from pipeline.broker.intake import take_in
 from pipeline.broker.report import peer_report, report
 from pipeline.broker.state import BrokerRules, Outgoing, State
-from pipeline.messages import AnyMessage, Buffer, Goodbye, Hello, Introduce
+from pipeline.messages import AnyMessage, Buffer, Clock, Goodbye, Heartbeat, Hello, Introduce
 
 ASK_AGAIN_NS: Final = 1_000_000_000
 """How long an unknown peer has for its hello before it is asked again."""
@@ -31,6 +31,8 @@ class Broker:
         elif peer is None:
             if not isinstance(message, Goodbye):
                 self._ask(identity, now_ns)
+            if isinstance(message, Heartbeat) and message.sent_ns:  # a remote stage sets its clock first
+                self.state.send(identity, Clock(message.sent_ns, now_ns))
             return
         else:
             peer.heard_ns = now_ns

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pipeline.broker.batcher import Slice
 from pipeline.broker.ledger import Entry
-from pipeline.messages import Frame, Hello, Role
+from pipeline.messages import Frame, Heartbeat, Hello, Role
 
 
 @dataclass(eq=False, slots=True)
@@ -32,6 +32,7 @@ class Peer:
     identity: bytes
     hello: Hello
     heard_ns: int
+    heartbeat: Heartbeat | None = None  # the last one: it says how a remote stage's clock stands
     jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work
     deliveries: set[tuple[str, int]] = field(default_factory=set)  # at display: (source, sequence)
     granted: int = 0  # capture: frames that it may still send

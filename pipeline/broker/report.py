@@ -5,7 +5,7 @@ from typing import Final
 from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.peers import Peer
 from pipeline.broker.state import State
-from pipeline.messages import PeerReport, SourceReport, StatusReport
+from pipeline.messages import Heartbeat, PeerReport, SourceReport, StatusReport
 
 REPORT_INTERVAL_NS: Final = 250_000_000
 
@@ -38,8 +38,17 @@ def report(state: State, now_ns: int) -> None:
 
 def peer_report(peer: Peer, now_ns: int, *, given_up: bool) -> PeerReport:
     """How a peer is doing; `given_up` says that it was silent for too long."""
-    hello = peer.hello
-    return PeerReport(hello.slot, hello.name, hello.role, (now_ns - peer.heard_ns) / 1e9, given_up)
+    hello, heartbeat = peer.hello, peer.heartbeat or Heartbeat()
+    return PeerReport(
+        hello.slot,
+        hello.name,
+        hello.role,
+        (now_ns - peer.heard_ns) / 1e9,
+        given_up,
+        hello.remote,
+        heartbeat.offset_ns,
+        heartbeat.error_ns,
+    )
 
 
 def source_report(ledger: SourceLedger) -> SourceReport:

@@ -33,6 +33,7 @@ class BrokerRules:
     max_delay_ms: float
     drain_s: float  # after a stop: how long frames under way may take
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
+    encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
 
 
 class State:

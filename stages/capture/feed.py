@@ -12,6 +12,7 @@ from pipeline.assignment import CaptureOptions
 from pipeline.messages import (
     AnyMessage,
     Buffer,
+    Encoding,
     End,
     Frame,
     Grant,
@@ -25,6 +26,7 @@ from pipeline.messages import (
     Welcome,
 )
 from stages.capture.reader import Picture
+from stages.jpeg import to_jpeg
 
 POLL_MS: Final = 200
 RETRY_MS: Final = 10  # after a send that found the socket's buffer full
@@ -40,6 +42,9 @@ class Conversation(Protocol):
     def send(self, message: Message, buffers: Sequence[Buffer] = ()) -> bool: ...
 
     def beat(self) -> None: ...
+
+    @property
+    def offset_ns(self) -> int: ...
 
 
 class Item(NamedTuple):
@@ -60,6 +65,7 @@ class Feed(ABC):
         self.epoch = 0
         self.next_sequence = 0
         self.credits = 0
+        self.encoding: Encoding = "raw"  # as the broker wants frames
         self.welcomed = False
         self.ended: str | None = None  # why the source ended: empty if it just did
         self.over = False
@@ -97,9 +103,9 @@ class Feed(ABC):
                 self.welcome(welcome)
                 self.progress = welcome.progress.get(self.info.name, self.progress)
                 self.granted()
-            case Grant(_, credits, progress):
+            case Grant(_, credits, progress, encoding):
                 self.credits += credits
-                self.progress = progress
+                self.progress, self.encoding = progress, encoding
                 self.granted()
             case StopCapture():
                 self.end("")
@@ -126,7 +132,9 @@ class Feed(ABC):
             costs = self.costs_credit(header)
             if costs and self.credits <= 0 and self.ended is None:
                 return
-            if not session.send(msgspec.structs.replace(header, epoch=self.epoch), buffers):
+            captured_ns = header.captured_ns + session.offset_ns  # on the broker's clock
+            sent = msgspec.structs.replace(header, epoch=self.epoch, captured_ns=captured_ns)
+            if not session.send(sent, buffers):
                 return  # its buffer is full: later
             self._unsent.popleft()
             self.credits -= costs
@@ -143,7 +151,7 @@ class Feed(ABC):
         return False
 
     def number(self, picture: Picture, captured_ns: int) -> Item:
-        """Give a picture the next number."""
+        """Give a picture the next number, and its pixels the form in which the broker wants them."""
         image, reason = picture.image, picture.reason
         if image is not None and image.nbytes > self.max_frame_bytes:
             image, reason = None, "larger than broker.max_message_bytes"
@@ -152,4 +160,6 @@ class Feed(ABC):
         if image is None:
             return Item(NoFrame(*where, "failed", reason, picture.file), [])
         height, width = image.shape[:2]
-        return Item(Frame(*where, (height, width, 3), picture.file), [image.data.cast("B")])
+        jpeg = self.encoding == "jpeg"
+        pixels = to_jpeg(image, self.options.jpeg_quality) if jpeg else image.data.cast("B")
+        return Item(Frame(*where, (height, width, 3), picture.file, self.encoding), [pixels])

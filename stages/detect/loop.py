@@ -14,6 +14,7 @@ from pipeline.settings import DetectSettings
 from pipeline.worker import Answer, StepError, clock_ns, serve
 from stages.detect.detector import open_detector
 from stages.detect.step import detect_step
+from stages.jpeg import BadFrame, to_image
 
 MAX_REASON = 200  # characters of a library's text
 
@@ -34,7 +35,10 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         assert isinstance(work, DetectWork)
         started_ns = clock_ns()
         try:
-            faces, crops = detect_step(detector, np.frombuffer(buffers[0], np.uint8).reshape(work.shape))
+            image = to_image(buffers[0], work.encoding, work.shape, assignment.max_message_bytes)
+            faces, crops = detect_step(detector, image)
+        except BadFrame as error:
+            raise StepError(str(error)[:MAX_REASON]) from error
         except cv2.error as error:
             raise StepError(f"detector: {error.err or error}"[:MAX_REASON]) from error
         step_ns = clock_ns() - started_ns

@@ -1,5 +1,6 @@
 """The display process: outcomes in, in order; window, recording and results out."""
 
+import logging
 import os
 from collections.abc import Sequence
 
@@ -24,10 +25,13 @@ from pipeline.messages import (
 from pipeline.session import Session
 from pipeline.worker import clock_ns
 from stages.display.display import Display
+from stages.jpeg import BadFrame, to_image
 
 CREDITS = 8
 POLL_MS = 200
 WINDOW_POLL_MS = 10  # a window wants its events looked after
+
+log = logging.getLogger(__name__)
 
 
 def run(assignment: Assignment, stop: StopFlag) -> int:
@@ -52,14 +56,15 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
     try:
         with Session(assignment, hello) as session:
-            _serve(session, display, stop, WINDOW_POLL_MS if watched else POLL_MS)
+            poll_ms = WINDOW_POLL_MS if watched else POLL_MS
+            _serve(session, display, stop, poll_ms, assignment.max_message_bytes)
             display.close()  # before the goodbye: who hears it may rely on complete files
     finally:
         display.close()
     return 0
 
 
-def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int) -> None:
+def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, max_bytes: int) -> None:
     wish: str | None = None
     while not stop:
         received = session.receive(poll_ms)
@@ -69,7 +74,7 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int) -> 
                 if wish is not None:  # said to a broker that may be gone
                     session.send(StopRequest(wish))
             case (Delivery() as delivery, buffers):
-                _deliver(session, display, delivery, buffers)
+                _deliver(session, display, delivery, buffers, max_bytes)
             case (EndOfSource(source), _):
                 display.end_source(source)
             case (End(), _):
@@ -80,23 +85,32 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int) -> 
                 session.send(StopRequest(wish))
 
 
-def _deliver(session: Session, display: Display, delivery: Delivery, buffers: Sequence[Buffer]) -> None:
-    started_ns = clock_ns()
-    probabilities, image = unpack(delivery, buffers)
+def _deliver(
+    session: Session, display: Display, delivery: Delivery, buffers: Sequence[Buffer], max_bytes: int
+) -> None:
+    started_ns = clock_ns() + session.offset_ns  # on the broker's clock, as `captured_ns` is
+    probabilities = unpack(delivery, buffers)
+    image = _image(delivery, buffers, max_bytes)
     record = display.deliver(delivery, probabilities, image, started_ns)
-    now_ns = clock_ns()
+    now_ns = clock_ns() + session.offset_ns
     seen = [max(0, now_ns - delivery.captured_ns)] if record and delivery.status == "ok" else []
     written = Written(delivery.source, display.progress[delivery.source], seen, now_ns - started_ns)
     session.send(written, [record] if record else [])
 
 
-def unpack(
-    delivery: Delivery, buffers: Sequence[Buffer]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
-    """Return the probabilities (faces, 7) and, if it came along, the frame (height, width, 3), BGR."""
-    probabilities = np.zeros((0, len(EMOTIONS)), np.float32)
-    if delivery.faces:
-        probabilities = np.frombuffer(buffers[0], np.float32).reshape(-1, len(EMOTIONS))
+def unpack(delivery: Delivery, buffers: Sequence[Buffer]) -> NDArray[np.float32]:
+    """Return the probabilities (faces, 7)."""
+    if not delivery.faces:
+        return np.zeros((0, len(EMOTIONS)), np.float32)
+    return np.frombuffer(buffers[0], np.float32).reshape(-1, len(EMOTIONS))
+
+
+def _image(delivery: Delivery, buffers: Sequence[Buffer], max_bytes: int) -> NDArray[np.uint8] | None:
+    """Return the frame (height, width, 3), BGR, if it came along; one that is broken is not drawn on."""
     if delivery.shape is None:
-        return probabilities, None
-    return probabilities, np.frombuffer(buffers[-1], np.uint8).reshape(delivery.shape)
+        return None
+    try:
+        return to_image(buffers[-1], delivery.encoding, delivery.shape, max_bytes)
+    except BadFrame as error:
+        log.warning("%s, frame %d is not shown: %s", delivery.source, delivery.sequence, error)
+        return None

@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     time_s: float
     status: Status
     reason: str | UnsetType = UNSET  # unless ok
-    latency_ms: float  # captured to here
+    latency_ms: float  # captured to here, on the broker's clock
     file: str | UnsetType = UNSET  # only of a folder's pictures
     faces: list[FaceRecord]
 
@@ -76,7 +76,7 @@ def make_record(
         time_s=round_time(delivery.time_s),
         status=delivery.status,
         reason=UNSET if ok else delivery.reason,
-        latency_ms=round((now_ns - delivery.captured_ns) / 1e6, 2),
+        latency_ms=round(max(0, now_ns - delivery.captured_ns) / 1e6, 2),
         file=delivery.file or UNSET,
         faces=faces,
     )

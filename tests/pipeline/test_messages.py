@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.messages import (
+    JPEG_OVERHEAD,
     MAX_SIDE,
     Classified,
     ClassifyWork,
+    Clock,
     Delivery,
     Detected,
     DetectWork,
@@ -30,12 +32,20 @@ def make_delivery(faces: int, shape: tuple[int, int, int] | None) -> Delivery:
     return Delivery("clip", 3, 5, 0.12, "ok", "", "", make_faces(faces), shape, 25.0)  # type: ignore[arg-type]
 
 
+JPEG = {"encoding": "jpeg"}
+JPEGS: list[tuple[Message, list[bytes]]] = [
+    (make_frame(1, **JPEG), [b"jpeg"]),
+    (DetectWork("b", 7, (2, 4, 3), "jpeg"), [b"jpeg"]),
+    (msgspec.structs.replace(make_delivery(2, (2, 4, 3)), **JPEG), [probabilities(2), b"jpeg"]),
+]
+
 EXAMPLES: list[tuple[Message, list[bytes]]] = [
     (make_frame(1), [pixels(make_frame(1))]),
     (make_hello("capture", "capture-1", source=make_source(), progress={"clip": Progress(3, 2, 1)}), []),
     (Detected("b", 7, make_faces(2), 99), [crops(2)]),
     (Detected("b", 7, [], 99), [b""]),
     (DetectWork("b", 7, (2, 4, 3)), [bytes(24)]),
+    (Clock(5, 6), []),
     (ClassifyWork("b", 7, 3), [crops(1), crops(2)]),
     (Classified("b", 7, 3, 99), [probabilities(3)]),
     (make_delivery(2, (2, 4, 3)), [probabilities(2), bytes(24)]),
@@ -61,6 +71,16 @@ def test_a_buffer_too_many_or_of_another_length_is_refused(message: Message, buf
     for parts in wrong:
         with pytest.raises(MessageError):
             decode(encode(message, parts))
+
+
+@pytest.mark.parametrize(("message", "buffers"), JPEGS, ids=lambda v: type(v).__name__)
+def test_a_jpeg_has_any_length_within_reason(message: Message, buffers: list[bytes]) -> None:
+    assert decode(encode(message, buffers))[0] == message
+    most = 24 + JPEG_OVERHEAD
+    assert decode(encode(message, [*buffers[:-1], bytes(most)]))[0] == message
+    for wrong in ([*buffers[:-1], b""], [*buffers[:-1], bytes(most + 1)], buffers[:-1], [*buffers, b"x"]):
+        with pytest.raises(MessageError, match=f"a JPEG of at most {most} bytes expected"):
+            decode(encode(message, wrong))
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))

@@ -8,6 +8,7 @@ from pipeline.assignment import CaptureOptions
 from pipeline.messages import (
     AnyMessage,
     Buffer,
+    Encoding,
     Grant,
     Message,
     Progress,
@@ -29,6 +30,7 @@ class FakeSession:
         self.heard: list[Any] = []
         self.pixels: list[bytes] = []  # of each message heard
         self.waits_ms: list[int] = []
+        self.offset_ns = 0
         self.room = 1_000_000  # messages that the socket's buffer takes
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
@@ -68,8 +70,8 @@ def welcome(epoch: int = 1, next_sequence: int = 0, *, paced: bool = False) -> W
     return Welcome(f"broker-{epoch}", epoch, next_sequence, paced)
 
 
-def grant(credits: int, written: int = 0) -> Grant:
-    return Grant("clip", credits, Progress(written=written, ok=written))
+def grant(credits: int, written: int = 0, encoding: Encoding = "raw") -> Grant:
+    return Grant("clip", credits, Progress(written=written, ok=written), encoding)
 
 
 def options(kind: SourceKind = "file", **settings: Any) -> CaptureOptions:
