@@ -29,6 +29,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         options.drain_s,
         options.sources,
         options.encoding,
+        owner=assignment.slot.partition("/")[0],
     )
     channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes)
     stop.listen()
@@ -40,20 +41,15 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
 
 def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag) -> None:
-    warned: set[bytes] = set()
     turn_ns = time.monotonic_ns()
     next_tick_ns = turn_ns
     finished_ns: int | None = None
     while not stop:
-        for item in channel.receive(_timeout_ms(broker, next_tick_ns)):
+        for item in channel.receive(_timeout_ms(broker, next_tick_ns), broker.ignores):
             if isinstance(item, Malformed):
-                broker.bad_message(item.identity, time.monotonic_ns())
-                _flush(broker, channel)
-                if item.identity not in warned:
-                    warned.add(item.identity)
-                    log.warning("a message from %r is dropped: %s", item.identity, item.reason)
-                continue
-            broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns())
+                broker.bad_message(item.identity, item.reason, time.monotonic_ns())
+            else:
+                broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns())
             _flush(broker, channel)
         now_ns = time.monotonic_ns()
         if now_ns - turn_ns > ASLEEP_NS:
@@ -84,7 +80,7 @@ def _flush(broker: Broker, channel: BrokerChannel) -> None:
     while True:
         outgoing, records, notes = broker.drain()
         for note in notes:
-            log.info(note)
+            log.info(printable(note))
         for record in records:
             channel.publish(record)
         for item in outgoing:
@@ -92,3 +88,8 @@ def _flush(broker: Broker, channel: BrokerChannel) -> None:
                 broker.unreachable(item.identity, time.monotonic_ns())
         if not outgoing:
             return
+
+
+def printable(text: str) -> str:
+    """Names are the peers' own: what would move the cursor or colour the terminal is shown, not done."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

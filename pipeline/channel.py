@@ -5,7 +5,7 @@ stage takes a new identity at each start, so that its predecessor's late message
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -73,8 +73,13 @@ class BrokerChannel:
             self.close(linger_ms=0)
             raise
 
-    def receive(self, timeout_ms: int) -> Iterator[Received | Malformed]:
-        """Wait for a message, then yield all that are there, at most as many as the buffer holds."""
+    def receive(
+        self, timeout_ms: int, ignores: Callable[[bytes], bool] = lambda identity: False
+    ) -> Iterator[Received | Malformed]:
+        """Wait for a message, then yield all that are there, at most as many as the buffer holds.
+
+        What comes from a peer that `ignores` names by its identity is not even decoded.
+        """
         if not self._router.poll(timeout_ms):
             return
         for _ in range(HIGH_WATER_MARK):
@@ -83,6 +88,8 @@ class BrokerChannel:
             except zmq.Again:
                 return
             identity = frames[0].bytes
+            if ignores(identity):
+                continue
             try:
                 message, buffers = decode([frame.buffer for frame in frames[1:]])
             except MessageError as error:

@@ -13,29 +13,51 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
+from pipeline.bounds import (
+    MAX_BATCH,
+    MAX_ERROR,
+    MAX_FACES,
+    MAX_HEADER_BYTES,
+    MAX_LATENCIES,
+    MAX_PARTS,
+    MAX_PEERS,
+    MAX_REASONS,
+    MAX_RECORD_BYTES,
+    MAX_RECORDS,
+    MAX_SOURCES,
+    Count,
+    Credits,
+    Crops,
+    Duration,
+    Extent,
+    Frames,
+    Index,
+    Label,
+    Moment,
+    Name,
+    Nanoseconds,
+    Place,
+    Rate,
+    Reason,
+    Score,
+    Seconds,
+    Shape,
+    Side,
+    Text,
+)
+from pipeline.bounds import MAX_SIDE as MAX_SIDE  # what stages need to know of frames
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 
 PROTOCOL: Final = 2
 """Raised whenever a message changes: peers of another protocol are refused."""
 
-MAX_SIDE: Final = 16_384
-"""Longest side of a frame, px: room for 8K video and large photographs."""
-
 JPEG_OVERHEAD: Final = 4096
 """Bytes that the JPEG of a tiny frame may be longer than its pixels: tables and headers."""
 
 Buffer = bytes | memoryview
-Name = Annotated[str, Meta(min_length=1, max_length=1024)]
-Text = Annotated[str, Meta(max_length=4096)]
-Index = Annotated[int, Meta(ge=0, le=2**53)]
-Nanoseconds = Annotated[int, Meta(ge=0, le=2**62)]
-Moment = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # ns: before the boot of the machine, if negative
-Duration = Annotated[int, Meta(ge=0, le=10**13)]  # ns: below three hours, so that sums of many fit 64 bits
-Count = Annotated[int, Meta(ge=0, le=100_000)]
-Credits = Annotated[int, Meta(ge=0, le=64)]
-Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Role = Literal["capture", "detect", "classify", "display", "parent"]
 SourceKind = Literal["live", "file"]
 Status = Literal["ok", "dropped", "failed"]
@@ -53,10 +75,13 @@ class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far the outcomes of a source have been written: all frames before `written` have theirs."""
 
-    written: Index = 0
-    ok: Index = 0
-    failed: Index = 0
-    dropped: dict[Name, Index] = {}  # by reason
+    written: Frames = 0
+    ok: Frames = 0
+    failed: Frames = 0
+    dropped: Annotated[dict[Reason, Frames], Meta(max_length=MAX_REASONS)] = {}  # by reason
+
+
+Outcomes = Annotated[dict[Name, Progress], Meta(max_length=MAX_SOURCES)]
 
 
 class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,14 +91,17 @@ class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: SourceKind
     width: Side  # px, of the first frame
     height: Side
-    fps: Annotated[float, Meta(ge=0, le=100_000)]  # nominal; 0: unknown
+    fps: Rate  # nominal; 0: unknown
 
 
 class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A detected face: the detector's box in pixels of the frame, and its score in 0..1."""
 
-    box_px: tuple[float, float, float, float]  # x, y, width, height
-    score: float
+    box_px: tuple[Place, Place, Extent, Extent]  # x, y, width, height
+    score: Score
+
+
+Faces = Annotated[list[Face], Meta(max_length=MAX_FACES)]
 
 
 # ------------------------------------------------------------------------------------- from the stages
@@ -83,8 +111,8 @@ class Hello(Message, frozen=True):
     """First message of every stage, sent when it is ready to work, and again to a new broker."""
 
     role: Role
-    name: Name  # as in the log: detect-1
-    slot: Name  # the same for every restart of one process, different for any other
+    name: Label  # as in the log: detect-1
+    slot: Label  # the same for every restart of one process, different for any other
     pid: Index
     protocol: int
     credits: Credits = 0  # pieces of work that may be under way at this worker
@@ -93,7 +121,7 @@ class Hello(Message, frozen=True):
     source: SourceInfo | None = None  # capture
     wants_pixels: bool = False  # display
     watched: bool = False  # display: people look at it, so files play at their own rate
-    progress: dict[Name, Progress] = {}  # by source; display and capture: what they know to be written
+    progress: Outcomes = {}  # by source; display and capture: what they know to be written
     remote: bool = False  # the broker is on another machine
 
 
@@ -115,8 +143,8 @@ class Frame(Message, frozen=True):
     epoch: Index
     sequence: Index
     captured_ns: Moment
-    time_s: float  # place in the video, or since the first frame of a live source
-    shape: tuple[Side, Side, Literal[3]]
+    time_s: Seconds  # place in the video, or since the first frame of a live source
+    shape: Shape
     file: Text = ""  # of a folder's picture
     encoding: Encoding = "raw"
 
@@ -128,7 +156,7 @@ class NoFrame(Message, frozen=True):
     epoch: Index
     sequence: Index
     captured_ns: Moment
-    time_s: float
+    time_s: Seconds
     status: Literal["dropped", "failed"]
     reason: Name
     file: Text = ""
@@ -149,25 +177,25 @@ class SourceEnded(Message, frozen=True):
 class Detected(Message, frozen=True):
     """Answer to `DetectWork`; buffer: grey uint8 crops, (faces, 48, 48)."""
 
-    broker: Name
+    broker: Label
     work: Index
-    faces: list[Face]
+    faces: Faces
     step_ns: Duration
 
 
 class Classified(Message, frozen=True):
     """Answer to `ClassifyWork`; buffer: float32 probabilities, (crops, 7), in the order of EMOTIONS."""
 
-    broker: Name
+    broker: Label
     work: Index
-    crops: Count
+    crops: Crops
     step_ns: Duration
 
 
 class StepFailed(Message, frozen=True):
     """Answer to a piece of work that could not be done: its frames are `failed`, the worker lives."""
 
-    broker: Name
+    broker: Label
     work: Index
     reason: Name
 
@@ -180,7 +208,7 @@ class Written(Message, frozen=True):
 
     source: Name
     progress: Progress
-    latency_ns: list[Nanoseconds]
+    latency_ns: Annotated[list[Nanoseconds], Meta(max_length=MAX_RECORDS)]
     step_ns: Duration
 
 
@@ -193,7 +221,7 @@ class StopRequest(Message, frozen=True):
 class Died(Message, frozen=True):
     """From the parent: the process with this slot is dead; what it held is free."""
 
-    slot: Name
+    slot: Label
 
 
 class Goodbye(Message, frozen=True):
@@ -217,11 +245,11 @@ class Introduce(Message, frozen=True):
 class Welcome(Message, frozen=True):
     """Answer to `Hello`. `epoch` and `progress` are for captures, `progress` for display as well."""
 
-    broker: Name
+    broker: Label
     epoch: Index = 0
     next_sequence: Index = 0  # capture: what the broker wants next
     paced: bool = False  # capture: a file plays at its own rate
-    progress: dict[Name, Progress] = {}
+    progress: Outcomes = {}
 
 
 class Refused(Message, frozen=True):
@@ -242,18 +270,18 @@ class Grant(Message, frozen=True):
 class DetectWork(Message, frozen=True):
     """Buffer: the frame as capture has sent it."""
 
-    broker: Name
+    broker: Label
     work: Index
-    shape: tuple[Side, Side, Literal[3]]
+    shape: Shape
     encoding: Encoding = "raw"
 
 
 class ClassifyWork(Message, frozen=True):
     """Buffers: grey uint8 crops, each (n, 48, 48), `crops` in all."""
 
-    broker: Name
+    broker: Label
     work: Index
-    crops: Count
+    crops: Crops
 
 
 class Delivery(Message, frozen=True):
@@ -266,13 +294,13 @@ class Delivery(Message, frozen=True):
     source: Name
     sequence: Index
     captured_ns: Moment
-    time_s: float
+    time_s: Seconds
     status: Status
     reason: Text
     file: Text
-    faces: list[Face]
-    shape: tuple[Side, Side, Literal[3]] | None
-    fps: float  # of the source, nominal; 0: unknown
+    faces: Faces
+    shape: Shape | None
+    fps: Rate  # of the source, nominal; 0: unknown
     encoding: Encoding = "raw"
 
 
@@ -293,10 +321,10 @@ class StopCapture(Message, frozen=True):
 class PeerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One stage as the broker sees it."""
 
-    slot: Name
-    name: Name
+    slot: Label
+    name: Label
     role: Role
-    silent_s: float
+    silent_s: Seconds
     given_up: bool
     remote: bool = False  # the next two are its own words then
     offset_ns: Moment = 0
@@ -312,25 +340,29 @@ class SourceReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_flight: Index
     progress: Progress
     ended: bool
-    error: Text
+    error: Annotated[str, Meta(max_length=MAX_ERROR)]
+
+
+ByRole = dict[Role, Nanoseconds]
+Digits = Annotated[str, Meta(pattern="^[0-9]{1,6}$")]
 
 
 class StatusReport(Message, frozen=True):
     """To the parent, a few times a second. Rates are over the time since the last report."""
 
-    broker: Name
+    broker: Label
     started: bool
     finished: bool
     stopping: Text  # why, if it is
-    interval_s: float
-    sources: list[SourceReport]
-    peers: list[PeerReport]
-    steps: dict[Name, Index]  # frames by role since the start
-    busy_ns: dict[Name, Nanoseconds]  # time in the steps by role since the start
-    batches: dict[str, Index]  # crops in a batch -> how often, since the start
-    latency_ns: list[Nanoseconds]  # of the frames written since the last report
+    interval_s: Seconds
+    sources: Annotated[list[SourceReport], Meta(max_length=MAX_SOURCES)]
+    peers: Annotated[list[PeerReport], Meta(max_length=2 * MAX_PEERS)]
+    steps: ByRole  # frames since the start
+    busy_ns: ByRole  # time in the steps since the start
+    batches: Annotated[dict[Digits, Index], Meta(max_length=MAX_BATCH)]  # crops in a batch -> how often
+    latency_ns: Annotated[list[Nanoseconds], Meta(max_length=MAX_LATENCIES)]  # written since the last report
     held_bytes: Index
-    elapsed_s: float  # from the start of the run to the last frame written
+    elapsed_s: Seconds  # from the start of the run to the last frame written
     bad_messages: Index
 
 
@@ -366,6 +398,11 @@ _decoder = msgspec.msgpack.Decoder(AnyMessage, strict=True)
 
 CROP_BYTES: Final = FACE_SIZE * FACE_SIZE
 PROBABILITIES_BYTES: Final = 4 * len(EMOTIONS)
+MAX_REFUSAL: Final = 200
+"""Characters of what is wrong with a message: they may be the sender's own."""
+
+TOLERANCE: Final = 0.01
+"""By which the probabilities of a face may miss 1: float16 on a worker's side would."""
 
 
 def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
@@ -378,61 +415,57 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
 
     Raises MessageError if the header is not one of ours or the buffers are not what it announces.
     """
-    if not parts:
-        raise MessageError("a message without parts")
+    if not 1 <= len(parts) <= MAX_PARTS:
+        raise MessageError(f"a message of {len(parts)} parts")
+    if len(parts[0]) > MAX_HEADER_BYTES:
+        raise MessageError(f"header: {len(parts[0])} bytes, {MAX_HEADER_BYTES} is the limit")
     try:
         message: AnyMessage = _decoder.decode(parts[0])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter: a name that is no UTF-8
-        raise MessageError(f"header: {error}") from error
+    # A name that is no UTF-8, and lists in lists in lists.
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"header: {error}"[:MAX_REFUSAL]) from error
     buffers = parts[1:]
-    _check(message, [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers])
+    _check(message, buffers)
     return message, buffers
 
 
-def _check(message: AnyMessage, sizes: list[int]) -> None:
+def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
     """Raise MessageError unless lengths, counts and numbers agree."""
-    kind = type(message).__name__
-    if isinstance(message, ClassifyWork):
-        if sum(sizes) != message.crops * CROP_BYTES or any(n % CROP_BYTES for n in sizes):
-            raise MessageError(f"{kind}: {message.crops} crops announced, {sum(sizes)} bytes found")
-        return
-    if isinstance(message, Written):
-        if len(sizes) < len(message.latency_ns):
-            raise MessageError(f"{kind}: {len(message.latency_ns)} latencies of {len(sizes)} records")
-        return
-    expected = _expected_sizes(message)
-    if isinstance(message, Frame | DetectWork | Delivery) and message.encoding == "jpeg" and message.shape:
-        most = math.prod(message.shape) + JPEG_OVERHEAD
-        if len(sizes) != len(expected) or not 1 <= sizes[-1] <= most:
-            raise MessageError(f"{kind}: a JPEG of at most {most} bytes expected, {sizes} found")
-        sizes, expected = sizes[:-1], expected[:-1]
-    if sizes != expected:
-        raise MessageError(f"{kind}: buffers of {expected} bytes expected, {sizes} found")
-    if isinstance(message, Detected | Delivery):
-        for face in message.faces:
-            _check_face(kind, face)
-    if isinstance(message, Frame | NoFrame | Delivery) and not math.isfinite(message.time_s):
-        raise MessageError(f"{kind}: time_s is {message.time_s}")
-
-
-def _expected_sizes(message: AnyMessage) -> list[int]:
+    sizes = [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers]
     match message:
-        case Frame(shape=shape) | DetectWork(shape=shape):
-            return [math.prod(shape)]
+        case ClassifyWork(crops=crops):
+            right = sum(sizes) == crops * CROP_BYTES and all(n and n % CROP_BYTES == 0 for n in sizes)
+        case Written(latency_ns=latency_ns):
+            right = len(latency_ns) <= len(sizes) <= MAX_RECORDS
+            right = right and max(sizes, default=0) <= MAX_RECORD_BYTES
+        case Frame(shape=shape, encoding=encoding) | DetectWork(shape=shape, encoding=encoding):
+            right = len(sizes) == 1 and _are_pixels(sizes[0], shape, encoding)
         case Detected(faces=faces):
-            return [len(faces) * CROP_BYTES]
+            right = sizes == [len(faces) * CROP_BYTES]
         case Classified(crops=crops):
-            return [crops * PROBABILITIES_BYTES]
-        case Delivery(faces=faces, shape=shape):
-            sizes = [len(faces) * PROBABILITIES_BYTES] if faces else []
-            return sizes if shape is None else [*sizes, math.prod(shape)]
+            right = sizes == [crops * PROBABILITIES_BYTES] and _are_probabilities(buffers[0])
+        case Delivery(faces=faces, shape=shape, encoding=encoding):
+            expected = [len(faces) * PROBABILITIES_BYTES] if faces else []
+            right = len(sizes) == len(expected) + (shape is not None) and sizes[: len(expected)] == expected
+            right = right and (shape is None or _are_pixels(sizes[-1], shape, encoding))
+            right = right and (not faces or _are_probabilities(buffers[0]))
         case _:
-            return []
+            right = not sizes
+    if not right:
+        found = f"{sizes[:4]}…" if len(sizes) > 4 else f"{sizes}"
+        raise MessageError(f"{type(message).__name__}: buffers of {found} bytes are not what it announces")
 
 
-def _check_face(kind: str, face: Face) -> None:
-    x, y, width, height = face.box_px
-    if not all(map(math.isfinite, (x, y, width, height, face.score))):
-        raise MessageError(f"{kind}: a box or score is not finite")
-    if width <= 0 or height <= 0 or max(abs(x), abs(y), width, height) > 2 * MAX_SIDE:
-        raise MessageError(f"{kind}: a box of {width}×{height} px at {x}, {y}")
+def _are_pixels(size: int, shape: tuple[int, int, int], encoding: Encoding) -> bool:
+    """Whether a buffer can be a frame of that shape."""
+    pixels = math.prod(shape)
+    return size == pixels if encoding == "raw" else 1 <= size <= pixels + JPEG_OVERHEAD
+
+
+def _are_probabilities(buffer: Buffer) -> bool:
+    """Whether the rows, float32 in the order of EMOTIONS, are finite, from 0 to 1, and add up to 1."""
+    rows = np.frombuffer(buffer, np.float32).reshape(-1, len(EMOTIONS))
+    if not (rows.min() >= 0 and rows.max() <= 1):  # nor is it so of what is not a number
+        return False
+    sums = rows.sum(axis=1)
+    return bool(sums.min() >= 1 - TOLERANCE and sums.max() <= 1 + TOLERANCE)

@@ -32,10 +32,11 @@ class ChildProcess:
 
     def __init__(
         self, plan: ProcessPlan, run: RunPlan, *, max_message_bytes: int, log_level: str,
-        on_line: Callable[["ChildProcess", str], None],
+        parent_slot: str, on_line: Callable[["ChildProcess", str], None],
     ) -> None:  # fmt: skip
+        """`parent_slot` is a secret of the parent's, by which the broker knows its children."""
         self.plan = plan
-        self.slot = f"{plan.name}-{secrets.token_hex(6)}"
+        self.slot = f"{parent_slot}/{plan.name}-{secrets.token_hex(6)}"
         self.starts = 0
         self.started_s = 0.0
         self.dismissed = False  # told to end: its end is no death

@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from pipeline.bounds import MAX_BATCH, MAX_FACES, MAX_WINDOW
+
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -26,7 +28,7 @@ class CaptureSettings(Settings, frozen=True):
     camera_width: Natural = 0  # px; 0: the camera's own
     camera_height: Natural = 0  # px; 0: the camera's own
     camera_fps: Natural = 0  # frames a second; 0: the camera's own
-    file_window: Positive = 16  # frames of a file that may be unacknowledged
+    file_window: Annotated[int, Meta(ge=1, le=MAX_WINDOW)] = 16  # frames of a file that may be unacknowledged
     reopen_attempts: Natural = 5  # how often in a row a live source is opened again before it ends
     repeat: Natural = 1  # how often a file is played; 0: until stopped
     max_frames: Natural = 0  # a file ends after so many frames, repeats included; 0: all
@@ -46,7 +48,9 @@ class DetectSettings(Settings, frozen=True):
     haar_scale: Annotated[float, Meta(gt=1.0)] = 1.1  # Haar: step between sizes searched
     haar_neighbours: Natural = 5  # Haar: hits that must agree on a face
     min_face_px: Positive = 30  # Haar: the least width of a face
-    max_faces: Positive = 256  # faces kept of one frame, the most certain ones
+    max_faces: Annotated[int, Meta(ge=1, le=MAX_FACES)] = (
+        256  # faces kept of one frame, the most certain ones
+    )
 
 
 class ClassifySettings(Settings, frozen=True):
@@ -56,8 +60,8 @@ class ClassifySettings(Settings, frozen=True):
     workers: Positive = 1  # processes
     spares: Natural = 1  # processes more that wait, warm, for one of them to die; for live sources alone
     threads: Positive = 1  # TensorFlow threads of each process
-    batch_sizes: Annotated[list[Positive], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+    batch_sizes: Annotated[list[Annotated[int, Meta(ge=1, le=MAX_BATCH)]], Meta(min_length=1)] = (
+        msgspec.field(default_factory=lambda: [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64])
     )
     max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
 

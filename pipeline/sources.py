@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from pipeline.bounds import MAX_SOURCES
 from pipeline.errors import UserError
 from pipeline.messages import SourceKind
 
@@ -36,8 +37,10 @@ class SourceSpec(NamedTuple):
 def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     """Return the sources of a run, with names of their own: a second clip.mp4 is `clip.mp4 #2`.
 
-    Raises UserError for a file that is not there and for a demo that can't be.
+    Raises UserError for a file that is not there, for a demo that can't be, and for more than a run may have.
     """
+    if len(texts) > MAX_SOURCES:
+        raise UserError(f"capture.sources: expected at most {MAX_SOURCES} sources, found {len(texts)}")
     specs: list[SourceSpec] = []
     taken: set[str] = set()
     for text in texts:

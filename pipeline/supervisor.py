@@ -5,6 +5,7 @@ stages have fallen silent; the broker itself it knows by the reports that it sen
 """
 
 import os
+import secrets
 import signal
 import threading
 import time
@@ -83,12 +84,14 @@ class Supervisor:
         self._reporter = reporter
         self._observer = observer
         self._signals = signals
+        self._slot = secrets.token_hex(6)
         self._children = [
             ChildProcess(
                 process,
                 plan,
                 max_message_bytes=settings.broker.max_message_bytes,
                 log_level=settings.log.level,
+                parent_slot=self._slot,
                 on_line=self._on_line,
             )
             for process in plan.processes
@@ -330,7 +333,7 @@ class Supervisor:
     # ------------------------------------------------------------------------------------------ broker
 
     def _introduce(self) -> None:
-        self._channel.send(Hello("parent", self._name, self._name, os.getpid(), PROTOCOL))
+        self._channel.send(Hello("parent", self._name, self._slot, os.getpid(), PROTOCOL))
         # A new broker knows nothing of what its predecessor was told.
         for source, error in self._lost.items():
             self._channel.send(SourceEnded(source, 0, 0, error))

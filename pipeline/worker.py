@@ -46,6 +46,7 @@ def serve(
     stop.listen()
     who = role, assignment.name, assignment.slot, pid, PROTOCOL
     hello = Hello(*who, credits=credits, fingerprint=fingerprint, spare=assignment.spare)
+    kind = DetectWork if role == "detect" else ClassifyWork
     with Session(assignment, lambda: hello) as session:
         while not stop:
             received = session.receive(POLL_MS)
@@ -54,7 +55,7 @@ def serve(
                     log.debug("works for broker %s", broker)
                 case (End(), _):
                     return 0
-                case ((DetectWork() | ClassifyWork()) as work, buffers):
+                case ((DetectWork() | ClassifyWork()) as work, buffers) if isinstance(work, kind):
                     try:
                         answer, answer_buffers = step(work, buffers)
                     except StepError as error:

@@ -61,7 +61,8 @@ def probabilities(count: int) -> bytes:
 
 
 def make_hello(role: str, name: str, **changes: Any) -> Hello:
-    fields: dict[str, Any] = {"slot": f"slot-{name}", "pid": 1, "protocol": PROTOCOL}
+    slot = "run" if role == "parent" else f"run/{name}"
+    fields: dict[str, Any] = {"slot": slot, "pid": 1, "protocol": PROTOCOL}
     return Hello(role=role, name=name, **fields | changes)  # type: ignore[arg-type]
 
 
@@ -97,6 +98,7 @@ def make_broker(**changes: Any) -> Broker:
         "max_batch": 8,
         "max_delay_ms": 0.0,
         "drain_s": 2.0,
+        "owner": "run",
     }
     return Broker("broker-a", BrokerRules(**rules | changes))  # type: ignore[arg-type]
 

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from pipeline.bounds import MAX_PEERS
 from pipeline.broker.ledger import Entry, SourceLedger
 from pipeline.broker.peers import Job, Peer
-from pipeline.broker.state import State
+from pipeline.broker.state import State, source_of
 from pipeline.messages import (
     PROTOCOL,
     End,
@@ -22,12 +23,14 @@ MAX_DEATHS_ALONE: Final = 2
 
 def admit(state: State, identity: bytes, hello: Hello, now_ns: int) -> None:
     """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
+    same = state.peers.get(identity)
     reason = refusal(state, hello)
     if reason:
-        state.notes.append(f"refused: {reason}")
+        state.offend(identity, f"refused: {reason}", now_ns)
         state.send(identity, Refused(reason))
         return
-    same = state.peers.get(identity)
+    if same:
+        state.offend(identity, "says hello once more", now_ns)
     for old in [*state.peers.in_slot(hello.slot), *([same] if same else [])]:
         lose(state, old, died=old.identity != identity)
     if hello.fingerprint:
@@ -40,13 +43,16 @@ def admit(state: State, identity: bytes, hello: Hello, now_ns: int) -> None:
         welcome(state, peer)
         if state.finished:
             state.send(identity, End())
-    welcome_captures(state)
 
 
 def refusal(state: State, hello: Hello) -> str:
     """Why a peer may not take part; empty if it may."""
     if hello.protocol != PROTOCOL:
         return f"this broker speaks protocol {PROTOCOL}, {hello.name} speaks {hello.protocol}: update one"
+    if len(state.peers) >= MAX_PEERS and not state.peers.in_slot(hello.slot):
+        return f"{hello.name}: the run has {MAX_PEERS} stages already; it takes no more"
+    if hello.role in ("detect", "classify", "display") and not hello.credits:
+        return f"{hello.name}: without credits it can be given nothing to do"
     agreed = state.fingerprints.get(hello.role)
     if agreed and hello.fingerprint != agreed:
         return (
@@ -58,9 +64,14 @@ def refusal(state: State, hello: Hello) -> str:
     if hello.role == "capture":
         if hello.source is None:
             return f"{hello.name}: a capture must name its source"
+        if not state.admits(hello.source.name):
+            return f"source {hello.source.name!r} is none of this run's"
         other = state.peers.of_source(hello.source.name)
         if other is not None and other.hello.slot != hello.slot:
             return f"source {hello.source.name!r} is captured by another process already"
+        ledger = state.ledgers.get(hello.source.name)
+        if ledger is not None and ledger.epoch and ledger.info.kind != hello.source.kind:
+            return f"source {hello.source.name!r} is {ledger.info.kind} in this run, not {hello.source.kind}"
     return ""
 
 
@@ -74,7 +85,7 @@ def welcome_display(state: State, peer: Peer) -> None:
     for name, progress in peer.hello.progress.items():
         if name in state.ledgers:
             state.ledgers[name].merge(progress)
-        else:
+        elif state.admits(name):
             state.known[name] = progress
     for ledger in state.ledgers.values():
         ledger.keep_pixels = peer.hello.wants_pixels
@@ -87,13 +98,20 @@ def welcome_display(state: State, peer: Peer) -> None:
 
 
 def welcome_captures(state: State) -> None:
-    """Captures are welcomed once display has said what it has written already."""
+    """Captures are welcomed once display has said what it has written, and again when there is room again."""
     displays = state.peers.of("display")
     if not displays:
         return
     for peer in state.peers.of("capture"):
-        if not peer.welcomed:
+        if not peer.welcomed and (not peer.put_off or has_room_again(state, source_of(peer.hello))):
             welcome_capture(state, peer, displays[0].hello)
+
+
+def has_room_again(state: State, source: str) -> bool:
+    """Whether frames of a source can be taken in, so many that it is worth asking for them."""
+    ledger = state.ledgers[source]
+    fits = not ledger.held_bytes or ledger.held_bytes + ledger.largest_bytes <= state.share_bytes()
+    return fits and ledger.in_flight <= state.window(ledger) // 2
 
 
 def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
@@ -105,6 +123,8 @@ def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
         ledger.merge(state.known.pop(info.name, Progress()))
     ledger.merge(peer.hello.progress.get(info.name, Progress()))
     ledger.epoch += 1
+    ledger.slot = peer.hello.slot
+    peer.put_off = False
     welcome(state, peer, ledger.epoch, ledger.next_sequence, display.watched)
     if state.stopping or state.finished:
         state.send(peer.identity, StopCapture())

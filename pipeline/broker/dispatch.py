@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from pipeline.broker.admission import welcome_captures
 from pipeline.broker.ledger import Entry, SourceLedger
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, source_of
@@ -26,10 +27,11 @@ LIVE_ACTIVE: Final = 8
 
 def pump(state: State, now_ns: int) -> None:
     """Send whatever can be sent now."""
+    welcome_captures(state)
     start_if_complete(state, now_ns)
-    send_detect_work(state)
+    send_detect_work(state, now_ns)
     send_classify_work(state, now_ns)
-    deliver(state)
+    deliver(state, now_ns)
     if state.started and not state.stopping:
         grant(state)
     end_if_done(state)
@@ -47,7 +49,7 @@ def start_if_complete(state: State, now_ns: int) -> None:
     state.started_ns = state.last_written_ns = now_ns
 
 
-def send_detect_work(state: State) -> None:
+def send_detect_work(state: State, now_ns: int) -> None:
     """Frames go to the least busy workers first; a second one only ever waits behind a file's frame."""
     blocked_sources = blocked(state)
     any_live = any(ledger.info.kind == "live" and not ledger.ended for ledger in state.ledgers.values())
@@ -59,11 +61,11 @@ def send_detect_work(state: State) -> None:
             if state.queue.suspects and peer is workers[0]:
                 # The least busy worker gets nothing new until it can take the suspect alone.
                 if not peer.jobs:
-                    detect(state, peer, state.queue.suspects.popleft(), alone=True)
+                    detect(state, peer, state.queue.suspects.popleft(), now_ns, alone=True)
                 continue
             entry = state.queue.take(live=not peer.jobs, blocked=blocked_sources)
             if entry is not None:
-                detect(state, peer, entry, alone=False)
+                detect(state, peer, entry, now_ns, alone=False)
 
 
 def blocked(state: State) -> frozenset[str]:
@@ -74,11 +76,11 @@ def blocked(state: State) -> frozenset[str]:
     )
 
 
-def detect(state: State, peer: Peer, entry: Entry, *, alone: bool) -> None:
+def detect(state: State, peer: Peer, entry: Entry, now_ns: int, *, alone: bool) -> None:
     header = entry.header
     assert isinstance(header, Frame) and entry.pixels is not None
     entry.phase = "detecting"
-    work = new_job(state, peer, Job([entry], [], alone))
+    work = new_job(state, peer, Job([entry], [], now_ns, alone))
     state.send(peer.identity, DetectWork(state.name, work, header.shape, header.encoding), [entry.pixels])
 
 
@@ -91,7 +93,7 @@ def send_classify_work(state: State, now_ns: int) -> None:
             if not slices:
                 break
             frames = list({id(piece.entry): piece.entry for piece in slices}.values())
-            work = new_job(state, peer, Job(frames, slices, alone=suspect is not None))
+            work = new_job(state, peer, Job(frames, slices, now_ns, alone=suspect is not None))
             message = ClassifyWork(state.name, work, sum(piece.count for piece in slices))
             state.send(peer.identity, message, [piece.crops for piece in slices])
 
@@ -111,7 +113,7 @@ def new_job(state: State, peer: Peer, job: Job) -> int:
     return state.next_work
 
 
-def deliver(state: State) -> None:
+def deliver(state: State, now_ns: int) -> None:
     """Outcomes go to display in order within each source; whoever has waited longest has its turn."""
     for display in state.peers.of("display"):
         while display.free > 0:
@@ -121,10 +123,10 @@ def deliver(state: State) -> None:
             ledger = min(ready, key=lambda ledger: ledger.last_turn)
             entry = ledger.deliverable()
             assert entry is not None
-            send_delivery(state, display, ledger, entry)
+            send_delivery(state, display, ledger, entry, now_ns)
 
 
-def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entry) -> None:
+def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entry, now_ns: int) -> None:
     header = entry.header
     pixels = entry.pixels if display.hello.wants_pixels else None
     frame = header if pixels is not None and isinstance(header, Frame) else None
@@ -144,27 +146,27 @@ def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entr
         ledger.info.fps,
         frame.encoding if frame else "raw",
     )
-    ledger.next_delivery += 1
+    ledger.delivering()
     state.next_turn += 1
     ledger.last_turn = state.next_turn
-    display.deliveries.add((header.source, header.sequence))
+    display.deliveries[header.source, header.sequence] = now_ns
     state.send(display.identity, message, buffers)
 
 
 def grant(state: State) -> None:
     """Let captures send: a live one so that its newest frame is always here, a file by its window."""
-    share = state.rules.settings.max_bytes // max(1, len(state.ledgers))
+    share, full = state.share_bytes(), state.held_bytes > state.rules.settings.max_bytes
     for peer in state.peers.of("capture"):
         ledger = state.ledgers.get(source_of(peer.hello))
         if ledger is None or ledger.ended or not peer.welcomed:
             continue
         live = ledger.info.kind == "live"
         window = LIVE_CREDITS if live else state.rules.file_window - ledger.in_flight
-        if ledger.held_bytes >= share:
+        if full or ledger.held_bytes >= share:
             window = 0
         elif not live:
-            frame_bytes = ledger.largest_bytes
-            window = min(window, max(1, (share - ledger.held_bytes) // frame_bytes))
+            frames = (share - ledger.held_bytes) // ledger.largest_bytes
+            window = min(window, max(frames, not ledger.held_bytes))  # one, however large, if it is alone
         credits = window - peer.granted
         if credits > 0:
             peer.granted += credits

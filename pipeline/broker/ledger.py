@@ -9,8 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bounds import MAX_REASON_LENGTH, MAX_REASONS
 from pipeline.emotions import EMOTIONS
 from pipeline.messages import CROP_BYTES, Buffer, Face, Frame, NoFrame, Progress, SourceInfo, Status
+
+OTHER = "other"
+"""The reason of what is dropped for ever new ones."""
 
 Phase = Literal["waiting", "detecting", "classifying", "settled"]
 
@@ -51,10 +55,13 @@ class SourceLedger:
     def __init__(self, info: SourceInfo, keep_pixels: bool) -> None:
         self.info = info
         self.keep_pixels = keep_pixels  # until written, because display draws on them
-        self.epoch = 0
+        self.epoch = 0  # of the capture process: 0 before the first one
+        self.slot = ""  # of the last capture
         self.progress = Progress()
         self.next_sequence = 0
         self.next_delivery = 0
+        self.delivered = 0  # all before it have been delivered to some display
+        self.reasons: set[str] = set()  # for which frames have been dropped
         self.last_turn = 0  # at display, among the sources
         self.largest_bytes = 3 * info.width * info.height  # of a frame so far
         self.ended = False
@@ -80,20 +87,31 @@ class SourceLedger:
     def complete(self) -> bool:
         return self.ended and self.in_flight == 0
 
+    def credible(self, progress: Progress) -> bool:
+        """Whether so much can have been written: it adds up and, once frames come in here, was delivered."""
+        counts = progress.ok + progress.failed + sum(progress.dropped.values())
+        reasons = len({*progress.dropped, OTHER})
+        delivered = not self.epoch or progress.written <= self.delivered
+        return counts == progress.written and reasons <= MAX_REASONS and delivered
+
     def merge(self, progress: Progress) -> None:
-        """Take over what another process knows to be written, if it is more."""
-        if progress.written <= self.progress.written:
+        """Take over what another process knows to be written, if it is more and can be."""
+        if progress.written <= self.progress.written or not self.credible(progress):
             return
         for sequence in [s for s in self.entries if s < progress.written]:
             self._forget(sequence)
         self.progress = progress
         self.next_sequence = max(self.next_sequence, progress.written)
         self.next_delivery = max(self.next_delivery, progress.written)
+        self.delivered = max(self.delivered, progress.written)
+        self.reasons |= progress.dropped.keys()
 
-    def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> Entry | None:
-        """Open the account of the next frame; None if it is not the one expected (a repeat or a gap)."""
-        if self.ended or header.sequence != self.next_sequence or header.epoch != self.epoch:
-            return None
+    def expects(self, header: Frame | NoFrame) -> bool:
+        """Whether it is the next frame, and not a repeat or one behind a gap."""
+        return not self.ended and header.sequence == self.next_sequence and header.epoch == self.epoch
+
+    def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> Entry:
+        """Open the account of the next frame."""
         entry = Entry(header, now_ns, pixels)
         self.entries[header.sequence] = entry
         self.next_sequence += 1
@@ -128,6 +146,8 @@ class SourceLedger:
         """Give a frame its outcome. Raises RuntimeError if it has one: no frame may have two."""
         if entry.phase == "settled":
             raise RuntimeError(f"frame {entry.sequence} of {entry.source!r} is settled twice")
+        if status == "dropped":
+            reason = self._counted(reason)
         entry.phase, entry.status, entry.reason = "settled", status, reason
         if status != "ok":
             self._release_pixels(entry)
@@ -135,6 +155,15 @@ class SourceLedger:
         if entry.crops is not None:
             self.held_bytes -= len(entry.crops)
             entry.crops = None
+
+    def _counted(self, reason: str) -> str:
+        """Reasons are counted one by one, so there may not be any number of them."""
+        if reason in self.reasons:
+            return reason
+        if len(reason) > MAX_REASON_LENGTH or len(self.reasons | {OTHER}) >= MAX_REASONS:
+            reason = OTHER
+        self.reasons.add(reason)
+        return reason
 
     def deliverable(self) -> Entry | None:
         """The next frame in order, if it has its outcome."""
@@ -145,9 +174,15 @@ class SourceLedger:
         """What was delivered and not written must be delivered to a new display."""
         self.next_delivery = self.progress.written
 
-    def written(self, up_to: int) -> None:
-        """Close the accounts of all frames before `up_to`: their outcomes are written."""
-        up_to = min(up_to, self.next_delivery)
+    def delivering(self) -> None:
+        """The next outcome goes to display."""
+        self.next_delivery += 1
+        self.delivered = max(self.delivered, self.next_delivery)
+
+    def written(self, up_to: int) -> int:
+        """Close the accounts of all frames before `up_to`: their outcomes are written. Return how many."""
+        up_to = min(up_to, self.next_delivery)  # what was not delivered can't have been
+        count = max(0, up_to - self.progress.written)
         ok, failed, dropped = self.progress.ok, self.progress.failed, dict(self.progress.dropped)
         for sequence in range(self.progress.written, up_to):
             entry = self._forget(sequence)
@@ -155,7 +190,8 @@ class SourceLedger:
             failed += entry.status == "failed"
             if entry.status == "dropped":
                 dropped[entry.reason] = dropped.get(entry.reason, 0) + 1
-        self.progress = Progress(max(up_to, self.progress.written), ok, failed, dropped)
+        self.progress = Progress(self.progress.written + count, ok, failed, dropped)
+        return count
 
     def _forget(self, sequence: int) -> Entry:
         entry = self.entries.pop(sequence)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from pipeline.bounds import MAX_LATENCIES
 from pipeline.messages import Role
 
 
@@ -9,8 +10,8 @@ class Meters:
     """Counts since the start, and the latencies since the last report."""
 
     def __init__(self) -> None:
-        self.steps: Counter[str] = Counter()  # frames by role
-        self.busy_ns: Counter[str] = Counter()  # time in the steps by role
+        self.steps: Counter[Role] = Counter()  # frames
+        self.busy_ns: Counter[Role] = Counter()  # time in the steps
         self.batches: Counter[int] = Counter()  # crops in a batch -> how often
         self.bad_messages = 0
         self.late_answers = 0
@@ -19,10 +20,10 @@ class Meters:
 
     def step(self, role: Role, frames: int, busy_ns: int) -> None:
         self.steps[role] += frames
-        self.busy_ns[role] += busy_ns
+        self.busy_ns[role] = min(self.busy_ns[role] + busy_ns, 2**62)  # as much as a message holds
 
     def written(self, latency_ns: list[int]) -> None:
-        self._latency_ns.extend(latency_ns)
+        self._latency_ns.extend(latency_ns[: MAX_LATENCIES - len(self._latency_ns)])
 
     def take(self, now_ns: int) -> tuple[float, list[int]]:
         """Seconds since the last call, and the latencies written since then."""

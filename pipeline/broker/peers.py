@@ -14,6 +14,7 @@ class Job:
 
     frames: list[Entry]
     slices: list[Slice]
+    sent_ns: int
     alone: bool  # a suspect's second or third try
 
     @property
@@ -34,13 +35,40 @@ class Peer:
     heard_ns: int
     heartbeat: Heartbeat | None = None  # the last one: it says how a remote stage's clock stands
     jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work
-    deliveries: set[tuple[str, int]] = field(default_factory=set)  # at display: (source, sequence)
+    deliveries: dict[tuple[str, int], int] = field(default_factory=dict)  # (source, sequence): when sent, ns
     granted: int = 0  # capture: frames that it may still send
     welcomed: bool = False
+    put_off: bool = False  # capture: until there is room again
+    moved_ns: int = 0  # when it gave its oldest work back
 
     @property
     def free(self) -> int:
         return self.hello.credits - len(self.jobs) - len(self.deliveries)
+
+    def held_ns(self, now_ns: int) -> int:
+        """For how long it has not given back the oldest of its work; what came before it is no excuse."""
+        sent_ns = [job.sent_ns for job in self.jobs.values()] or list(self.deliveries.values())
+        return now_ns - max(sent_ns[0], self.moved_ns) if sent_ns else 0
+
+    def excuse(self, gap_ns: int) -> None:
+        """Time in which the broker itself was stopped is nobody's silence."""
+        self.heard_ns += gap_ns
+        self.moved_ns = self.heard_ns
+
+    def take_back(self, work: int, now_ns: int) -> Job | None:
+        """The job that an answer is for; None if this peer has no such work."""
+        if next(iter(self.jobs), None) == work:
+            self.moved_ns = now_ns
+        return self.jobs.pop(work, None)
+
+    def written(self, source: str, up_to: int, now_ns: int) -> int:
+        """Display has written all that is before `up_to`; return for how long it had the first, ns."""
+        done = [d for d in self.deliveries if d[0] == source and d[1] < up_to]
+        if not done:
+            return 0
+        if done[0] == next(iter(self.deliveries)):
+            self.moved_ns = now_ns
+        return now_ns - min(self.deliveries.pop(delivery) for delivery in done)
 
     @property
     def has_suspect(self) -> bool:
@@ -75,6 +103,9 @@ class Peers:
 
     def of_source(self, source: str) -> Peer | None:
         return next((p for p in self.of("capture") if p.hello.source and p.hello.source.name == source), None)
+
+    def __len__(self) -> int:
+        return len(self._by_identity)
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._by_identity.values()))

@@ -2,9 +2,12 @@
 
 from typing import Final
 
+from msgspec.structs import replace
+
+from pipeline.bounds import MAX_ERROR, MAX_PEERS
 from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.peers import Peer
-from pipeline.broker.state import State
+from pipeline.broker.state import State, is_child
 from pipeline.messages import Heartbeat, PeerReport, SourceReport, StatusReport
 
 REPORT_INTERVAL_NS: Final = 250_000_000
@@ -22,22 +25,28 @@ def report(state: State, now_ns: int) -> None:
         stopping=state.stopping,
         interval_s=interval_s,
         sources=[source_report(ledger) for ledger in in_order(state)],
-        peers=peers + state.given_up,
+        peers=peers + state.given_up[:MAX_PEERS],
         steps=dict(state.meters.steps),
         busy_ns=dict(state.meters.busy_ns),
         batches={str(size): count for size, count in state.meters.batches.items()},
         latency_ns=latency_ns,
-        held_bytes=sum(ledger.held_bytes for ledger in state.ledgers.values()),
+        held_bytes=state.held_bytes,
         elapsed_s=max(0, state.last_written_ns - state.started_ns) / 1e9,
         bad_messages=state.meters.bad_messages,
     )
     state.given_up = []
     for parent in state.peers.of("parent"):
-        state.send(parent.identity, message)
+        seen = [peer_seen_by(parent, peer) for peer in message.peers]
+        state.send(parent.identity, replace(message, peers=seen))
+
+
+def peer_seen_by(parent: Peer, peer: PeerReport) -> PeerReport:
+    """Slots are told to their own parent alone: whoever knows one can take its process's place."""
+    return peer if is_child(peer.slot, parent.hello.slot) else replace(peer, slot=peer.name)
 
 
 def peer_report(peer: Peer, now_ns: int, *, given_up: bool) -> PeerReport:
-    """How a peer is doing; `given_up` says that it was silent for too long."""
+    """How a peer is doing; `given_up` says that it has been silent, or idle, for too long."""
     hello, heartbeat = peer.hello, peer.heartbeat or Heartbeat()
     return PeerReport(
         hello.slot,
@@ -60,7 +69,7 @@ def source_report(ledger: SourceLedger) -> SourceReport:
         ledger.in_flight,
         ledger.progress,
         ledger.ended,
-        ledger.error,
+        ledger.error[:MAX_ERROR],
     )
 
 

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.bounds import MAX_SOURCES, MAX_WINDOW
 from pipeline.broker.batcher import Batcher
 from pipeline.broker.ledger import Entry, SourceLedger
 from pipeline.broker.meters import Meters
+from pipeline.broker.offenders import LIMIT, Offenders
 from pipeline.broker.patience import Patience
 from pipeline.broker.peers import Peers
 from pipeline.broker.scheduler import DetectQueue
@@ -34,6 +36,7 @@ class BrokerRules:
     drain_s: float  # after a stop: how long frames under way may take
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
+    owner: str = ""  # the slot of the parent whose run it is; the slots of its processes begin with it
 
 
 class State:
@@ -49,6 +52,7 @@ class State:
         self.queue = DetectQueue(rules.settings.file_share)
         self.batcher = Batcher(rules.max_batch, round(rules.max_delay_ms * 1e6))
         self.meters = Meters()
+        self.offenders = Offenders()
         self.patience = Patience(round(rules.settings.peer_timeout_s * 1e9))
         self.classifiers = 0  # the most that have been here, without spares
         self.next_work = 0
@@ -69,11 +73,45 @@ class State:
     def send(self, identity: bytes, message: Message, buffers: Sequence[Buffer] = ()) -> None:
         self.outgoing.append(Outgoing(identity, message, buffers))
 
+    def offend(self, identity: bytes, what: str, now_ns: int) -> None:
+        """Count what a peer may not send, and say so the first time and when it is enough."""
+        self.meters.bad_messages += 1
+        count = self.offenders.count(identity)
+        peer = self.peers.get(identity)
+        name = peer.hello.name if peer else repr(identity)
+        if count == 1:
+            self.notes += self.offenders.say(f"{name}: {what}", now_ns)
+        elif count == LIMIT:
+            self.notes += self.offenders.say(f"{name} has sent too much of that and is ignored", now_ns)
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(ledger.held_bytes for ledger in self.ledgers.values())
+
+    def admits(self, source: str) -> bool:
+        """Whether this run has or may have a source of that name."""
+        if self.rules.sources is not None:
+            return source in self.rules.sources
+        return source in self.ledgers or len({*self.ledgers, *self.known, source}) <= MAX_SOURCES
+
+    def share_bytes(self) -> int:
+        """What each source that goes on may hold."""
+        return self.rules.settings.max_bytes // max(1, sum(not led.complete for led in self.ledgers.values()))
+
+    def window(self, ledger: SourceLedger) -> int:
+        """Frames of a source whose outcome may still have to be written."""
+        return MAX_WINDOW if ledger.info.kind == "live" else self.rules.file_window
+
     def settle(self, entry: Entry, status: Literal["dropped", "failed"], reason: str) -> None:
         """Give a frame that is under way its outcome, and forget it wherever it waits."""
         self.queue.remove(entry)
         self.batcher.remove(entry)
         self.ledgers[entry.source].settle(entry, status, reason)
+
+
+def is_child(slot: str, parent_slot: str) -> bool:
+    """Whether a process was started by the parent that has `parent_slot`, a secret of theirs."""
+    return slot.startswith(f"{parent_slot}/")
 
 
 def source_of(hello: Hello) -> str:

@@ -131,7 +131,7 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
         ("display.mirror=yes", "--set: display.mirror: expected true or false, found 'yes'"),
         (
             "classify.batch_sizes=1,x",
-            "--set: classify.batch_sizes: expected a whole number at least 1, found 'x'",
+            "--set: classify.batch_sizes: expected a whole number at least 1 and at most 1024, found 'x'",
         ),
         ("log.level=inf", "log.level: 'inf' is not known: did you mean info?"),
         ("display.mode=win", "display.mode: 'win' is not known: did you mean window?"),

@@ -1,15 +1,30 @@
 """Messages survive the way there, and what is malformed is refused."""
 
+import math
+import tracemalloc
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.bounds import (
+    MAX_BATCH,
+    MAX_ERROR,
+    MAX_FACES,
+    MAX_HEADER_BYTES,
+    MAX_LATENCIES,
+    MAX_PARTS,
+    MAX_PEERS,
+    MAX_REASONS,
+    MAX_RECORD_BYTES,
+    MAX_SIDE,
+    MAX_SOURCES,
+)
 from pipeline.messages import (
     JPEG_OVERHEAD,
-    MAX_SIDE,
     Classified,
     ClassifyWork,
     Clock,
@@ -20,12 +35,24 @@ from pipeline.messages import (
     Frame,
     Message,
     MessageError,
+    PeerReport,
     Progress,
+    SourceReport,
+    Welcome,
     Written,
     decode,
     encode,
 )
-from tests.builders import crops, make_faces, make_frame, make_hello, make_source, pixels, probabilities
+from tests.builders import (
+    crops,
+    make_faces,
+    make_frame,
+    make_hello,
+    make_report,
+    make_source,
+    pixels,
+    probabilities,
+)
 
 
 def make_delivery(faces: int, shape: tuple[int, int, int] | None) -> Delivery:
@@ -79,7 +106,7 @@ def test_a_jpeg_has_any_length_within_reason(message: Message, buffers: list[byt
     most = 24 + JPEG_OVERHEAD
     assert decode(encode(message, [*buffers[:-1], bytes(most)]))[0] == message
     for wrong in ([*buffers[:-1], b""], [*buffers[:-1], bytes(most + 1)], buffers[:-1], [*buffers, b"x"]):
-        with pytest.raises(MessageError, match=f"a JPEG of at most {most} bytes expected"):
+        with pytest.raises(MessageError, match="are not what it announces"):
             decode(encode(message, wrong))
 
 
@@ -102,6 +129,14 @@ def test_a_damaged_header_is_a_message_or_refused(data: st.DataObject) -> None:
         return
 
 
+def raw_face(**changes: Any) -> dict[str, Any]:
+    return {"box_px": (1.0, 2.0, 3.0, 4.0), "score": 0.9} | changes
+
+
+def raw_source(**changes: Any) -> dict[str, Any]:
+    return {"name": "c", "kind": "file", "width": 4, "height": 2, "fps": 25.0} | changes
+
+
 def raw(message: Message, **changes: Any) -> bytes:
     """The header of a message with fields that the structs themselves would not refuse to hold."""
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(message)) | changes
@@ -120,6 +155,32 @@ def raw(message: Message, **changes: Any) -> bytes:
         (make_frame(1), {"surprise": 1}, [bytes(24)]),
         (make_frame(1), {"type": "Command"}, [bytes(24)]),
         (Classified("b", 7, 1, 9), {"crops": 10**9}, [probabilities(1)]),
+        (make_frame(1), {"shape": (2**40, 2**40, 3)}, [bytes(24)]),
+        (make_frame(1), {"sequence": 2**60}, [bytes(24)]),
+        (make_frame(1), {"captured_ns": -(2**63)}, [bytes(24)]),
+        (make_frame(1), {"time_s": float("inf")}, [bytes(24)]),
+        (make_frame(1), {"source": "x" * 1025}, [bytes(24)]),
+        (Detected("b", 7, [], 9), {"step_ns": 2**62}, [b""]),
+        (Detected("b", 7, [], 9), {"faces": [raw_face()] * (MAX_FACES + 1)}, [crops(MAX_FACES + 1)]),
+        (Detected("b", 7, [], 9), {"faces": [raw_face(score=1.5)]}, [crops(1)]),
+        (Detected("b", 7, [], 9), {"faces": [raw_face(score=float("nan"))]}, [crops(1)]),
+        (Detected("b", 7, [], 9), {"faces": [raw_face(box_px=(1.0, 2.0, 3.0))]}, [crops(1)]),
+        (ClassifyWork("b", 7, 1), {"crops": 0}, []),
+        (ClassifyWork("b", 7, 1), {"crops": 1}, [crops(1), b""]),
+        (ClassifyWork("b", 7, 2), {"crops": 2000}, [crops(1)] * 2000),
+        (Written("c", Progress(), [], 9), {"latency_ns": [1] * 65}, [b"{}"] * 65),
+        (Written("c", Progress(), [], 9), {}, [b"{}"] * 65),
+        (Written("c", Progress(), [], 9), {}, [bytes(MAX_RECORD_BYTES + 1)]),
+        (Written("c", Progress(), [], 9), {"progress": {"dropped": {str(n): 1 for n in range(17)}}}, []),
+        (Written("c", Progress(), [], 9), {"progress": {"written": 2**41}}, []),
+        (make_hello("detect", "d"), {"progress": {str(n): {} for n in range(MAX_SOURCES + 1)}}, []),
+        (make_hello("detect", "d"), {"credits": 65}, []),
+        (make_hello("detect", "d"), {"credits": -1}, []),
+        (make_hello("detect", "d"), {"slot": "x" * 65}, []),
+        (make_hello("capture", "c"), {"source": raw_source(fps=float("nan"))}, []),
+        (make_hello("capture", "c"), {"source": raw_source(width=0)}, []),
+        (make_report(), {"batches": {"many": 1}}, []),
+        (make_report(), {"latency_ns": [1] * 5000}, []),
     ],
 )
 def test_values_out_of_bounds_are_refused(
@@ -142,6 +203,90 @@ def test_values_out_of_bounds_are_refused(
 def test_impossible_boxes_are_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(MessageError):
         decode(encode(Detected("b", 1, [Face(box, 0.9)], 5), [crops(1)]))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [math.nan] * 7,
+        [math.inf, *[0.0] * 6],
+        [-0.5, 1.5, *[0.0] * 5],
+        [2.0, *[0.0] * 6],
+        [0.0] * 7,
+        [0.9] * 7,
+    ],
+    ids=str,
+)
+def test_what_are_no_probabilities_does_not_reach_the_results(row: list[float]) -> None:
+    rows = probabilities(1) + np.array(row, np.float32).tobytes()
+    with pytest.raises(MessageError):
+        decode(encode(Classified("b", 7, 2, 99), [rows]))
+    with pytest.raises(MessageError):
+        decode(encode(make_delivery(2, None), [rows]))
+
+
+def test_a_header_is_measured_before_it_is_decoded() -> None:
+    with pytest.raises(MessageError, match="is the limit"):
+        decode([bytes(MAX_HEADER_BYTES + 1)])
+
+
+@pytest.mark.parametrize("parts", [[], [b"x"] * (MAX_PARTS + 1)], ids=len)
+def test_parts_are_counted_before_they_are_looked_at(parts: list[bytes]) -> None:
+    with pytest.raises(MessageError, match="parts"):
+        decode(parts)
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1x", b"\x82\xa4type\xa5Hello\xa1x\x91"])
+def test_what_is_nested_deeply_is_refused(opening: bytes, depth: int) -> None:
+    for header in (opening * depth, b"\x82\xa1x" + opening * depth):
+        with pytest.raises(MessageError):
+            decode([header])
+
+
+def test_a_length_is_not_believed_before_so_much_is_there() -> None:
+    header = bytes(encode(Detected("b", 1, [], 5))[0])
+    at = header.index(b"faces") + len(b"faces")
+    tracemalloc.start()
+    with pytest.raises(MessageError):
+        decode([header[:at] + b"\xdd\xff\xff\xff\xff" + header[at + 1 :], b""])
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+
+
+def longest(letters: int) -> str:
+    return "\N{GRINNING FACE}" * letters  # four bytes each in UTF-8
+
+
+def test_the_largest_messages_that_there_can_be_find_room() -> None:
+    """Else an honest stage could be made to send, by another's names, what the rest does not read."""
+    dropped = {f"{number:04}{longest(60)}": 2**40 for number in range(MAX_REASONS)}
+    progress = Progress(2**40, 2**40, 2**40, dropped)
+    names = [f"{number:04}{longest(1020)}" for number in range(MAX_SOURCES)]
+    sources = [SourceReport(n, "live", 2**53, 2**53, progress, True, longest(MAX_ERROR)) for n in names]
+    peer = PeerReport(longest(64), longest(64), "classify", 1e15, True)
+    faces = [Face((1e-9, 1e-9, 1e-9, 1e-9), 1e-9)] * MAX_FACES
+    delivery = Delivery(
+        names[0], 2**53, 2**62, 1e-9, "ok", longest(4096), longest(4096), faces, (9999, 9999, 3), 1e-9
+    )
+    largest: list[Message] = [
+        make_report(
+            broker=longest(64),
+            stopping=longest(4096),
+            sources=sources,
+            peers=[peer] * (2 * MAX_PEERS),
+            batches={str(size): 2**53 for size in range(1, MAX_BATCH + 1)},
+            latency_ns=[2**62] * MAX_LATENCIES,
+        ),
+        make_hello("display", longest(64), slot=longest(64), progress=dict.fromkeys(names, progress)),
+        Welcome(longest(64), 2**53, 2**53, True, dict.fromkeys(names, progress)),
+        delivery,
+    ]
+    for message in largest:
+        assert len(encode(message)[0]) <= MAX_HEADER_BYTES
+    decode(encode(largest[0]))
+    decode(encode(largest[1]))
 
 
 def test_pixels_are_not_copied() -> None:

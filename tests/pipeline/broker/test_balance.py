@@ -51,6 +51,7 @@ class Run(RuleBasedStateMachine):
         super().__init__()
         self.world = World(make_broker())
         self.starts = 0
+        self.world.join("parent", "parent")
         self.records: dict[str, list[str]] = {"clip": [], "cam": []}  # what display has written, by source
         self.window: deque[Frame | NoFrame] = deque()  # of the file: not known to be written
         self.next = {"clip": 0, "cam": 0}
@@ -186,7 +187,7 @@ class Run(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([60.0, 700.0]))
     def time_passes(self, ms: float) -> None:
-        for name in self.names.values():
+        for name in ["parent", *self.names.values()]:
             self.world.broker.state.peers.get(name.encode()).heard_ns = self.world.now_ns  # type: ignore[union-attr]
         self.world.pass_time(ms)
         self.listen()
@@ -195,7 +196,6 @@ class Run(RuleBasedStateMachine):
 
     @invariant()
     def the_books_balance(self) -> None:
-        self.world.join("parent", "parent")
         self.world.broker.state.next_report_ns = 0
         self.world.pass_time(0)
         report = self.world.take("parent", StatusReport)[-1]

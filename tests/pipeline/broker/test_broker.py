@@ -189,13 +189,13 @@ def test_the_frames_of_a_dead_worker_are_tried_again(how: str) -> None:
     send_frames(world, 0)
     world.take("detect", DetectWork)
     if how == "died":
-        world.give("parent", Died("slot-detect"))
+        world.give("parent", Died("run/detect"))
     elif how == "unreachable":
         world.broker.unreachable(b"detect", world.now_ns)
     elif how == "silent":
         world.wait(12, silent="detect")
     if how == "replaced":
-        world.join("detect", "new", slot="slot-detect", credits=2)
+        world.join("detect", "new", slot="run/detect", credits=2)
     else:
         world.join("detect", "new", credits=2)
     assert detect_all(world, worker="new", faces=0) == 1
@@ -324,7 +324,7 @@ def test_a_message_that_is_not_its_role_s_is_counted_and_ignored() -> None:
     world = World()
     world.join_all()
     world.give("classify", StopRequest("mischief"))
-    world.give("classify", Died("slot-detect"))
+    world.give("classify", Died("run/detect"))
     frame = make_frame(0, "clip")
     world.give("detect", frame, [pixels(frame)])
     found = report(world)
@@ -521,7 +521,7 @@ def test_an_answer_that_can_not_be_read_frees_its_work() -> None:
     world.join_all()
     send_frames(world, 0)
     world.take("detect", DetectWork)
-    world.broker.bad_message(b"detect", world.now_ns)
+    world.broker.bad_message(b"detect", "no message", world.now_ns)
     world.join("detect", "detect", credits=2)
     assert detect_all(world, faces=0) == 1
 

@@ -13,6 +13,7 @@ def given_up(world: World, name: str) -> bool:
 
 def detect_one(world: World, step_ns: int, worker: str = "detect") -> None:
     (work,) = world.take(worker, DetectWork)
+    world.now_ns += step_ns
     world.give(worker, Detected(work.broker, work.work, [], step_ns), [b""])
 
 
@@ -40,6 +41,7 @@ def test_a_step_may_take_twenty_times_as_long_as_another_did() -> None:
     world.join_all()
     send_frames(world, 0, 1)
     first, _second = world.take("detect", DetectWork)
+    world.now_ns += SECOND_NS // 5
     world.give("detect", Detected(first.broker, first.work, [], SECOND_NS // 5), [b""])
     world.wait(4, silent="detect")
     assert not given_up(world, "detect")
@@ -66,9 +68,9 @@ def test_a_new_process_is_known_to_be_as_slow_as_the_one_before() -> None:
     world.join_all()
     send_frames(world, 0)
     detect_one(world, SECOND_NS // 5)
-    world.give("parent", Died("slot-detect"))
+    world.give("parent", Died("run/detect"))
     world.joined.remove("detect")
-    world.join("detect", "next", credits=2, slot="slot-detect")
+    world.join("detect", "next", credits=2, slot="run/detect")
     send_frames(world, 1)
     world.wait(4, silent="next")
     assert not given_up(world, "next")

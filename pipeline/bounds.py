@@ -1,0 +1,62 @@
+"""What a message may hold at the most, so that no peer can make another one hold more than that.
+
+msgspec checks the types as it reads them: whatever is out of these bounds is no message. Not-a-number is
+out of every range.
+"""
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+MAX_HEADER_BYTES: Final = 1024 * 1024
+"""Looked at before a header is decoded. A frame of MAX_FACES faces takes 0.3 MB, the hello of a display that
+writes MAX_SOURCES sources 0.6 MB and the report of a run with MAX_PEERS stages 1.0 MB, if every text in them
+has its greatest length, in letters of four bytes."""
+
+MAX_PARTS: Final = 1 + 1024
+"""A header and, of a batch for classification, the crops of MAX_BATCH frames."""
+
+MAX_BATCH: Final = 1024
+
+MAX_FACES: Final = 5000
+"""Faces of one frame: as many as YuNet has candidates."""
+
+MAX_SOURCES: Final = 64
+MAX_PEERS: Final = 256
+MAX_WINDOW: Final = 1024
+"""Frames of a source whose outcome is not written yet: the most that `capture.file_window` may be, and what
+is kept of a live source while display is away."""
+
+MAX_REASONS: Final = 16
+"""Different reasons for which frames of one source are dropped."""
+
+MAX_REASON_LENGTH: Final = 64
+
+MAX_RECORDS: Final = 64
+MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
+"""A record of MAX_FACES faces has 1.7 MB."""
+
+MAX_LATENCIES: Final = 4096
+MAX_ERROR: Final = 500  # characters of why a source ended
+MAX_SIDE: Final = 16_384
+"""Longest side of a frame, px: room for 8K video and large photographs."""
+
+Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON_LENGTH)]
+Text = Annotated[str, Meta(max_length=4096)]
+Index = Annotated[int, Meta(ge=0, le=2**53)]
+Frames = Annotated[int, Meta(ge=0, le=2**40)]  # a claim of so many leaves room to count on
+Nanoseconds = Annotated[int, Meta(ge=0, le=2**62)]
+Moment = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # ns: before the boot of the machine, if negative
+Duration = Annotated[int, Meta(ge=0, le=10**13)]  # ns: below three hours, so that sums of many fit 64 bits
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+Crops = Annotated[int, Meta(ge=1, le=MAX_BATCH)]
+Credits = Annotated[int, Meta(ge=0, le=64)]
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+Shape = tuple[Side, Side, Literal[3]]
+Seconds = Annotated[float, Meta(ge=-1e15, le=1e15)]  # what a broken video tells is not smaller than that
+Place = Annotated[float, Meta(ge=-2 * MAX_SIDE, le=2 * MAX_SIDE)]  # px: a face may reach out of its frame
+Extent = Annotated[float, Meta(gt=0, le=2 * MAX_SIDE)]
+Score = Annotated[float, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(ge=0, le=100_000)]
