@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from pipeline.attendance import Attendance
 from pipeline.channel import StageChannel
 from pipeline.child import LATE_STATUS
@@ -47,6 +49,9 @@ FINISH_S: Final = 1.0
 
 BROKER_START_S: Final = 15.0
 """How long a broker may take from its start to its first report, on a machine that is busy with others."""
+
+MOST_ERRORS: Final = 100
+"""Lines of children that are remembered, not to be said again."""
 
 Observer = Callable[[StatusReport, dict[str, int]], None]
 """Sees each report and the pids of the processes by name."""
@@ -96,6 +101,7 @@ class Supervisor:
             )
             for process in plan.processes
         ]
+        self._slots = {child.slot for child in self._children}
         self._restarts = Restarts(settings.run.max_restarts)
         self._restart_at_s: dict[str, float] = {}
         self._ended_s: dict[str, float] = {}  # of children that ended with 0 while nothing told of an end
@@ -113,7 +119,7 @@ class Supervisor:
         self._written: dict[str, int] = {}  # by source, the most ever
         self._lost: dict[str, str] = {}  # sources whose capture is not started again: why
         self._stop_reason = ""
-        self._elapsed_s: dict[str, float] = {}  # by broker
+        self._elapsed_before_s = 0.0  # in earlier brokers' time
         self._status: int | None = None  # decided: the run is being ended
         self._deadline_s: float | None = None  # when the loop ends at the latest
         self._at_once = False
@@ -225,6 +231,8 @@ class Supervisor:
             with self._errors_lock:
                 if key in self._errors:
                     return
+                if len(self._errors) >= MOST_ERRORS:
+                    self._errors.clear()  # in a month: they may be said once more
                 self._errors |= {key, text}
         self._reporter.line(text)
 
@@ -375,12 +383,14 @@ class Supervisor:
             self._start_spares()
         if self._report is None or report.broker != self._report.broker:
             self._broker_starting = False  # it is not an earlier one's last word
+            self._elapsed_before_s += self._report.elapsed_s if self._report is not None else 0.0
         self._report, self._report_s = report, time.monotonic()
-        new = self._attendance.hear(report, self._report_s)
+        # Those of other machines come and go under ever new slots.
+        here = [peer for peer in report.peers if peer.slot in self._slots]
+        new = self._attendance.hear(msgspec.structs.replace(report, peers=here), self._report_s)
         for child in self._children:
             if child.plan.spare and child.slot in new:
                 self._reporter.info(f"{child.name} is warm, as a spare")
-        self._elapsed_s[report.broker] = report.elapsed_s
         written = {source.name: source.progress.written for source in report.sources}
         # More than ever: a new broker begins by hearing of what was written.
         grown = {name for name, count in written.items() if count > self._written.get(name, 0)}
@@ -441,7 +451,8 @@ class Supervisor:
         self._reporter.close()
         sources = self._report.sources if self._report is not None else []
         if sources and self._begun:
-            print_summary(summary(sources, self._reporter.rates, sum(self._elapsed_s.values())))
+            elapsed_s = self._elapsed_before_s + (self._report.elapsed_s if self._report is not None else 0.0)
+            print_summary(summary(sources, self._reporter.rates, elapsed_s))
         failed = sum(source.progress.failed for source in sources)
         if failed:
             noun = "frame" if failed == 1 else "frames"

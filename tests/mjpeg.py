@@ -1,6 +1,7 @@
 """A camera in the network: an MJPEG stream of the demo, served by the test itself."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
@@ -24,19 +25,22 @@ class MjpegCamera:
             assert picture is not None and picture.image is not None
             pictures.append(cv2.imencode(".jpg", cv2.resize(picture.image, size))[1].tobytes())
         over = self._over = threading.Event()
+        camera = self
+        self.served = 0  # pictures, to all readers
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
-                number = 0
+                due_s = time.monotonic()
                 try:
-                    while not over.wait(1 / fps):
-                        data = pictures[number % len(pictures)]
+                    while not over.wait(max(0.0, due_s - time.monotonic())):
+                        data = pictures[camera.served % len(pictures)]
                         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                         self.wfile.write(head.encode() + data + b"\r\n")
-                        number += 1
+                        camera.served += 1
+                        due_s = max(due_s + 1 / fps, time.monotonic() - 1)  # after a stall no flood
                 except OSError:
                     pass  # the reader has gone
 

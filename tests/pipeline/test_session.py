@@ -9,6 +9,7 @@ import pytest
 from pipeline import session as session_module
 from pipeline.broker import Broker
 from pipeline.channel import BrokerChannel, Received
+from pipeline.clocks import FIRST_ANSWERS
 from pipeline.messages import AnyMessage, Grant, Heartbeat, Hello, StatusReport
 from pipeline.session import Session
 from tests.builders import make_assignment, make_broker, make_hello, make_source
@@ -55,6 +56,11 @@ class World:
     def hello(self) -> Hello | None:
         return next((message for message in self.heard if isinstance(message, Hello)), None)
 
+    def asked_before_hello(self) -> int:
+        """How often the time was asked for."""
+        before = self.heard[: self.heard.index(self.hello())]  # type: ignore[arg-type]
+        return sum(isinstance(message, Heartbeat) and message.sent_ns > 0 for message in before)
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -91,6 +97,7 @@ def test_elsewhere_the_clock_is_known_before_hello(world: World, ahead_ns: int) 
     world.ahead_ns = ahead_ns if time.monotonic_ns() + ahead_ns > 0 else -ahead_ns
     with open_session(world) as session:
         world.until(session, lambda: world.hello() is not None)
+        assert world.asked_before_hello() >= FIRST_ANSWERS
         hello = world.hello()
         assert hello is not None and hello.remote
         assert abs(session.offset_ns - world.ahead_ns) < S
@@ -109,6 +116,7 @@ def test_a_new_broker_on_another_clock(world: World) -> None:
         world.stop()
         world.start(5 * S)
         world.until(session, lambda: world.hello() is not None)
+        assert world.asked_before_hello() >= FIRST_ANSWERS
         assert abs(session.offset_ns - 5 * S) < S
 
 

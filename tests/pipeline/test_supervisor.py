@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.child import LATE_STATUS
+from pipeline.messages import PeerReport
 from pipeline.plan import make_plan
 from pipeline.process import ChildProcess, stop_all
 from pipeline.settings import DetectSettings, PipelineSettings
 from pipeline.sources import SourceSpec
 from pipeline.status import Reporter
-from pipeline.supervisor import Supervisor
+from pipeline.supervisor import MOST_ERRORS, Supervisor
+from tests.builders import make_report
 
 
 @pytest.fixture
@@ -97,3 +99,16 @@ def test_a_spare_that_can_not_start_ends_nothing(
 
 def test_what_was_never_started_need_not_be_stopped(with_spare: Supervisor) -> None:
     assert stop_all(with_spare._children, 0.0, lambda: False) == []
+
+
+def test_in_a_month_nothing_that_the_parent_remembers_grows(supervisor: Supervisor) -> None:
+    """Ever new errors, new brokers, and new stages of other machines."""
+    detect = child(supervisor, "detect-1")
+    for number in range(1000):
+        supervisor._on_line(detect, f"error: no {number}")
+        peers = [PeerReport(f"slot-{number}", "detect-9", "detect", 0.1, False)]
+        peers.append(PeerReport(detect.slot, "detect-1", "detect", 0.1, False))
+        supervisor._on_report(make_report(broker=f"broker-{number}", peers=peers, elapsed_s=2.0))
+    assert len(supervisor._errors) <= MOST_ERRORS + 2
+    assert supervisor._attendance.joined == {detect.slot}
+    assert supervisor._elapsed_before_s == 2.0 * 999
