@@ -11,6 +11,7 @@ import msgspec
 from bench.watch import Watch
 from pipeline.errors import UserError
 from pipeline.plan import make_plan
+from pipeline.preparation import with_keys
 from pipeline.run_directory import run_directory
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import parse_sources
@@ -50,6 +51,7 @@ def run_pipeline(
     reporter, watch = _Lines(), Watch()
     with run_directory() as directory, contextlib.redirect_stdout(io.StringIO()):  # no summary of each run
         plan = make_plan(settings, specs, None, directory)
+        plan = with_keys(plan, settings, directory)
         status = Supervisor(settings, plan, reporter, watch).run()
     if status == SIGNALLED + signal.SIGINT:
         raise KeyboardInterrupt

@@ -21,6 +21,7 @@ class Assignment(msgspec.Struct, frozen=True):
     max_message_bytes: int
     log_level: str
     options: msgspec.Raw  # one of the structs below, or the stage's table of the settings
+    keys: str = ""  # the directory that they lie in, never a key itself; empty: the address needs none
 
 
 class BrokerOptions(msgspec.Struct, frozen=True):

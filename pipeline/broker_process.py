@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -10,6 +11,7 @@ from pipeline.assignment import Assignment, BrokerOptions
 from pipeline.broker import Broker, BrokerRules
 from pipeline.channel import BrokerChannel, Malformed
 from pipeline.child import StopFlag
+from pipeline.security import broker_keys
 
 TICK_NS = 50_000_000
 ASLEEP_NS = 1_000_000_000  # a longer gap between two turns: this process was stopped
@@ -31,7 +33,8 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         options.encoding,
         owner=assignment.slot.partition("/")[0],
     )
-    channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes)
+    keys = broker_keys(Path(assignment.keys)) if assignment.keys else None
+    channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes, keys)
     stop.listen()
     try:
         _serve(Broker(secrets.token_hex(6), rules), channel, stop)
@@ -47,9 +50,9 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag) -> None:
     while not stop:
         for item in channel.receive(_timeout_ms(broker, next_tick_ns), broker.ignores):
             if isinstance(item, Malformed):
-                broker.bad_message(item.identity, item.reason, time.monotonic_ns())
+                broker.bad_message(item.identity, item.reason, time.monotonic_ns(), item.key)
             else:
-                broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns())
+                broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns(), item.key)
             _flush(broker, channel)
         now_ns = time.monotonic_ns()
         if now_ns - turn_ns > ASLEEP_NS:

@@ -20,8 +20,9 @@ from pipeline.config import DEFAULT_FILE, PROJECT
 from pipeline.detectors import resolve_model
 from pipeline.display_mode import resolve_display
 from pipeline.download import YUNET_SHA256
+from pipeline.endpoints import is_tcp
 from pipeline.errors import UserError
-from pipeline.plan import make_plan
+from pipeline.plan import ROLES, make_plan
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import SourceSpec, parse_sources
 
@@ -58,6 +59,7 @@ def run_check(
     if _runs("display", only):
         lines += display_lines(settings.display)
     lines += output_lines(log=settings.log.file)
+    lines += key_lines(settings, only)
     lines += process_lines(settings, sources, only)
     _print(lines)
     return _MISSING_STATUS if any(line.state == "missing" for line in lines) else 0
@@ -129,6 +131,24 @@ def output_lines(**outputs: str) -> list[Line]:
         Line("missing" if reason else "ok", name, reason or f"{text} can be written")
         for name, (text, reason) in reasons.items()
     ]
+
+
+def key_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[Line]:
+    """Return what becomes of the keys: nothing to say of runs over `ipc` alone."""
+    broker, named = settings.broker, settings.security.keys
+    work, publishes = is_tcp(broker.address), is_tcp(broker.publish) and _runs("broker", only)
+    if not (work or publishes):
+        return [Line("note", "keys", f"{named}: not used, as no address is tcp")] if named else []
+    if not named:
+        return [Line("ok", "keys", "this user's own, made when they are needed")]
+    from pipeline.security import check_keys  # which loads zmq
+
+    roles = [role for role in ("parent", *ROLES) if role == "parent" or _runs(role, only)]
+    try:
+        check_keys(Path(named).expanduser(), roles if work else ["broker"])
+    except UserError as error:
+        return [Line("missing", "keys", str(error))]
+    return [Line("ok", "keys", f"{named}: those of {', '.join(roles if work else ['broker'])}")]
 
 
 def process_lines(

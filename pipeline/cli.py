@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pipeline.config import DISPLAY_MODES, PROJECT, load_settings, nearest, override
-from pipeline.endpoints import check_private
+from pipeline.endpoints import check_bindable, check_dialable
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings
 
@@ -23,6 +23,7 @@ _EPILOG: Final = """\
 commands:
   check            is the configuration sound, what would run, which parts are missing
   bench            frames per second, latency, batches, efficiency, against the plain loop
+  keys DIR         make the keys that tcp addresses beyond this machine need
   download yunet   fetch the YuNet face detector from the OpenCV Zoo and check it
 
 `python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str, words: Sequence[str]) -> int:
-    commands = {"check": _check, "bench": _bench, "download": _download}
+    commands = {"check": _check, "bench": _bench, "keys": _keys, "download": _download}
     if name not in commands:
         _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
     return commands[name](words)
@@ -113,6 +114,36 @@ def _bench(words: Sequence[str]) -> int:
     return int(
         bench.run_bench(settings, options.source, options.frames, options.runs, options.json, options.plots)
     )
+
+
+def _keys(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py keys",
+        description="Makes CURVE key pairs for the broker, each stage, run.py itself (parent) and programs\n"
+        "that read the results (subscriber). Pairs that are there are kept. See docs/machines.md.",
+    )
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="made if need be; must be closed to others"
+    )
+    parser.add_argument(
+        "names",
+        metavar="STAGE-LABEL",
+        nargs="*",
+        help="more pairs, so that each machine can have its own: detect-attic",
+    )
+    options = parser.read(words)
+    from pipeline.security import make_keys
+
+    made, kept = make_keys(options.directory, options.names)
+    for text, names in (("made", made), ("kept, as they were there", kept)):
+        if names:
+            print(f"{text}: {', '.join(names)}")
+    print(
+        f"for this machine: --set security.keys={options.directory}\n"
+        "for each other one: broker.public, and the .secret files of its stages and of parent "
+        "(docs/machines.md)"
+    )
+    return 0
 
 
 def _download(words: Sequence[str]) -> int:
@@ -159,7 +190,7 @@ def _pipeline_options(
     parser.add_argument("--record", metavar="FILE", help="annotated video, .mkv or .mp4")
     parser.add_argument("--only", metavar="ROLES", help=f"only these stages, here: {','.join(ROLES)}")
     parser.add_argument(
-        "--broker", metavar="ADDRESS", help="address of the broker, ipc://PATH or tcp://127.0.0.1:PORT"
+        "--broker", metavar="ADDRESS", help="address of the broker, ipc://PATH or tcp://HOST:PORT"
     )
     options = parser.read(words)
     only = _roles(parser, options.only)
@@ -169,8 +200,12 @@ def _pipeline_options(
     address = settings.broker.address
     if only is not None and not address:
         parser.error("--only needs --broker ADDRESS: where the other stages are met")
-    if address and (only is None or "broker" in only):
-        check_private(address)
+    if only is None or "broker" in only:
+        for text, name in ((address, "broker.address"), (settings.broker.publish, "broker.publish")):
+            if text:
+                check_bindable(text, name)
+    else:
+        check_dialable(address)
     return settings, only, options.config
 
 

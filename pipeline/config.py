@@ -160,9 +160,9 @@ def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _check_addresses(settings: PipelineSettings) -> None:
-    broker = settings.broker
-    work = check_address(broker.address, "broker.address") if broker.address else ""
-    publish = check_address(broker.publish, "broker.publish") if broker.publish else ""
+    broker, keyed = settings.broker, bool(settings.security.keys)
+    work = check_address(broker.address, "broker.address", keyed) if broker.address else ""
+    publish = check_address(broker.publish, "broker.publish", keyed) if broker.publish else ""
     if work and work == publish:
         raise UserError(
             f"broker.publish: expected another address than broker.address, found {broker.publish!r} for both"

@@ -1,11 +1,13 @@
 """Which addresses are accepted, and where those of a run lie. Nothing here touches a socket library.
 
-Until there are keys, an address must be out of other people's reach: `ipc` or tcp on the loopback.
+`ipc` is guarded by the directory of the socket, tcp by keys, always. Unless the user names a directory of
+keys, only the loopback is accepted, with keys that are made by themselves.
 """
 
 import errno
 import ipaddress
 import os
+import re
 import socket
 import stat
 import sys
@@ -18,18 +20,52 @@ from pipeline.settings import BrokerSettings
 IPC_PATH_MAX: Final = 107 if sys.platform == "linux" else 103
 """Bytes in the path of a Unix socket: `sun_path` less its closing zero."""
 
+_WILDCARDS: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""What binds all interfaces, and how it is dialed on the same machine."""
 
-def check_address(address: str, name: str = "broker.address") -> str:
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+
+
+def check_address(address: str, name: str = "broker.address", keyed: bool = False) -> str:
     """Return the address as a socket takes it: `localhost` becomes 127.0.0.1.
 
-    Raises UserError, naming the setting `name`, for whatever is not `ipc` or loopback tcp.
+    Raises UserError, naming the setting `name`, for whatever is not `ipc` or tcp, and, unless the user has
+    named keys (`keyed`), for tcp beyond the loopback.
     """
     scheme, separator, rest = address.partition("://")
     if separator and scheme == "ipc":
         return _check_ipc(address, rest, name)
     if separator and scheme == "tcp":
-        return _check_tcp(address, rest, name)
+        return _check_tcp(address, rest, name, keyed)
     raise UserError(f"{name}: expected ipc://PATH or tcp://127.0.0.1:PORT, found {address!r}")
+
+
+def is_tcp(address: str) -> bool:
+    return address.startswith("tcp://")
+
+
+def dial_address(address: str) -> str:
+    """Return where the processes of the broker's own machine dial an address that it binds."""
+    if not is_tcp(address):
+        return address
+    host, port = _parts(address)
+    return f"tcp://{_WILDCARDS.get(host, host)}:{port}"
+
+
+def check_bindable(address: str, name: str = "broker.address") -> None:
+    """Raise UserError unless the broker may bind the address: tcp by number, `ipc` in a directory of ours."""
+    if is_tcp(address) and not _is_number(_parts(check_address(address, name, keyed=True))[0]):
+        raise UserError(
+            f"{name}: the broker binds an address of its own machine, by number, or tcp://0.0.0.0:PORT for "
+            f"all of them; found {address!r}"
+        )
+    check_private(address, name)
+
+
+def check_dialable(address: str, name: str = "broker.address") -> None:
+    """Raise UserError for an address that only the broker's own machine can make something of."""
+    if is_tcp(address) and _parts(address)[0] in _WILDCARDS:
+        raise UserError(f"{name}: {address!r} names no machine; name the one that the broker is on")
 
 
 def check_private(address: str, name: str = "broker.address") -> None:
@@ -76,8 +112,8 @@ def _answers(path: str) -> bool:
 
 def _bound(address: str) -> bool:
     """Whether the tcp port of `address` is bound already."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    host = host.strip("[]")
+    host, port = _parts(address)
+    host = "" if host == "*" else host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if sys.platform != "win32":  # there it would allow to bind what is in use
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -90,10 +126,10 @@ def _bound(address: str) -> bool:
     return False
 
 
-def publish_address(settings: BrokerSettings, address: str) -> str:
+def publish_address(settings: BrokerSettings, address: str, keyed: bool = False) -> str:
     """Return where results are published: `broker.publish`, or beside `address`, the broker's own."""
     if settings.publish:
-        return check_address(settings.publish, "broker.publish")
+        return check_address(settings.publish, "broker.publish", keyed)
     if address.startswith("ipc://"):
         # The run's own directory holds one broker; beside an address of the user's there may be several.
         beside = f"{address}.results" if settings.address else f"{address.rpartition('/')[0]}/results"
@@ -106,10 +142,10 @@ def publish_address(settings: BrokerSettings, address: str) -> str:
     return f"{host}:{int(port) + 1}"
 
 
-def broker_address(settings: BrokerSettings, directory: Path) -> str:
+def broker_address(settings: BrokerSettings, directory: Path, keyed: bool = False) -> str:
     """Return the address that the broker of a run binds: `broker.address`, or one of the run's own."""
     if settings.address:
-        return check_address(settings.address)
+        return check_address(settings.address, keyed=keyed)
     if has_ipc():
         return check_address(f"ipc://{directory}/work")
     return f"tcp://127.0.0.1:{free_port()}"
@@ -134,7 +170,7 @@ def _check_ipc(address: str, path: str, name: str) -> str:
     return address
 
 
-def _check_tcp(address: str, place: str, name: str) -> str:
+def _check_tcp(address: str, place: str, name: str, keyed: bool) -> str:
     host, separator, port = place.rpartition(":")
     if not separator or not host or "]" in port:
         raise UserError(f"{name}: the port is missing: expected tcp://127.0.0.1:PORT, found {address!r}")
@@ -142,21 +178,39 @@ def _check_tcp(address: str, place: str, name: str) -> str:
         raise UserError(f"{name}: expected a port from 1 to 65535, found {port!r} in {address!r}")
     if host == "localhost":  # named by number: what a name stands for is the resolver's business
         return f"tcp://127.0.0.1:{int(port)}"
-    if not _is_loopback(host):
+    if not keyed and not _is_loopback(host):
         raise UserError(
-            f"{name}: {address!r} can be reached from other machines: that needs keys, which this version "
-            "does not have; use ipc://PATH or tcp://127.0.0.1:PORT"
+            f"{name}: {address!r} can be reached from other machines: that needs keys; make them with: "
+            "python run.py keys DIR, then give: --set security.keys=DIR"
         )
+    if not (_is_number(host) or _HOST.fullmatch(host)):
+        raise UserError(f"{name}: expected a host's name or number, found {host!r} in {address!r}")
     return f"tcp://{host}:{int(port)}"
 
 
+def _parts(address: str) -> tuple[str, str]:
+    """Return host, in brackets if it is IPv6, and port of a tcp address."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host, port
+
+
+def _is_number(host: str) -> bool:
+    """Whether a host is named by its number; `*` stands for all of this machine's."""
+    return host == "*" or _number(host) is not None
+
+
 def _is_loopback(host: str) -> bool:
+    number = _number(host)
+    return number is not None and number.is_loopback
+
+
+def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     bracketed = host.startswith("[") and host.endswith("]")
     try:
         number = ipaddress.ip_address(host[1:-1] if bracketed else host)
     except ValueError:
-        return False
-    return number.is_loopback and (number.version == 6) == bracketed
+        return None
+    return number if (number.version == 6) == bracketed else None
 
 
 def is_ours(directory: Path) -> bool:

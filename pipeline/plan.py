@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pipeline.assignment import BrokerOptions, CaptureOptions, DisplayOptions
-from pipeline.endpoints import broker_address, publish_address
+from pipeline.endpoints import broker_address, dial_address, is_tcp, publish_address
 from pipeline.settings import ClassifySettings, DetectSettings, PipelineSettings
 from pipeline.sources import SourceSpec
 
@@ -40,13 +40,28 @@ class RunPlan(NamedTuple):
     publish: str
     sources: list[SourceSpec]
     has_broker: bool
+    keys: str = ""  # the directory of the keys; empty: no address needs any
+
+    @property
+    def dialed(self) -> str:
+        """Where the stages dial in."""
+        return dial_address(self.address)
+
+    @property
+    def needs_keys(self) -> bool:
+        return is_tcp(self.address) or is_tcp(self.publish)
+
+    def keys_of(self, role: str) -> str:
+        """The directory that a process reads its keys from; empty if it needs none."""
+        return self.keys if role == "broker" or is_tcp(self.address) else ""
 
 
 def make_plan(
     settings: PipelineSettings, sources: list[SourceSpec], only: frozenset[str] | None, directory: Path
 ) -> RunPlan:
     """Lay out a run; `settings.display.mode` is window or none by now. Raises UserError for an address."""
-    address = broker_address(settings.broker, directory)
+    keyed = bool(settings.security.keys)
+    address = broker_address(settings.broker, directory, keyed)
     here = frozenset(ROLES) if only is None else only
     awaited = [source.name for source in sources] if "capture" in here else None
     processes = [
@@ -54,7 +69,7 @@ def make_plan(
     ]
     if "classify" in here and ("capture" not in here or any(source.kind == "live" for source in sources)):
         processes += _spares(settings.classify)
-    publish = publish_address(settings.broker, address) if "broker" in here else ""
+    publish = publish_address(settings.broker, address, keyed) if "broker" in here else ""
     return RunPlan(processes, address, publish, sources if "capture" in here else [], "broker" in here)
 
 

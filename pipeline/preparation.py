@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -9,8 +10,9 @@ import msgspec
 from pipeline.card import find_model, read_card
 from pipeline.detectors import resolve_model
 from pipeline.display_mode import resolve_display
-from pipeline.plan import ROLES
+from pipeline.plan import ROLES, RunPlan
 from pipeline.process import ROOT
+from pipeline.security import check_keys, make_keys, user_directory
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import SourceSpec, parse_sources
 from pipeline.status import Reporter
@@ -39,6 +41,27 @@ def prepare(
             reporter.info(said)
     specs = _find_sources(sources, reporter) if "capture" in here else []
     return _for_display(settings, display, specs), specs
+
+
+def with_keys(plan: RunPlan, settings: PipelineSettings, directory: Path) -> RunPlan:
+    """Return the plan with the directory of its keys: the one named, this user's own, or made for this run.
+
+    Raises UserError for keys that are missing, damaged or open to others.
+    """
+    if not plan.needs_keys:
+        return plan
+    named = settings.broker.address or settings.broker.publish
+    if settings.security.keys:
+        keys = Path(settings.security.keys).expanduser().absolute()
+    elif named:  # other programs of this user meet the run there
+        keys = user_directory()
+    else:
+        keys = directory / "keys"
+        make_keys(keys)
+    plan = plan._replace(keys=str(keys))
+    roles = ["parent", *(process.role for process in plan.processes)]
+    check_keys(keys, dict.fromkeys(role for role in roles if plan.keys_of(role)))
+    return plan
 
 
 def _find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:

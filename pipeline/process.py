@@ -64,10 +64,11 @@ class ChildProcess:
             spare=self.plan.spare,
             incarnation=self.starts,
             parent_pid=os.getpid(),
-            address=self._run.address,
+            address=self._run.address if self.plan.role == "broker" else self._run.dialed,
             publish=self._run.publish,
             max_message_bytes=self._max_message_bytes,
             log_level=self._log_level,
+            keys=self._run.keys_of(self.plan.role),
             options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
         )
         self.starts += 1

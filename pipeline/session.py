@@ -6,6 +6,7 @@ A stage on another machine asks the broker's time before it says hello, and with
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -27,6 +28,7 @@ from pipeline.messages import (
     MessageError,
     Refused,
 )
+from pipeline.security import stage_keys
 
 HEARTBEAT_S: Final = 0.5
 
@@ -38,7 +40,8 @@ class Session:
 
     def __init__(self, assignment: Assignment, make_hello: Callable[[], Hello]) -> None:
         """`make_hello` tells the state of the stage at the time when it is called."""
-        self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes)
+        keys = stage_keys(Path(assignment.keys), assignment.role) if assignment.keys else None
+        self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes, keys)
         self._make_hello = make_hello
         self._next_heartbeat_s = 0.0
         self._remote = is_remote(assignment.address)
@@ -60,7 +63,7 @@ class Session:
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
         """Wait for a message to this stage; None if none came in time.
 
-        Raises UserError if the broker refuses this stage.
+        Raises UserError if the broker refuses this stage or its key.
         """
         self.beat()
         try:

@@ -94,6 +94,12 @@ class NetworkSettings(Settings, frozen=True):
     jpeg_quality: Annotated[int, Meta(ge=1, le=100)] = 90
 
 
+class SecuritySettings(Settings, frozen=True):
+    """`[security]`: who may take part over the network."""
+
+    keys: str = ""  # directory of CURVE keys; empty: this user's own, good for the loopback only
+
+
 class RunSettings(Settings, frozen=True):
     """`[run]`: starting and stopping."""
 
@@ -119,5 +125,6 @@ class PipelineSettings(Settings, frozen=True):
     display: DisplaySettings = DisplaySettings()
     broker: BrokerSettings = BrokerSettings()
     network: NetworkSettings = NetworkSettings()
+    security: SecuritySettings = SecuritySettings()
     run: RunSettings = RunSettings()
     log: LogSettings = LogSettings()

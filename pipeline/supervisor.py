@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -33,10 +34,11 @@ from pipeline.messages import (
     StopRequest,
 )
 from pipeline.plan import DRAIN_S, ROLES, RunPlan, make_plan
-from pipeline.preparation import prepare
+from pipeline.preparation import prepare, with_keys
 from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
 from pipeline.run_directory import run_directory
+from pipeline.security import stage_keys
 from pipeline.settings import PipelineSettings
 from pipeline.signals import Signals
 from pipeline.status import Reporter, print_summary, summary
@@ -49,6 +51,8 @@ FINISH_S: Final = 1.0
 
 BROKER_START_S: Final = 15.0
 """How long a broker may take from its start to its first report, on a machine that is busy with others."""
+UNHEARD: Final = 3
+"""So many handshakes in a row that come to nothing are no accident; said once."""
 
 MOST_ERRORS: Final = 100
 """Lines of children that are remembered, not to be said again."""
@@ -67,6 +71,7 @@ def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | N
         settings, specs = prepare(settings, sources, only, reporter)
         with Signals() as signals, run_directory() as directory:
             plan = make_plan(settings, specs, only, directory)
+            plan = with_keys(plan, settings, directory)
             return Supervisor(settings, plan, reporter, signals=signals).run()
     finally:
         reporter.close()
@@ -123,7 +128,14 @@ class Supervisor:
         self._status: int | None = None  # decided: the run is being ended
         self._deadline_s: float | None = None  # when the loop ends at the latest
         self._at_once = False
-        self._channel = StageChannel(plan.address, self._name, settings.broker.max_message_bytes)
+        keys = plan.keys_of("parent")
+        self._channel = StageChannel(
+            plan.dialed,
+            self._name,
+            settings.broker.max_message_bytes,
+            stage_keys(Path(keys), "parent") if keys else None,
+        )
+        self._said_unheard = False
         self._next_beat_s = 0.0
 
     def run(self) -> int:
@@ -361,6 +373,14 @@ class Supervisor:
                 received = self._channel.receive(0)
         except MessageError as error:
             self._reporter.warning(f"a message of the broker can't be read and is dropped: {error}")
+        except UserError as error:  # our key is refused
+            self._give_up(1 if self._begun else 2, str(error))
+        if self._channel.failed_handshakes >= UNHEARD and not self._said_unheard:
+            self._said_unheard = True
+            self._reporter.warning(
+                f"whoever is at {self._plan.dialed} does not prove to be the broker: is "
+                f"{self._plan.keys}/broker.public the broker's? It is tried again and again"
+            )
 
     def _on_message(self, message: AnyMessage) -> None:
         match message:
@@ -374,6 +394,10 @@ class Supervisor:
     def _on_report(self, report: StatusReport) -> None:
         if self._report is None and self._plan.has_broker:
             self._reporter.info(f"results are published at {self._plan.publish}")
+            if self._plan.keys and not self._settings.security.keys:
+                self._reporter.info(
+                    f"keys for other programs of this user, subscriber.secret among them: {self._plan.keys}"
+                )
         if self._broker_silent:
             self._broker_silent = False
             self._reporter.info("the broker is back")

@@ -43,9 +43,16 @@ def _no_child_left() -> Iterator[None]:
     assert not left, f"processes left over: {'; '.join(left.values())}"
 
 
+@pytest.fixture(scope="session")
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of the tests keep this user's keys."""
+    return tmp_path_factory.mktemp("state")
+
+
 @pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the user's environment decides a test."""
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> None:
+    """Nothing of the user's environment decides a test, and no test writes to his home."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(state_home))
     for name in (
         "YUNET_URL",
         "http_proxy",

@@ -21,21 +21,22 @@ MAX_DEATHS_ALONE: Final = 2
 """A frame over which so many workers died while each tried it alone is given up."""
 
 
-def admit(state: State, identity: bytes, hello: Hello, now_ns: int) -> None:
+def admit(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
     """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
     same = state.peers.get(identity)
-    reason = refusal(state, hello)
+    predecessors = [*state.peers.in_slot(hello.slot), *([same] if same else [])]
+    reason = key_refusal(hello, key, predecessors) or refusal(state, hello)
     if reason:
         state.offend(identity, f"refused: {reason}", now_ns)
         state.send(identity, Refused(reason))
         return
     if same:
         state.offend(identity, "says hello once more", now_ns)
-    for old in [*state.peers.in_slot(hello.slot), *([same] if same else [])]:
+    for old in predecessors:
         lose(state, old, died=old.identity != identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
-    peer = Peer(identity, hello, now_ns)
+    peer = Peer(identity, hello, now_ns, key=key)
     state.peers.add(peer)
     if hello.role == "display":
         welcome_display(state, peer)
@@ -72,6 +73,15 @@ def refusal(state: State, hello: Hello) -> str:
         ledger = state.ledgers.get(hello.source.name)
         if ledger is not None and ledger.epoch and ledger.info.kind != hello.source.kind:
             return f"source {hello.source.name!r} is {ledger.info.kind} in this run, not {hello.source.kind}"
+    return ""
+
+
+def key_refusal(hello: Hello, key: str | None, predecessors: list[Peer]) -> str:
+    """Why a peer may not be what it says with its key; empty if it may. Over ipc there are no keys."""
+    if key is not None and key.partition("-")[0] != hello.role:  # detect-attic is a key for detect
+        return f"{hello.name}: the key {key!r} does not make it a {hello.role}"
+    if any(peer.key != key for peer in predecessors):
+        return f"{hello.name}: its place is taken by a process with another key than {key!r}"
     return ""
 
 

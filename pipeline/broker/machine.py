@@ -31,14 +31,21 @@ class Broker:
         self.state = State(name, rules)
         self._asked_ns: OrderedDict[bytes, int] = OrderedDict()
 
-    def receive(self, identity: bytes, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
-        """Take in a message that has been checked by `messages.decode`."""
-        if self.ignores(identity):
+    def receive(
+        self,
+        identity: bytes,
+        message: AnyMessage,
+        buffers: Sequence[Buffer],
+        now_ns: int,
+        key: str | None = None,
+    ) -> None:
+        """Take in a message that has been checked by `messages.decode`; `key` names its sender's key."""
+        if self.ignores(identity) or self._borrowed(identity, key):
             return
         peer = self.state.peers.get(identity)
         if isinstance(message, Hello):
             self._asked_ns.pop(identity, None)
-            admit(self.state, identity, message, now_ns)
+            admit(self.state, identity, message, now_ns, key)
         elif peer is None:
             if not isinstance(message, Goodbye):
                 self._ask(identity, now_ns)
@@ -66,12 +73,19 @@ class Broker:
         self.state.meters.bad_messages += ignored
         return ignored
 
-    def bad_message(self, identity: bytes, reason: str, now_ns: int) -> None:
+    def _borrowed(self, identity: bytes, key: str | None) -> bool:
+        """Whether a message comes in a peer's name from the holder of another key: it is counted, no more."""
+        peer = self.state.peers.get(identity)
+        borrowed = peer is not None and peer.key != key
+        self.state.meters.bad_messages += borrowed
+        return borrowed
+
+    def bad_message(self, identity: bytes, reason: str, now_ns: int, key: str | None = None) -> None:
         """Count a message that could not be decoded.
 
         It may have been an answer or a frame: its sender's work is free, and it is asked who it is.
         """
-        if self.ignores(identity):
+        if self.ignores(identity) or self._borrowed(identity, key):
             return
         self.state.offend(identity, f"a message is dropped: {reason}", now_ns)
         self._drop_offender(identity, now_ns)

@@ -34,6 +34,7 @@ class Peer:
     hello: Hello
     heard_ns: int
     heartbeat: Heartbeat | None = None  # the last one: it says how a remote stage's clock stands
+    key: str | None = None  # name of the key that it came in with; None over ipc
     jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work
     deliveries: dict[tuple[str, int], int] = field(default_factory=dict)  # (source, sequence): when sent, ns
     granted: int = 0  # capture: frames that it may still send

@@ -9,6 +9,7 @@ from pipeline.check import (
     Line,
     detector_lines,
     display_lines,
+    key_lines,
     model_lines,
     package_lines,
     process_lines,
@@ -16,6 +17,7 @@ from pipeline.check import (
     source_lines,
 )
 from pipeline.config import load_settings
+from pipeline.security import make_keys
 from pipeline.settings import DisplaySettings, PipelineSettings
 from tests.pipeline.test_card import write_model
 
@@ -123,6 +125,31 @@ def test_an_output_without_permission_is_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write anywhere
     lines = display_lines(DisplaySettings(results=str(tmp_path / "r.csv")))
     assert lines[1] == Line("missing", "results", f"{tmp_path / 'r.csv'} can't be written: no permission")
+
+
+def test_keys_are_told_of_where_tcp_needs_them(tmp_path: Path) -> None:
+    loopback = load_settings(None, ["broker.address=tcp://127.0.0.1:9"])
+    assert key_lines(PipelineSettings(), None) == []
+    (line,) = key_lines(loopback, None)
+    assert (line.state, line.detail) == ("ok", "this user's own, made when they are needed")
+
+    directory = tmp_path / "keys"
+    named = ["broker.address=tcp://attic:9", f"security.keys={directory}"]
+    only = frozenset({"detect"})
+    (line,) = key_lines(load_settings(None, named), only)
+    assert line.state == "missing" and "make it with: python run.py keys" in line.detail
+    make_keys(directory)
+    assert key_lines(load_settings(None, named), only) == [
+        Line("ok", "keys", f"{directory}: those of parent, detect")
+    ]
+    (directory / "detect.secret").chmod(0o644)
+    (line,) = key_lines(load_settings(None, named), only)
+    assert line.state == "missing" and "chmod 600" in line.detail
+    (line,) = key_lines(load_settings(None, named[1:]), None)
+    assert line.state == "note" and "not used" in line.detail
+    publishes = [named[1], "broker.publish=tcp://127.0.0.1:9"]
+    assert states(key_lines(load_settings(None, publishes), None)) == ["ok"]
+    assert key_lines(load_settings(None, publishes), only)[0].state == "note"
 
 
 def test_a_process_for_each_source() -> None:

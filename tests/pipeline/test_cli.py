@@ -95,6 +95,19 @@ def test_bench_hands_over_what_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.arguments == (PipelineSettings(), "x", 9, 2, Path("j"), Path("p"))
 
 
+def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "keys"
+    assert main(["keys", str(directory)]) == 0
+    assert main(["keys", str(directory), "detect-attic"]) == 0
+    said = capsys.readouterr()
+    assert "made: detect-attic\nkept, as they were there: broker, capture, detect" in said.out
+    assert f"--set security.keys={directory}" in said.out
+    for path in directory.glob("*.secret"):
+        secret = path.read_text().rpartition('"')[0].rpartition('"')[2]
+        assert len(secret) == 40
+        assert secret not in said.out + said.err
+
+
 def test_download_goes_to_the_models_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     download = Handed(monkeypatch, "pipeline.download", "download_yunet")
     assert main(["download", "yunet", "--url", "http://mirror/x"]) == 0
@@ -110,13 +123,14 @@ def test_download_goes_to_the_models_of_the_project(monkeypatch: pytest.MonkeyPa
         (["chek"], "unknown command 'chek': did you mean check?"),
         (
             ["clip.mp4"],
-            "unknown command 'clip.mp4': expected one of check, bench, download; a source needs --source",
+            "unknown command 'clip.mp4': expected one of check, bench, keys, download; a source needs",
         ),
         (["--display", "none", "check"], "unknown argument 'check': a command comes first"),
         (["--source"], "argument --source: expected one argument"),
         (["--display", "windw"], "argument --display: invalid choice: 'windw'"),
         (["bench", "--runs", "0"], "argument --runs: expected a whole number of at least 1, found '0'"),
         (["bench", "--display", "none"], "unknown option '--display'"),
+        (["keys"], "the following arguments are required: DIR"),
         (["download"], "the following arguments are required"),
         (["download", "haar"], "invalid choice: 'haar'"),
         (["--only", "detect"], "--only needs --broker ADDRESS"),
@@ -145,7 +159,23 @@ def test_a_usage_error_is_one_line(
         (["--set", "detect.modl=x"], "--set: unknown key detect.modl: did you mean detect.model?"),
         (["--config", "none.toml"], "no configuration file none.toml"),
         (["--display", "web"], "display.mode: this version has no web page yet"),
-        (["--broker", "tcp://10.0.0.1:5555"], "needs keys"),
+        (
+            ["--broker", "tcp://10.0.0.1:5555"],
+            "needs keys; make them with: python run.py keys DIR",
+        ),
+        (
+            ["--set", "broker.publish=tcp://0.0.0.0:5556"],
+            "broker.publish: 'tcp://0.0.0.0:5556' can be",
+        ),
+        (["--set", "broker.publish=ipc:///usr/results"], "/usr must be yours and closed to others"),
+        (["--broker", "tcp://attic:5555", "--set", "security.keys=k"], "by number, or tcp://0.0.0.0:PORT"),
+        (
+            ["--only", "detect", "--broker", "tcp://0.0.0.0:5555", "--set", "security.keys=k"],
+            "names no machine",
+        ),
+        (["keys", "/usr"], "/usr is open to other users; close it, or take another"),
+        (["keys", "/proc/x/keys"], "/proc/x/keys can't be written"),
+        (["keys", "none", "kitchen"], "expected STAGE or STAGE-LABEL"),
         (["--broker", "ipc:///usr/broker"], "/usr must be yours and closed to others"),
     ],
 )

@@ -9,8 +9,11 @@ from pipeline.endpoints import (
     IPC_PATH_MAX,
     broker_address,
     check_address,
+    check_bindable,
+    check_dialable,
     check_free,
     check_private,
+    dial_address,
     publish_address,
 )
 from pipeline.errors import UserError
@@ -49,8 +52,42 @@ def test_what_only_this_machine_reaches_is_accepted(address: str, expected: str)
     ],
 )
 def test_what_others_reach_needs_keys(address: str) -> None:
-    with pytest.raises(UserError, match="needs keys, which this version does not have"):
+    mend = r"needs keys; make them with: python run.py keys DIR, then give: --set security.keys=DIR"
+    with pytest.raises(UserError, match=mend):
         check_address(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://[::]:5555", "tcp://10.0.0.1:1", "tcp://[fd00::1]:5555"],
+)
+def test_with_keys_the_broker_binds_what_others_reach(address: str) -> None:
+    assert check_address(address, keyed=True) == address
+    check_bindable(address)
+
+
+@pytest.mark.parametrize("address", ["tcp://attic:5555", "tcp://attic.example.org:5555", "tcp://eth0:5555"])
+def test_a_name_is_dialed_not_bound(address: str) -> None:
+    assert check_address(address, keyed=True) == address
+    check_dialable(address)
+    with pytest.raises(UserError, match="binds an address of its own machine, by number"):
+        check_bindable(address)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1;127.0.0.1", "a b", "-x", "[10.0.0.1]", "fd00::1", "[attic]"])
+def test_what_is_no_host_is_refused_with_keys_too(host: str) -> None:
+    with pytest.raises(UserError, match="expected a host's name or number"):
+        check_address(f"tcp://{host}:5555", keyed=True)
+
+
+def test_on_the_brokers_machine_all_interfaces_are_dialed_by_the_loopback() -> None:
+    assert dial_address("tcp://0.0.0.0:5555") == "tcp://127.0.0.1:5555"
+    assert dial_address("tcp://*:5555") == "tcp://127.0.0.1:5555"
+    assert dial_address("tcp://[::]:5555") == "tcp://[::1]:5555"
+    for address in ("tcp://10.0.0.1:5555", "tcp://attic:5555", "ipc:///run/me/work"):
+        assert dial_address(address) == address
+    with pytest.raises(UserError, match="names no machine"):
+        check_dialable("tcp://0.0.0.0:5555")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +172,16 @@ def test_an_address_in_use_is_refused(tmp_path: Path) -> None:
         for address in (f"tcp://127.0.0.1:{other.getsockname()[1]}", f"ipc://{tmp_path}/work"):
             with pytest.raises(UserError, match=f"broker.publish: {address} is in use"):
                 check_free(address, "broker.publish")
+
+
+def test_a_port_in_use_is_seen_on_all_interfaces() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        for host in ("0.0.0.0", "*"):
+            with pytest.raises(UserError, match="is in use"):
+                check_free(f"tcp://{host}:{port}")
 
 
 def test_an_address_that_no_interface_has_is_told() -> None:
