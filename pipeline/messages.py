@@ -125,6 +125,16 @@ class Hello(Message, frozen=True):
     remote: bool = False  # the broker is on another machine
 
 
+class _AnyHello(msgspec.Struct, frozen=True, tag="Hello"):
+    """What a hello begins with in every protocol, so that any two can tell each other why they don't talk."""
+
+    role: Role
+    name: Name
+    slot: Name
+    pid: Index
+    protocol: int
+
+
 class Heartbeat(Message, frozen=True):
     """Sent by the loop that does the work, so that a stuck one falls silent.
 
@@ -395,6 +405,10 @@ AnyMessage = (
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage, strict=True)
+_any_hello_decoder = msgspec.msgpack.Decoder(_AnyHello, strict=True)
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""The latter two: a name that is no UTF-8, and lists in lists in lists."""
 
 CROP_BYTES: Final = FACE_SIZE * FACE_SIZE
 PROBABILITIES_BYTES: Final = 4 * len(EMOTIONS)
@@ -421,12 +435,22 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
         raise MessageError(f"header: {len(parts[0])} bytes, {MAX_HEADER_BYTES} is the limit")
     try:
         message: AnyMessage = _decoder.decode(parts[0])
-    # A name that is no UTF-8, and lists in lists in lists.
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MessageError(f"header: {error}"[:MAX_REFUSAL]) from error
+    except UNREADABLE as error:
+        message = _hello_of_another_protocol(parts[0], error)
     buffers = parts[1:]
     _check(message, buffers)
     return message, buffers
+
+
+def _hello_of_another_protocol(header: Buffer, error: Exception) -> Hello:
+    """What can be read of it, for the broker to refuse. Raises MessageError, of `error`, if it is none."""
+    try:
+        hello = _any_hello_decoder.decode(header)
+        if hello.protocol != PROTOCOL:
+            return Hello(hello.role, hello.name, hello.slot, hello.pid, hello.protocol)
+    except UNREADABLE:
+        pass  # it was no hello at all: the first error says more
+    raise MessageError(f"header: {error}"[:MAX_REFUSAL]) from error
 
 
 def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:

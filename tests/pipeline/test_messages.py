@@ -25,6 +25,7 @@ from pipeline.bounds import (
 )
 from pipeline.messages import (
     JPEG_OVERHEAD,
+    PROTOCOL,
     Classified,
     ClassifyWork,
     Clock,
@@ -33,6 +34,7 @@ from pipeline.messages import (
     DetectWork,
     Face,
     Frame,
+    Hello,
     Message,
     MessageError,
     PeerReport,
@@ -294,3 +296,12 @@ def test_pixels_are_not_copied() -> None:
     message, buffers = decode(encode(make_frame(0), [data]))
     assert isinstance(message, Frame)
     assert buffers[0] is data
+
+
+def test_a_hello_of_another_protocol_can_be_refused_though_it_has_fields_of_its_own() -> None:
+    fields = {"type": "Hello", "role": "detect", "name": "d", "slot": "s", "pid": 1, "protocol": PROTOCOL + 1}
+    header = msgspec.msgpack.encode(fields | {"moods": 3})
+    message, _ = decode([header])
+    assert message == Hello("detect", "d", "s", 1, PROTOCOL + 1)
+    with pytest.raises(MessageError, match="unknown field `moods`"):
+        decode([msgspec.msgpack.encode(fields | {"moods": 3, "protocol": PROTOCOL})])
