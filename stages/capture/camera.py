@@ -1,6 +1,5 @@
-"""Cameras and network streams, read with OpenCV."""
+"""Cameras, read with OpenCV."""
 
-import os
 import time
 from typing import Final
 
@@ -10,32 +9,27 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.messages import SourceInfo
 from pipeline.settings import CaptureSettings
-from pipeline.sources import SourceSpec, without_credentials
+from pipeline.sources import SourceSpec
 from stages.capture.pixels import to_bgr
 from stages.capture.reader import Picture, SourceFailed
 
-STREAM_TIMEOUT_MS: Final = 4000
-"""To open, and again for each read: cameras send a whole picture, where decoding begins, every 1 to 4 s."""
-
-STALLED_S: Final = 0.95 * STREAM_TIMEOUT_MS / 1000
-"""A read that takes as long as its time-out has none but the picture that the decoder still held, if any."""
+STALLED_S: Final = 2.0
+"""A read that fails after so long has waited in vain: of a camera that is gone it fails at once."""
 
 
 class CameraReader:
     """Gives the frames as they come; `read` waits for the next one."""
 
     def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
-        """Raises UserError unless the camera or stream opens and gives a frame."""
+        """Raises UserError unless the camera opens and gives a frame."""
         _silence_opencv()
         self._name = spec.name
         self._capture = _open(spec, settings)
         read, image = self._capture.read() if self._capture.isOpened() else (False, None)
         if not read or image is None:
             self._capture.release()
-            shown = without_credentials(spec.text) if spec.form == "stream" else spec.text
-            what = "stream" if spec.form == "stream" else "camera"
             raise UserError(
-                f"source {shown!r}: this {what} does not open or gives no picture; is it there, and free?"
+                f"source {spec.text!r}: this camera does not open or gives no picture; is it there, and free?"
             )
         height, width = image.shape[:2]
         fps = self._capture.get(cv2.CAP_PROP_FPS)
@@ -46,11 +40,10 @@ class CameraReader:
     def read(self) -> Picture | None:
         began_s = time.monotonic()
         read, image = self._capture.read()
-        waited_s = time.monotonic() - began_s
-        if waited_s >= STALLED_S:
-            raise SourceFailed(f"{self._name}: no picture for {waited_s:.1f} s")
         if not read or image is None:
-            raise SourceFailed(f"{self._name}: no picture comes any more")
+            waited_s = time.monotonic() - began_s
+            what = f"for {waited_s:.1f} s" if waited_s >= STALLED_S else "comes any more"
+            raise SourceFailed(f"{self._name}: no picture {what}")
         return Picture(to_bgr(np.asarray(image)), time.monotonic() - self._start_s)
 
     def close(self) -> None:
@@ -58,22 +51,11 @@ class CameraReader:
 
 
 def _silence_opencv() -> None:
-    """What is wrong with a source is said once, in our words: OpenCV and the FFmpeg within it add nothing."""
+    """What is wrong with a source is said once, in our words: OpenCV adds nothing."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
 
 
 def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:
-    if spec.form == "stream":
-        how = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            STREAM_TIMEOUT_MS,
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            STREAM_TIMEOUT_MS,
-            cv2.CAP_PROP_N_THREADS,  # each decodes a frame of its own: as many frames late
-            settings.threads,
-        ]
-        return cv2.VideoCapture(spec.text, cv2.CAP_FFMPEG, how)
     capture = cv2.VideoCapture(int(spec.text.removeprefix("/dev/video")))  # a path would go to FFmpeg
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest that waits
     wishes = (

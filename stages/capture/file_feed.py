@@ -46,7 +46,7 @@ class FileFeed(Feed):
         self.next_sequence, self._ahead, self.ended = 0, None, None
         self._window.clear()
         try:
-            self.reader = open_reader(self.options.source, self.options.settings)
+            self.reader = open_reader(self.options.source, self.options.settings, self.max_frame_bytes)
         except UserError as error:
             self.end(str(error))
 

@@ -89,7 +89,8 @@ class LiveFeed(Feed):
 
     def queue_more(self) -> bool:
         """Frames that are numbered and did not go out: only their outcomes are left to tell."""
-        room = min(QUEUED, self.progress.written + AHEAD - self._next_queued)
+        ahead = self._next_queued - self.progress.written
+        room = QUEUED if self.ended is not None else min(QUEUED, AHEAD - ahead)  # the end is told behind all
         for sequence, captured_ns in islice(self._unwritten.since(self._next_queued), max(0, room)):
             reason = "broker_restarted" if sequence < self._of_lost_broker else "superseded"
             where = self.info.name, self.epoch, sequence, captured_ns, self._time_s(captured_ns)

@@ -10,7 +10,7 @@ from pipeline.worker import clock_ns
 from stages.capture.reader import Picture, Reader, SourceFailed
 
 STUCK_S: Final = 15.0
-"""A driver hangs that has not come back by then: opening and reading each give up by themselves after 4 s."""
+"""A driver hangs that has not come back by then: a read gives up by itself after 4 s, opening after 12 s."""
 
 CLOSE_S: Final = 1.0
 """At the end of a run a picture is waited for no longer: a camera shows one far sooner."""

@@ -56,7 +56,7 @@ def open_feed(options: CaptureOptions, max_frame_bytes: int) -> Feed:
     """Raises UserError if the source does not open or has no frame."""
 
     def open_once() -> Reader:
-        return open_reader(options.source, options.settings)
+        return open_reader(options.source, options.settings, max_frame_bytes)
 
     def open_live() -> LiveReader:
         return LiveReader(options.source.name, open_once)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Final
 
 import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from pipeline.errors import UserError
-from pipeline.messages import MAX_SIDE, SourceInfo
+from pipeline.messages import SourceInfo
 from pipeline.sources import SourceSpec
+from stages.capture.decoded import Decoder, limits
 from stages.capture.reader import Picture, SourceFailed
 
 NO_VIDEO: Final = ("tty", "image2", "concat", "hls", "dash")
@@ -30,13 +29,13 @@ DURATION_TOLERANCE_S: Final = 0.5
 class VideoReader:
     """Reads a video file once."""
 
-    def __init__(self, spec: SourceSpec, threads: int) -> None:
+    def __init__(self, spec: SourceSpec, threads: int, max_bytes: int) -> None:
         """Raises UserError unless there is a video in the file whose first frame can be decoded."""
         self._name = spec.name
-        self._reformatter = VideoReformatter()
+        options = {"protocol_whitelist": "file"} | limits(max_bytes)
         try:
             # Absolute, since FFmpeg would take `12:` of 12:30.mp4 for a protocol.
-            self._container = av.open(str(Path(spec.text).absolute()), options={"protocol_whitelist": "file"})
+            self._container = av.open(str(Path(spec.text).absolute()), options=options)
         except av.FFmpegError as error:
             raise UserError(
                 f"source {spec.text!r}: not a video that can be read: {error.strerror}"
@@ -47,19 +46,18 @@ class VideoReader:
             self._container.close()
             raise UserError(f"source {spec.text!r}: no video in it; a video file is expected")
         self._stream = self._container.streams.video[0]
-        self._stream.codec_context.thread_count = threads
+        self._decoder = Decoder(self._stream, threads, max_bytes)
         self._errors = 0
         self._hidden = 0  # frames that an edit list leaves out: decoded only for those that follow
         self._torn = False  # the last packet is shorter than it should be, even if it can be decoded
         self._read = 0
         self._last_s = 0.0
         self._frames = self._decode()
-        self._ahead = self._decode_next()
+        self._ahead = None if self._decoder.refused else self._decode_next()
         if self._ahead is None or self._ahead.image is None:
-            reason = (
-                self._ahead.reason if self._ahead else "no frame of it can be decoded; is the file complete?"
-            )
+            told = self._ahead.reason if self._ahead else self._decoder.refused
             self._container.close()
+            reason = told or "no frame of it can be decoded, or it is too large; is the file complete?"
             raise UserError(f"source {spec.text!r}: {reason}")
         height, width = self._ahead.image.shape[:2]
         fps = float(self._stream.average_rate or 0)
@@ -101,15 +99,8 @@ class VideoReader:
                 self._hidden += packet.is_discard
                 self._torn = packet.is_corrupt
             for frame in frames:
-                yield self._picture(frame, self._time_s(frame, number))
+                yield self._decoder.picture(frame, self._time_s(frame, number))
                 number += 1
-
-    def _picture(self, frame: av.VideoFrame, time_s: float) -> Picture:
-        if max(frame.width, frame.height) > MAX_SIDE:
-            return Picture(None, time_s, reason=f"{frame.width}×{frame.height} px, {MAX_SIDE} is the limit")
-        image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
-        quarter_turns = round(frame.rotation / 90) % 4  # a phone held upright
-        return Picture(np.ascontiguousarray(np.rot90(image, quarter_turns), np.uint8), time_s)
 
     def _time_s(self, frame: av.VideoFrame, number: int) -> float:
         if frame.time is not None and self._stream.start_time is not None:
@@ -127,7 +118,9 @@ class VideoReader:
         if self._torn:
             raise SourceFailed(f"{self._name}: cut off: its last frame is incomplete")
         if self._errors:
-            raise SourceFailed(f"{self._name}: damaged: {self._errors} parts of it could not be decoded")
+            raise SourceFailed(
+                f"{self._name}: damaged: {self._errors} parts of it could not be decoded, or are too large"
+            )
 
     def _counted(self) -> int:
         """Frames that the container says it shows; 0 if it does not say."""

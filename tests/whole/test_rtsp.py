@@ -126,7 +126,7 @@ def test_a_wrong_password(start: Start, quick: list[str], server: Server) -> Non
     done = run.end()
     assert done.status == 2
     (error,) = done.errors
-    assert f"source '{server.name}': this stream does not open" in error
+    assert f"source {server.name!r}: this stream does not open: Server returned 401 Unauthorized" in error
     assert "wrong" not in error and SECRETS[0] not in error
 
 
