@@ -17,6 +17,9 @@ TICK_NS = 50_000_000
 ASLEEP_NS = 1_000_000_000  # a longer gap between two turns: this process was stopped
 CLOSING_NS = 3_000_000_000  # how long the broker waits for stages to say goodbye
 
+REJOIN_S = 5.0
+"""Captures on other machines find a new broker within a second; a poor network may take longer."""
+
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +34,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         options.drain_s,
         options.sources,
         options.encoding,
+        rejoin_s=REJOIN_S if options.sources is None else 0.0,
         owner=assignment.slot.partition("/")[0],
     )
     keys = broker_keys(Path(assignment.keys)) if assignment.keys else None

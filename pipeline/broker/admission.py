@@ -34,6 +34,7 @@ def admit(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | N
         state.offend(identity, "says hello once more", now_ns)
     for old in predecessors:
         lose(state, old, died=old.identity != identity)
+    confirm(state, hello.slot, identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
     peer = Peer(identity, hello, now_ns, key=key)
@@ -144,14 +145,41 @@ def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
         welcome(state, display_peer)  # what capture knew to be written, display may not
 
 
-def lose(state: State, peer: Peer, *, died: bool = True) -> None:
-    """Take back what a peer held that died, was given up, was replaced or left of its own will."""
+def lose(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
+    """Take back what a peer held that died, was given up, was replaced or left of its own will.
+
+    `seen`: its end is certain. On another machine silence may be the network's: then it is no death until its
+    parent tells of one or its successor comes.
+    """
     state.peers.remove(peer)
     if died and not state.finished:
         state.notes.append(f"{peer.hello.name} is gone; it held {len(peer.jobs)} pieces of work")
+    certain = died and (seen or not peer.hello.remote)
+    alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
+    if died and not certain and alone:
+        if len(state.unheard) >= MAX_PEERS:
+            state.unheard.pop(next(iter(state.unheard)))
+        state.unheard[peer.hello.slot] = (peer.identity, alone)
     for job in peer.jobs.values():
         for entry in job.frames:
-            retry(state, entry, job, died)
+            retry(state, entry, job, certain)
+
+
+def confirm(state: State, slot: str, identity: bytes = b"") -> None:
+    """The silent process of a slot has died, or is back: `identity` says hello from there."""
+    silent, alone = state.unheard.pop(slot, (identity, []))
+    for source, sequence in alone if silent != identity else []:
+        entry = state.ledgers[source].entries.get(sequence)
+        if entry is not None and entry.phase != "settled":
+            entry.deaths_alone += 1
+            give_up_if_deadly(state, entry)
+
+
+def give_up_if_deadly(state: State, entry: Entry) -> bool:
+    deadly = entry.deaths_alone >= MAX_DEATHS_ALONE
+    if deadly:
+        state.settle(entry, "failed", "worker_died")
+    return deadly
 
 
 def retry(state: State, entry: Entry, job: Job, died: bool) -> None:
@@ -159,9 +187,9 @@ def retry(state: State, entry: Entry, job: Job, died: bool) -> None:
     if entry.phase == "settled":
         return
     entry.deaths_alone += died and job.alone
-    if entry.deaths_alone >= MAX_DEATHS_ALONE:
-        state.settle(entry, "failed", "worker_died")
-    elif entry.phase == "detecting":
+    if give_up_if_deadly(state, entry):
+        return
+    if entry.phase == "detecting":
         entry.phase = "waiting"
         state.queue.put_suspect(entry)
     else:

@@ -34,7 +34,7 @@ def pump(state: State, now_ns: int) -> None:
     deliver(state, now_ns)
     if state.started and not state.stopping:
         grant(state)
-    end_if_done(state)
+    end_if_done(state, now_ns)
 
 
 def start_if_complete(state: State, now_ns: int) -> None:
@@ -183,13 +183,13 @@ def encoding(state: State, capture: Peer) -> Encoding:
     return "jpeg" if any(peer.hello.remote for peer in ends) else "raw"
 
 
-def end_if_done(state: State) -> None:
+def end_if_done(state: State, now_ns: int) -> None:
     for name, ledger in state.ledgers.items():
         if ledger.complete and name not in state.ended_sources:
             state.ended_sources.add(name)
             for display in state.peers.of("display"):
                 state.send(display.identity, EndOfSource(name))
-    sources = set(state.ledgers) if state.rules.sources is None else set(state.rules.sources)
+    sources = expected_sources(state, now_ns)
     done = state.started and bool(sources) and sources <= state.ended_sources
     nothing_left = all(ledger.complete for ledger in state.ledgers.values())
     if not state.finished and (done or (state.stopping and nothing_left)):
@@ -198,3 +198,15 @@ def end_if_done(state: State) -> None:
             if peer.hello.role != "parent":
                 state.send(peer.identity, End())
         state.next_report_ns = 0  # tell the parent at once
+
+
+def expected_sources(state: State, now_ns: int) -> set[str]:
+    """The sources that the run is about; none while it is not known whether they are all.
+
+    Of those captured elsewhere a new broker knows nothing but what display has written, until they come back.
+    """
+    if state.rules.sources is not None:
+        return set(state.rules.sources)
+    if state.rejoin_until_ns is None:
+        state.rejoin_until_ns = now_ns + round(state.rules.rejoin_s * 1e9)
+    return set() if now_ns < state.rejoin_until_ns else set(state.ledgers) | set(state.known)

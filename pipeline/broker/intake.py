@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.broker.admission import lose
+from pipeline.broker.admission import confirm, lose
 from pipeline.broker.dispatch import encoding
 from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.peers import Job, Peer
@@ -146,6 +146,7 @@ def from_parent(state: State, message: StopRequest | Died | SourceEnded, now_ns:
         case Died(slot):
             for dead in state.peers.in_slot(slot):
                 lose(state, dead)
+            confirm(state, slot)
         case SourceEnded():
             source_lost(state, message)
 

@@ -106,7 +106,7 @@ class Broker:
         """A message could not be sent: the peer's connection is gone."""
         peer = self.state.peers.get(identity)
         if peer is not None:
-            lose(self.state, peer)
+            lose(self.state, peer, seen=False)
             pump(self.state, now_ns)
 
     def tick(self, now_ns: int) -> None:
@@ -159,7 +159,7 @@ class Broker:
             return
         self.state.notes.append(f"{peer.hello.name} {what} and is given up")
         self.state.given_up.append(peer_report(peer, now_ns, given_up=True))
-        lose(self.state, peer)
+        lose(self.state, peer, seen=False)
 
     def _drop_stale(self, now_ns: int) -> None:
         limit_ns = round(self.state.rules.settings.live_max_wait_ms * 1e6)

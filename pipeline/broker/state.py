@@ -15,6 +15,9 @@ from pipeline.broker.scheduler import DetectQueue
 from pipeline.messages import Buffer, Hello, Message, PeerReport, Progress
 from pipeline.settings import BrokerSettings
 
+FrameName = tuple[str, int]
+"""Source and sequence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -36,6 +39,7 @@ class BrokerRules:
     drain_s: float  # after a stop: how long frames under way may take
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
+    rejoin_s: float = 0.0  # after its start: how long sources captured elsewhere may take to come (back)
     owner: str = ""  # the slot of the parent whose run it is; the slots of its processes begin with it
 
 
@@ -65,6 +69,8 @@ class State:
         self.stop_deadline_ns = 0
         self.ended_sources: set[str] = set()
         self.finished = False
+        self.rejoin_until_ns: int | None = None
+        self.unheard: dict[str, tuple[bytes, list[FrameName]]] = {}  # slot -> identity, what it had alone
         self.given_up: list[PeerReport] = []
         self.outgoing: list[Outgoing] = []
         self.records: list[Buffer] = []  # to publish
