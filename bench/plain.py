@@ -32,7 +32,7 @@ def run(job: Job) -> LoopRun:
     classifier = Classifier(msgspec.structs.replace(job.settings.classify, threads=LIBRARY_DEFAULT))
     with open_clip(job, threads=os.cpu_count() or 1) as clip:
         detect_step(detector, np.zeros((clip.info.height, clip.info.width, 3), np.uint8))
-        display = Display(DisplaySettings(mode="draw", results=job.output), [clip.spec.name], False)
+        display = Display(DisplaySettings(mode="draw", results=job.output), [clip.spec.name], None)
         try:
             frames = found = 0
             started_s = time.perf_counter()

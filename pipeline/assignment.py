@@ -43,3 +43,4 @@ class CaptureOptions(msgspec.Struct, frozen=True):
 class DisplayOptions(msgspec.Struct, frozen=True):
     settings: DisplaySettings  # mode is window or none
     sources: list[str]  # names, in their order
+    checkpoint: str  # a file in the run's directory, for the process that replaces this one

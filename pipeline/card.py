@@ -14,6 +14,9 @@ from pipeline.errors import UserError
 
 FORMAT: Final = 1
 INPUT_SHAPE: Final = (FACE_SIZE, FACE_SIZE, 1)
+MAX_BYTES: Final = 1 << 28
+"""Of a model file: a hundred times what the tutorial's network has."""
+
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -43,6 +46,14 @@ def read_card(model: Path) -> Card:
 
     Raises UserError if model or card is missing, or the model is not what the card and the pipeline expect.
     """
+    return read_model(model)[0]
+
+
+def read_model(model: Path) -> tuple[Card, bytes]:
+    """Return the card of a model file and the file's content, which is the one that was checked.
+
+    Raises UserError as `read_card` does.
+    """
     if not model.is_file():
         raise UserError(f"no emotion model {model}; set classify.model, or train one: python -m trainer fit")
     path = card_path(model)
@@ -57,12 +68,13 @@ def read_card(model: Path) -> Card:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the card of a model: {error}") from error
     _check(card, path)
-    found = sha256(model)
+    data = _content(model)
+    found = hashlib.sha256(data).hexdigest()
     if found != card.sha256:
         raise UserError(
             f"{model}: not the file of {path}: sha256 {card.sha256[:12]}… expected, {found[:12]}… found"
         )
-    return card
+    return card, data
 
 
 def find_model(text: str) -> Path:
@@ -82,6 +94,16 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _content(model: Path) -> bytes:
+    try:
+        size = model.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{model}: {size:,} bytes, at most {MAX_BYTES:,} are expected of a model")
+        return model.read_bytes()
+    except OSError as error:
+        raise UserError(f"{model}: {error.strerror}") from error
 
 
 def _check(card: Card, path: Path) -> None:

@@ -65,7 +65,10 @@ def make_plan(
     here = frozenset(ROLES) if only is None else only
     awaited = [source.name for source in sources] if "capture" in here else None
     processes = [
-        plan for role in ROLES if role in here for plan in _of_role(role, settings, sources, awaited)
+        plan
+        for role in ROLES
+        if role in here
+        for plan in _of_role(role, settings, sources, awaited, directory)
     ]
     if "classify" in here and ("capture" not in here or any(source.kind == "live" for source in sources)):
         processes += _spares(settings.classify)
@@ -83,14 +86,18 @@ def thread_limits(threads: int) -> dict[str, str]:
 
 
 def _of_role(
-    role: str, settings: PipelineSettings, sources: list[SourceSpec], awaited: list[str] | None
+    role: str,
+    settings: PipelineSettings,
+    sources: list[SourceSpec],
+    awaited: list[str] | None,
+    directory: Path,
 ) -> Iterator[ProcessPlan]:
     match role:
         case "broker":
             yield ProcessPlan(role, role, _broker_options(settings, awaited), 1)
         case "display":
-            names = [source.name for source in sources]
-            yield ProcessPlan(role, role, DisplayOptions(settings.display, names), 1)
+            names, checkpoint = [source.name for source in sources], str(directory / "display.json")
+            yield ProcessPlan(role, role, DisplayOptions(settings.display, names, checkpoint), 1)
         case "detect":
             for number in range(1, detect_workers(settings.detect) + 1):
                 yield ProcessPlan(role, f"detect-{number}", settings.detect, settings.detect.threads)

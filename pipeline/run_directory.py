@@ -25,9 +25,12 @@ def run_directory() -> Iterator[Path]:
 
     Those of runs that were killed are removed as well: the lock on a directory ends with its run.
     """
-    place = _parent_directory()
-    _sweep(place)
-    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))  # mkdtemp makes it 0700
+    try:
+        place = _parent_directory()
+        _sweep(place)
+        made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))  # mkdtemp makes it 0700
+    except OSError as error:
+        raise UserError(f"no directory for the run's sockets: {error}; set TMPDIR to another disk") from error
     lock = _lock(made)
     directory = made.rename(place / made.name[1:])  # so that no other run finds it without its lock
     try:

@@ -1,10 +1,12 @@
 """What a run says while it goes and at its end: a live table in a terminal, plain lines elsewhere."""
 
+import contextlib
 import logging
+import os
 import sys
 import threading
 import time
-from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console, Group
@@ -12,10 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import LateError
+from pipeline.logfile import LogFile
 from pipeline.messages import PeerReport, Progress, SourceReport, StatusReport
 
 LATENCIES = 2000  # the newest frames that the running percentiles are of
-LOG_BYTES = 5_000_000
 TIMED = ("capture", "display")  # roles whose clocks latency is measured with
 
 
@@ -69,18 +72,28 @@ class Reporter:
         self._next_line_s = 0.0
         self._lock = threading.Lock()
         self._level = logging.getLevelName(level.upper())
-        self._file = (
-            RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=3, delay=False) if file else None
-        )
+        self._file = LogFile(file) if file else None
         self._live: Live | None = None
         self.rates = Rates()
 
     def line(self, text: str) -> None:
         """Print a line as it is; called from the children's threads as well."""
         with self._lock:
-            self._console.print(Text(text))
+            self._print(text)
             if self._file is not None:
-                self._file.emit(logging.makeLogRecord({"msg": text}))
+                said = self._file.write(text)
+                if said:
+                    self._print(said)
+
+    def _print(self, text: str) -> None:
+        """Print a line. A terminal that is gone, or a full disk behind stderr, is no reason to end a run."""
+        with contextlib.suppress(OSError):
+            self._console.print(Text(text))
+
+    @property
+    def lost(self) -> int:
+        """Lines that the log file lacks."""
+        return self._file.lost if self._file is not None else 0
 
     def info(self, text: str) -> None:
         self._say(logging.INFO, text)
@@ -99,7 +112,8 @@ class Reporter:
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)
                 self._live.start()
             if self._live is not None:
-                self._live.update(render(self.rates), refresh=True)
+                with contextlib.suppress(OSError):  # the terminal is gone
+                    self._live.update(render(self.rates), refresh=True)
             return
         now_s = time.monotonic()
         if report.started and now_s >= self._next_line_s:
@@ -109,10 +123,9 @@ class Reporter:
 
     def close(self) -> None:
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):
+                self._live.stop()
             self._live = None
-        if self._file is not None:
-            self._file.close()
 
     def _say(self, level: int, text: str) -> None:
         if level >= self._level:
@@ -217,5 +230,10 @@ def _total(sources: list[SourceReport]) -> str:
 
 
 def print_summary(text: str) -> None:
-    """The summary is the run's result for a person or a script: on standard output."""
-    print(text, file=sys.stdout, flush=True)
+    """The summary is the run's result for a person or a script: on standard output. Raises LateError."""
+    try:
+        print(text, file=sys.stdout, flush=True)
+    except OSError as error:
+        with Path(os.devnull).open("w") as nothing:  # else what is buffered fails again at the very end
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        raise LateError(f"standard output: cannot be written: {error.strerror}") from error

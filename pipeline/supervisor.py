@@ -19,7 +19,7 @@ from pipeline.attendance import Attendance
 from pipeline.channel import StageChannel
 from pipeline.child import LATE_STATUS
 from pipeline.endpoints import check_free
-from pipeline.errors import UserError
+from pipeline.errors import LateError, UserError
 from pipeline.messages import (
     PROTOCOL,
     AnyMessage,
@@ -476,14 +476,18 @@ class Supervisor:
         sources = self._report.sources if self._report is not None else []
         if sources and self._begun:
             elapsed_s = self._elapsed_before_s + (self._report.elapsed_s if self._report is not None else 0.0)
-            print_summary(summary(sources, self._reporter.rates, elapsed_s))
+            try:
+                print_summary(summary(sources, self._reporter.rates, elapsed_s))
+            except LateError as error:
+                self._reporter.error(str(error))
+                self._status = self._status or 1
         failed = sum(source.progress.failed for source in sources)
         if failed:
             noun = "frame" if failed == 1 else "frames"
             self._reporter.warning(f"{failed} {noun} failed; the results say why")
         if self._status is not None:
-            return self._status
-        return 1 if any(source.error for source in sources) else 0
+            return self._status or bool(self._reporter.lost)
+        return 1 if self._reporter.lost or any(source.error for source in sources) else 0
 
 
 def _how(status: int) -> str:

@@ -1,16 +1,31 @@
 """The emotion model, compiled once for a few batch sizes."""
 
-import zipfile
-from typing import Any
+import io
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.card import find_model, read_card
+from pipeline.card import find_model, read_model
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.errors import UserError
 from pipeline.quiet import quiet_native
 from pipeline.settings import ClassifySettings
+from stages.classify.model_file import check_model_file
+
+_LOADING_FAILS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What Keras raises over a config of known layers that makes no sense: nearly anything."""
 
 
 class Classifier:
@@ -22,29 +37,25 @@ class Classifier:
         Raises UserError if the model is missing, broken, or not one that takes faces and gives emotions.
         """
         path = find_model(settings.model)
-        card = read_card(path)  # before TensorFlow, which takes seconds to load
-        if not zipfile.is_zipfile(path):
-            raise UserError(f"{path}: can't be loaded as a Keras model: it is no .keras file")
+        card, data = read_model(path)  # before TensorFlow, which takes seconds to load
+        weights = check_model_file(path, data)
         self.fingerprint = f"{card.name or path.name} {card.sha256[:16]}"
         self._sizes = sorted(settings.batch_sizes)
 
         with quiet_native():
-            import keras
             import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        try:
-            # safe_mode refuses layers that carry code of their own.
-            with quiet_native():
-                model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise UserError(f"{path}: can't be loaded as a Keras model: {first_line}") from error
-        _check_shapes(model, str(path))
-        self._compiled = {size: _compile(tf, model, size) for size in self._sizes}
-        for size in self._sizes:
-            self(np.zeros((size, FACE_SIZE, FACE_SIZE), np.uint8))
+            tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            try:
+                model = _load(data, weights, path)
+                _check_shapes(model, path)
+                self._compiled = {size: _compile(tf, model, size) for size in self._sizes}
+                for size in self._sizes:
+                    self(np.zeros((size, FACE_SIZE, FACE_SIZE), np.uint8))
+            except (*_LOADING_FAILS, tf.errors.OpError) as error:
+                first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise UserError(f"{path}: can't be loaded as a Keras model: {first_line}") from error
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classify any number of crops; the last part is padded to the next batch size."""
@@ -58,7 +69,17 @@ class Classifier:
         return np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS)), np.float32)
 
 
-def _check_shapes(model: Any, path: str) -> None:
+def _load(data: bytes, weights: bytes, path: Path) -> Any:
+    """Load the model from the very bytes that were checked, whatever has become of the file since."""
+    from keras.src.saving import saving_lib  # keras.saving takes paths alone
+
+    from stages.classify.weights_file import check_weights
+
+    check_weights(path, weights)
+    return saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=True)
+
+
+def _check_shapes(model: Any, path: Path) -> None:
     expected = (None, FACE_SIZE, FACE_SIZE, 1), (None, len(EMOTIONS))
     found = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if found != expected:

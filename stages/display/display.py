@@ -1,18 +1,21 @@
 """The display stage without its sockets: from a delivery to the record, the window and the recording."""
 
 import contextlib
-import itertools
 from collections import defaultdict
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.messages import Delivery, Progress
 from pipeline.settings import DisplaySettings
+from stages.display.checkpoint import Checkpoint, SourceState
 from stages.display.draw import draw_faces, mirrored
 from stages.display.past import Past
+from stages.display.patience import Patience
 from stages.display.record import FaceRecord, advance, make_record, round_box, round_time, to_json
-from stages.display.recording import Recording, segment_paths
+from stages.display.recordings import Recordings
 from stages.display.results import Results
 from stages.display.tracker import Tracker
 from stages.display.window import Windows
@@ -20,35 +23,58 @@ from stages.display.window import Windows
 Image = NDArray[np.uint8]
 
 
+CHECKPOINT_EVERY: Final = 1000
+"""Records after which a checkpoint is made: a replacement reads that many back in some 10 ms."""
+
+CHECKPOINT_UNWRITTEN: Final = 25
+"""As above where there are no results to read them back from: what came since is not known then."""
+
+
+SKIPPED_TRACKS: Final = 1000
+
+
 class Display:
     """All outputs of a run: results, recordings and windows, opened when this is made."""
 
-    def __init__(self, settings: DisplaySettings, sources: list[str], resume: bool) -> None:
+    def __init__(self, settings: DisplaySettings, sources: list[str], checkpoint: Path | None) -> None:
         """Open every output that `settings` asks for; `mode` is `window` or else there is none.
 
         The benchmark's mode `draw` draws as a window would, and shows nothing.
-        With `resume`, in a process that replaces another in the same run, results are gone on with and
-        recordings continue in new files. Raises UserError, in one line, for what cannot be opened.
+        Where `checkpoint` is there, this process replaces another in the same run: results are gone on with
+        and recordings continue in new files. None: nothing is kept for a replacement. Raises UserError, in
+        one line, for what cannot be opened.
         """
         self._mirror = settings.mirror
         self._unseen = settings.mode == "draw"
-        self._trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
+        self._checkpoint = Checkpoint(checkpoint)
+        state = self._checkpoint.state
+        # Without results nobody knows which numbers came after the checkpoint: none is given twice.
+        skip = 0 if settings.results else SKIPPED_TRACKS
+        self._trackers = defaultdict(
+            Tracker, {name: Tracker(source.tracker, skip) for name, source in state.sources.items()}
+        )
+        self.progress = {name: source.progress for name, source in state.sources.items()}
+        self.patience = Patience()
+        self._begun = state.begun
+        self._since = 0  # the last checkpoint, records
+        self._every = CHECKPOINT_EVERY if settings.results else CHECKPOINT_UNWRITTEN
         self._windows: Windows | None = None
         self._results: Results | None = None
-        self._recordings: dict[str, Recording] = {}  # by source; "": of the first one that comes
-        self._record, self._resume, self._recorded = settings.record, resume, max(1, len(sources))
-        self.progress: dict[str, Progress] = {}
+        self._recordings: Recordings | None = None
         with contextlib.ExitStack() as opened:  # what is open is closed again if the next cannot be opened
             opened.callback(self.close)
             if settings.mode == "window":
                 self._windows = Windows()
             if settings.results:
-                self._results = Results(settings.results, self._remember if resume else None)
+                self._results = Results(settings.results, self.patience, state.results, self._remember)
             if settings.record:
-                # Sources captured elsewhere are not known yet: theirs are opened as their frames come.
-                paths = segment_paths(settings.record, max(1, len(sources)), resume)
-                for source, path in itertools.zip_longest(sources, paths):
-                    self._recordings[source or ""] = Recording(path)
+                self._recordings = Recordings(
+                    settings.record,
+                    sources,
+                    state.recordings,
+                    self.patience,
+                    lambda begun: self._checkpoint.begin(recordings=begun),
+                )
             opened.pop_all()
         self.wants_pixels = bool(settings.mode in ("window", "draw") or settings.record)
 
@@ -70,6 +96,7 @@ class Display:
         progress = self.progress.get(delivery.source, Progress())
         if delivery.sequence < progress.written:
             return b""
+        self.begin()
         boxes = [round_box(face.box_px) for face in delivery.faces]
         tracks: list[int] = []
         if delivery.status == "ok":
@@ -81,7 +108,33 @@ class Display:
         if self._results is not None:  # last, since an outcome is acknowledged once it is written
             self._results.write(record, line)
         self.progress[delivery.source] = advance(progress, record.frame, record.status, delivery.reason)
+        self._since += 1
+        if self._since >= self._every:
+            self._keep()
         return line
+
+    def begin(self) -> None:
+        """From the first outcome on the results are this run's: what an earlier one left is gone.
+
+        Raises OutputFailed.
+        """
+        if not self._begun:
+            self._begun = True
+            self._checkpoint.begin(results=self._results.begin() if self._results is not None else None)
+
+    def complete(self) -> None:
+        """Settle what a run that is over leaves, even one without a frame. Raises OutputFailed."""
+        self.begin()
+        self.check()
+        if self._recordings is not None:
+            self._recordings.complete()
+        self.close()
+
+    def check(self) -> None:
+        """Raise OutputFailed if a file is no longer where it was: what is written would be lost."""
+        for output in (self._results, self._recordings):
+            if output is not None:
+                output.check()
 
     def poll(self) -> str | None:
         """Let the windows act; return "q" when the user wants to quit."""
@@ -89,47 +142,42 @@ class Display:
 
     def end_source(self, name: str) -> None:
         """Complete the recording of a source that has no more frames; its window stays until the end."""
-        recording = self._recordings.pop(name, None)
-        if recording is not None:
-            recording.close()
+        if self._recordings is not None:
+            self._recordings.end_source(name)
 
     def close(self) -> None:
         """Complete and close all outputs, each of them even if another fails. Raises OutputFailed."""
         with contextlib.ExitStack() as closing:
-            for output in (self._windows, self._results, *self._recordings.values()):
+            for output in (self._windows, self._results, self._recordings):
                 if output is not None:
                     closing.callback(output.close)
-            self._windows, self._results = None, None
-            self._recordings = {}
+            self._windows, self._results, self._recordings = None, None, None
+
+    def _keep(self) -> None:
+        """Make a checkpoint."""
+        self._since = 0
+        sources = {
+            name: SourceState(written, self._trackers[name].state) for name, written in self.progress.items()
+        }
+        self._checkpoint.keep(self._results.mark if self._results is not None else None, sources)
 
     def _remember(self, past: Past) -> None:
-        """Take in a record that an earlier process wrote."""
+        """Take in a record that an earlier process wrote after its last checkpoint."""
+        self._since += 1
         progress = self.progress.get(past.source, Progress())
         self.progress[past.source] = advance(progress, past.frame, past.status, past.reason)
         if past.status == "ok":
             boxes = [face.box for face in past.faces]
             self._trackers[past.source].restore(past.time_s, boxes, [face.track for face in past.faces])
 
-    def _recording_of(self, source: str) -> Recording | None:
-        """The recording of a source; one that was not known at the start gets the next file."""
-        if self._record and source not in self._recordings:
-            if "" in self._recordings:
-                self._recordings[source] = self._recordings.pop("")
-            else:
-                self._recorded += 1
-                path = segment_paths(self._record, self._recorded, self._resume)[-1]
-                self._recordings[source] = Recording(path)
-        return self._recordings.get(source)
-
     def _picture(self, delivery: Delivery, faces: list[FaceRecord], image: Image) -> None:
         """Draw the faces where they are wanted: recorded as filmed, shown as in a mirror if asked."""
-        recording = self._recording_of(delivery.source)
         drawn: Image | None = None
-        if recording is not None or self._unseen or (self._windows is not None and not self._mirror):
+        if self._recordings is not None or self._unseen or (self._windows is not None and not self._mirror):
             drawn = image.copy()
             draw_faces(drawn, faces)
-        if recording is not None and drawn is not None:
-            recording.write(drawn, delivery.time_s, delivery.fps)
+        if self._recordings is not None and drawn is not None:
+            self._recordings.write(delivery.source, drawn, delivery.time_s, delivery.fps)
         if self._windows is None:
             return
         if self._mirror or drawn is None:

@@ -11,12 +11,15 @@ class OutputFailed(LateError):  # noqa: N818 - said of what happened, as the log
     It happens after the first frame, so that the run ends with status 1.
     """
 
-    def __init__(self, what: str, path: str | os.PathLike[str], error: Exception) -> None:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        super().__init__(f"{what} {os.fspath(path)}: cannot be written any more: {reason}")
+    def __init__(self, what: str, path: str | os.PathLike[str], reason: str | Exception) -> None:
+        super().__init__(f"{what} {os.fspath(path)}: cannot be written any more: {why(reason)}")
 
 
 def not_writable(what: str, path: str | os.PathLike[str], error: OSError) -> UserError:
     """Return the error for an output that cannot be opened."""
-    reason = error.strerror or str(error)
-    return UserError(f"{what} {os.fspath(path)}: cannot be written: {reason}; name a file that can")
+    return UserError(f"{what} {os.fspath(path)}: cannot be written: {why(error)}; name a file that can")
+
+
+def why(reason: str | Exception) -> str:
+    """The reason in words, of a system's error without its number and path."""
+    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)

@@ -1,8 +1,11 @@
 """The display process: outcomes in, in order; window, recording and results out."""
 
+import contextlib
 import logging
 import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -25,11 +28,13 @@ from pipeline.messages import (
 from pipeline.session import Session
 from pipeline.worker import clock_ns
 from stages.display.display import Display
+from stages.display.failure import OutputFailed
 from stages.jpeg import BadFrame, to_image
 
 CREDITS = 8
 POLL_MS = 200
 WINDOW_POLL_MS = 10  # a window wants its events looked after
+CHECK_S = 1.0  # between two looks at whether the outputs are still where they were
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +42,7 @@ log = logging.getLogger(__name__)
 def run(assignment: Assignment, stop: StopFlag) -> int:
     """Open the outputs and serve; they are closed complete, however the loop ends."""
     options = msgspec.json.decode(assignment.options, type=DisplayOptions)
-    display = Display(options.settings, options.sources, resume=assignment.incarnation > 0)
+    display = Display(options.settings, options.sources, Path(options.checkpoint))
     watched = options.settings.mode == "window"
     stop.listen()
 
@@ -56,17 +61,44 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
     try:
         with Session(assignment, hello) as session:
+            display.patience.pause = lambda seconds: _pause(session, stop, seconds)
             poll_ms = WINDOW_POLL_MS if watched else POLL_MS
-            _serve(session, display, stop, poll_ms, assignment.max_message_bytes)
-            display.close()  # before the goodbye: who hears it may rely on complete files
+            failed = _serve_and_close(session, display, stop, poll_ms, assignment.max_message_bytes)
     finally:
         display.close()
+    if failed is not None:
+        raise failed  # after the goodbye: this end is no death that anybody should look into
     return 0
+
+
+def _serve_and_close(
+    session: Session, display: Display, stop: StopFlag, poll_ms: int, max_bytes: int
+) -> OutputFailed | None:
+    """Serve to the end; return what went wrong with an output, of several the first."""
+    try:
+        _serve(session, display, stop, poll_ms, max_bytes)
+        display.close()  # before the goodbye: who hears it may rely on complete files
+    except OutputFailed as error:
+        with contextlib.suppress(OutputFailed):
+            display.close()
+        return error
+    return None
+
+
+def _pause(session: Session, stop: StopFlag, seconds: float) -> bool:
+    """Wait for room on a disk, and show that this process is alive; False if it is to end."""
+    session.beat()
+    time.sleep(seconds)
+    return not stop
 
 
 def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, max_bytes: int) -> None:
     wish: str | None = None
+    next_check_s = time.monotonic() + CHECK_S
     while not stop:
+        if time.monotonic() >= next_check_s:
+            next_check_s = time.monotonic() + CHECK_S
+            display.check()
         received = session.receive(poll_ms)
         match received:
             case (Welcome(progress=progress), _):
@@ -78,6 +110,7 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, max
             case (EndOfSource(source), _):
                 display.end_source(source)
             case (End(), _):
+                display.complete()
                 return
         if wish is None:
             wish = display.poll()
@@ -89,12 +122,14 @@ def _deliver(
     session: Session, display: Display, delivery: Delivery, buffers: Sequence[Buffer], max_bytes: int
 ) -> None:
     started_ns = clock_ns() + session.offset_ns  # on the broker's clock, as `captured_ns` is
+    waited_ns = display.patience.waited_ns
     probabilities = unpack(delivery, buffers)
     image = _image(delivery, buffers, max_bytes)
     record = display.deliver(delivery, probabilities, image, started_ns)
     now_ns = clock_ns() + session.offset_ns
     seen = [max(0, now_ns - delivery.captured_ns)] if record and delivery.status == "ok" else []
-    written = Written(delivery.source, display.progress[delivery.source], seen, now_ns - started_ns)
+    step_ns = now_ns - started_ns - (display.patience.waited_ns - waited_ns)  # a full disk is no slow step
+    written = Written(delivery.source, display.progress[delivery.source], seen, step_ns)
     session.send(written, [record] if record else [])
 
 

@@ -53,24 +53,24 @@ class Past(msgspec.Struct, frozen=True):
     faces: list[PastFace] = []
 
 
-Read = Callable[[BinaryIO], Iterator[tuple[Past | None, int]]]
-"""Yields each whole record of a file (None for a header) with the offset at which it ends, bytes."""
+Read = Callable[[BinaryIO, int], Iterator[tuple[Past | None, int]]]
+"""Yields each whole record of a file from an offset on, at which one begins (None for the header at 0), with
+the offset at which it ends, bytes."""
 
 
-def read_back(path: Path, read: Read, on_past: Callable[[Past], None]) -> int:
-    """Hand every whole record of `path` to `on_past`; return the length without a torn end, bytes.
+def read_back(path: Path, read: Read, offset: int, on_past: Callable[[Past], None]) -> int:
+    """Hand every whole record of `path` from `offset` on to `on_past`; return the length without a torn end.
 
-    An absent file has length 0. Raises UserError if something else than the end is not a record.
+    Both in bytes. Raises UserError if something else than the end is not a record.
     """
-    whole = 0
+    whole = offset
     try:
         with path.open("rb") as file:
-            for past, end in read(file):
+            file.seek(offset)
+            for past, end in read(file, offset):
                 if past is not None:
                     on_past(past)
                 whole = end
-    except FileNotFoundError:
-        return 0
     except OSError as error:
         raise UserError(f"results {path}: cannot be read to go on with it: {error.strerror}") from error
     except ValueError as error:
@@ -78,10 +78,9 @@ def read_back(path: Path, read: Read, on_past: Callable[[Past], None]) -> int:
     return whole
 
 
-def read_jsonl(file: BinaryIO) -> Iterator[tuple[Past, int]]:
+def read_jsonl(file: BinaryIO, offset: int) -> Iterator[tuple[Past, int]]:
     """Read a .jsonl file; its last line is torn if no line end follows."""
     decoder = msgspec.json.Decoder(Past)
-    offset = 0
     for line in file:
         if not line.endswith(b"\n"):
             return
@@ -89,16 +88,17 @@ def read_jsonl(file: BinaryIO) -> Iterator[tuple[Past, int]]:
         yield decoder.decode(line), offset
 
 
-def read_csv(file: BinaryIO) -> Iterator[tuple[Past | None, int]]:
+def read_csv(file: BinaryIO, offset: int) -> Iterator[tuple[Past | None, int]]:
     """Read a .csv file; its last frame is torn if it has fewer rows than faces, or no line end follows."""
-    lines = _Lines(file)
+    lines = _Lines(file, offset)
     rows = csv.reader(lines, strict=True)
-    header = _next_row(rows, lines)
-    if header is None:
-        return
-    if tuple(header) != COLUMNS:
-        raise ValueError(f"the header is {','.join(header)[:200]}")
-    yield None, lines.offset
+    if offset == 0:
+        header = _next_row(rows, lines)
+        if header is None:
+            return
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"the header is {','.join(header)[:200]}")
+        yield None, lines.offset
     while (past := _next_frame(rows, lines)) is not None:
         yield past, lines.offset
 
@@ -106,9 +106,9 @@ def read_csv(file: BinaryIO) -> Iterator[tuple[Past | None, int]]:
 class _Lines:
     """The whole lines of a file as text, counting the bytes handed out. A torn last line is left out."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, offset: int) -> None:
         self._file = file
-        self.offset = 0
+        self.offset = offset
         self.ended = False
 
     def __iter__(self) -> "_Lines":

@@ -9,10 +9,10 @@ not what it announced plays at the right speed; the nominal rate, where known, s
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import av
 import cv2
@@ -23,7 +23,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from stages.display.failure import OutputFailed, not_writable
+from stages.display.failure import OutputFailed
+from stages.display.output_file import OutputFile
+from stages.display.patience import Patience
 
 Image = NDArray[np.uint8]
 
@@ -50,25 +52,30 @@ _CONTAINERS: Final[dict[str, tuple[str, dict[str, str]]]] = {
 _BT601: Final = 5  # AVCOL_SPC_BT470BG: what BGR is converted to; said so that players don't guess
 
 
-def segment_paths(path: str, sources: int, resume: bool) -> list[Path]:
-    """Return a free file for each of `sources` recordings.
+def recording_path(path: str, number: int) -> Path:
+    """Return the file of the recording `number`, from 1: out.mkv, out-2.mkv, …
 
-    out.mkv, out-2.mkv, … at the start of a run; out.part2.mkv, … in a process that goes on, where a file
-    too short to be played counts as free. At the start the parts of an earlier recording of the same name
-    are removed, as the file itself is written anew. Raises UserError for an unknown
-    extension.
+    Raises UserError for an unknown extension.
     """
     first = Path(path)
     if first.suffix.lower() not in _CONTAINERS:
         found = f"found {first.suffix}" if first.suffix else "found none"
         raise UserError(f"recording {path}: the extension must be .mkv or .mp4, {found}")
-    paths = [first.with_stem(f"{first.stem}-{n}") if n > 1 else first for n in range(1, sources + 1)]
-    if resume:
-        return [next(free for free in _segments(one) if not _plays(free)) for one in paths]
-    for one in paths:
-        for part in itertools.takewhile(Path.exists, itertools.islice(_segments(one), 1, None)):
-            part.unlink()
-    return paths
+    return first.with_stem(f"{first.stem}-{number}") if number > 1 else first
+
+
+def next_segment(path: Path) -> Path:
+    """Return where a recording goes on in another process: out.part2.mkv, …
+
+    A file too short to be played counts as free.
+    """
+    return next(free for free in _segments(path) if not _plays(free))
+
+
+def remove_parts(path: Path) -> None:
+    """Remove the further segments of an earlier recording of the same name."""
+    for part in itertools.takewhile(Path.exists, itertools.islice(_segments(path), 1, None)):
+        part.unlink()
 
 
 def _segments(path: Path) -> Iterator[Path]:
@@ -89,14 +96,16 @@ def _plays(path: Path) -> bool:
 class Recording:
     """The recording of one source."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file; its header follows with the first frame. Raises UserError if it can't be written."""
-        self._path = path
-        try:
-            # Unbuffered: what the muxer gives out is in the file although this process may be killed.
-            self._file = path.open("wb", buffering=0)
-        except OSError as error:
-            raise not_writable("recording", path, error) from error
+    def __init__(self, path: Path, patience: Patience, on_begin: Callable[[], None] | None) -> None:
+        """Open the file; what it holds stays until the first frame, of which `on_begin` is told.
+
+        None: this run has begun it, and a new segment goes on with it. Raises UserError if it can't be
+        written.
+        """
+        self._on_begin = on_begin
+        self._path = path if on_begin is not None else next_segment(path)
+        # Unbuffered: what the muxer gives out is in the file although this process may be killed.
+        self._file = OutputFile("recording", self._path, patience)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._last_pts = -1
@@ -117,12 +126,15 @@ class Recording:
                 frame.pict_type = PictureType.I
                 self._next_key_pts = frame.pts + round(FRAGMENT_S / CLOCK)
             self._mux(frame)
-        except (OSError, av.FFmpegError) as error:
-            self._abandon()
-            raise OutputFailed("recording", self._path, error) from error
+        except (OSError, av.FFmpegError, OutputFailed) as error:
+            self._fail(error)
+
+    def check(self) -> None:
+        """Raise OutputFailed if the file is no longer where it was."""
+        self._file.check()
 
     def close(self) -> None:
-        """Complete the file; one without a frame is removed. Raises OutputFailed."""
+        """Complete the file. One without a frame was never begun. Raises OutputFailed."""
         if self._file.closed:
             return
         try:
@@ -130,19 +142,40 @@ class Recording:
                 self._mux(None)
                 self._container.close()
             self._file.close()
-            if self._container is None:
-                self._path.unlink(missing_ok=True)
-        except (OSError, av.FFmpegError) as error:
-            self._abandon()
+        except (OSError, av.FFmpegError, OutputFailed) as error:
+            self._fail(error)
+
+    def discard(self) -> None:
+        """Close it at the end of a run that brought no frame: what an earlier one recorded is not this one's.
+
+        Raises OutputFailed.
+        """
+        self._file.close()
+        try:
+            self._path.unlink(missing_ok=True)
+            if self._on_begin is not None:
+                remove_parts(self._path)
+        except OSError as error:
             raise OutputFailed("recording", self._path, error) from error
 
-    def _abandon(self) -> None:
+    @property
+    def begun(self) -> bool:
+        return self._stream is not None
+
+    def _fail(self, error: Exception) -> NoReturn:
         """Leave the file as it is, which plays as far as it goes: a trailer could not be written either."""
         self._container, self._stream = None, None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OutputFailed):
             self._file.close()
+        if isinstance(error, OutputFailed):
+            raise error
+        raise OutputFailed("recording", self._path, error) from error
 
     def _begin(self, width: int, height: int, fps: float) -> VideoStream:
+        self._file.begin()
+        if self._on_begin is not None:
+            remove_parts(self._path)
+            self._on_begin()
         kind, options = _CONTAINERS[self._path.suffix.lower()]
         rate = Fraction(fps or UNKNOWN_FPS).limit_denominator(1001)
         self._frame_ticks = max(1, int(1 / (rate * CLOCK)))

@@ -10,8 +10,11 @@ from msgspec import UNSET
 
 from pipeline.emotions import EMOTIONS
 from pipeline.errors import UserError
-from stages.display.appending import AppendFile
+from stages.display.checkpoint import ResultsMark
+from stages.display.failure import OutputFailed
+from stages.display.output_file import OutputFile
 from stages.display.past import COLUMNS, Past, Read, read_back, read_csv, read_jsonl
+from stages.display.patience import Patience
 from stages.display.record import FaceRecord, Record
 
 
@@ -24,17 +27,45 @@ class _Format(NamedTuple):
 class Results:
     """An open results file."""
 
-    def __init__(self, path: str, on_past: Callable[[Past], None] | None) -> None:
+    def __init__(
+        self, path: str, patience: Patience, mark: ResultsMark | None, on_past: Callable[[Past], None]
+    ) -> None:
         """Open `path`; its extension tells the format.
 
-        With `on_past` the file is gone on with: what is torn at its end is cut off and every record before
-        goes to `on_past`, in order. Without, it is written anew. Raises UserError in one line.
+        With a `mark` this run has begun it, and it is gone on with: what is torn at its end is cut off and
+        every record after the mark goes to `on_past`, in order. Without, it stays as it is until `begin`.
+        Raises UserError in one line.
         """
         self._format = _format_of(path)
-        length = read_back(Path(path), self._format.read, on_past) if on_past else 0
-        self._file = AppendFile(Path(path), length)
-        if self._file.empty:
+        file = Path(path)
+        self._file = OutputFile("results", file, patience, append=True, known=mark is not None)
+        if mark is not None:
+            try:
+                self._go_on(file, mark, on_past)
+            except UserError:
+                self._file.close()
+                raise
+
+    def _go_on(self, path: Path, mark: ResultsMark, on_past: Callable[[Past], None]) -> None:
+        if self._file.identity != mark.identity:
+            raise OutputFailed("results", path, "another file has taken its place")
+        if path.stat().st_size < mark.offset:
+            raise OutputFailed("results", path, "another program has cut it")
+        self._file.begin(read_back(path, self._format.read, mark.offset, on_past))
+        if self._file.end == 0:
             self._file.write(self._format.header)
+
+    def begin(self) -> ResultsMark:
+        """Write the file anew; what an earlier run left in it is gone. Raises OutputFailed."""
+        self._file.begin()
+        mark = self.mark
+        self._file.write(self._format.header)
+        return mark
+
+    @property
+    def mark(self) -> ResultsMark:
+        """The end of what is written by now."""
+        return ResultsMark(self._file.end, self._file.identity)
 
     def write(self, record: Record, line: bytes) -> None:
         """Write a record, of which `line` is the JSON. It is written when this returns.
@@ -42,6 +73,10 @@ class Results:
         Raises OutputFailed.
         """
         self._file.write(self._format.lines(record, line))
+
+    def check(self) -> None:
+        """Raise OutputFailed if the file is no longer where it was."""
+        self._file.check()
 
     def close(self) -> None:
         """Close the file. Raises OutputFailed."""

@@ -1,15 +1,17 @@
 """Which face is the same person's as in the frame before: numbers the faces of one source.
 
 Faces are matched to tracks by overlap and distance, all at once (`linear_sum_assignment`). Everything that
-a tracker knows comes from records already written: `restore` with each of them brings a new one to exactly
-the state of the one that wrote them, so that numbers stay the same when the process is replaced. No track
-remembers more than its last few places, so that only the last records (`MEMORY`) are gone through again.
+a tracker knows comes from records already written: `restore` with each of them since a checkpoint (`state`)
+brings a new one to exactly the state of the one that wrote them, so that numbers stay the same when the
+process is replaced. No track remembers more than its last few places, so that only the last records
+(`MEMORY`) are gone through again.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -47,24 +49,48 @@ MAX_COAST_S: Final = 0.4
 _FORBIDDEN: Final = 1e6
 
 
+class TrackerState(msgspec.Struct, frozen=True):
+    """All that a tracker knows; the numbers as in `Tracker.__init__`."""
+
+    next_id: int = 1
+    ids: list[int] = []
+    sizes: list[tuple[float, float]] = []
+    places: list[list[tuple[float, float, float]]] = []
+    missed: list[int] = []
+
+
 class Tracker:
     """The tracks of one source."""
 
-    def __init__(self) -> None:
-        self._next_id = 1
-        self._ids: NDArray[np.int64] = np.zeros(0, np.int64)  # ascending
-        self._sizes: Floats = np.zeros((0, 2))  # width, height, px
-        self._places: Floats = np.zeros((0, PLACES, 3))  # time, s, and centre x, y, px; oldest first
-        self._missed: NDArray[np.int64] = np.zeros(0, np.int64)  # frames in a row without it
+    def __init__(self, state: TrackerState | None = None, skip: int = 0) -> None:
+        """Go on from `state`; the next `skip` numbers are left out."""
+        state = state or TrackerState()
+        self._next_id = state.next_id + skip
+        self._ids: NDArray[np.int64] = np.array(state.ids, np.int64)  # ascending
+        self._sizes: Floats = np.array(state.sizes, np.float64).reshape(-1, 2)  # width, height, px
+        # Time, s, and centre x, y, px; oldest first.
+        self._places: Floats = np.array(state.places, np.float64).reshape(-1, PLACES, 3)
+        self._missed: NDArray[np.int64] = np.array(state.missed, np.int64)  # frames in a row without it
         self._restored: deque[tuple[float, Sequence[Box], Sequence[int]]] = deque(maxlen=MEMORY)
+
+    @property
+    def state(self) -> TrackerState:
+        """All that this tracker knows: a new one made from it goes on as this one would."""
+        self._catch_up()
+        return TrackerState(
+            self._next_id,
+            self._ids.tolist(),
+            self._sizes.tolist(),
+            self._places.tolist(),
+            self._missed.tolist(),
+        )
 
     def update(self, time_s: float, boxes: Sequence[Box]) -> list[int]:
         """Return the track of each box of a frame, in their order; new faces get the next numbers.
 
         Boxes and time are as rounded for the record, since `restore` will know no others.
         """
-        while self._restored:
-            self._take(*self._restored.popleft())
+        self._catch_up()
         ids = self._match(time_s, _centred(boxes))
         for index, known in enumerate(ids):
             if known == 0:
@@ -77,6 +103,11 @@ class Tracker:
         """Take in what an earlier process decided for a frame, frame by frame, before the first `update`."""
         self._next_id = max(self._next_id, 1 + max(ids, default=0))
         self._restored.append((time_s, boxes, ids))
+
+    def _catch_up(self) -> None:
+        """Go through what was restored."""
+        while self._restored:
+            self._take(*self._restored.popleft())
 
     def _take(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
         """Move the tracks to where they were seen in a frame, begin new ones and end old ones."""

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,9 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
     runs: list[Run] = []
     places: list[Path] = []
 
-    def start_one(*arguments: object, **variables: str) -> Run:
+    def start_one(*arguments: object, inside: Sequence[str] = (), **variables: str) -> Run:
         places.append(Path(tempfile.mkdtemp(prefix="w-", dir="/tmp" if os.name == "posix" else None)))
-        runs.append(Run(places[-1], arguments, environment | variables))
+        runs.append(Run(places[-1], arguments, environment | variables, inside))
         return runs[-1]
 
     yield start_one

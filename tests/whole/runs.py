@@ -24,7 +24,7 @@ EMOTIONS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 RECORD_KEYS = ["source", "frame", "time_s", "status", "latency_ms", "faces"]
 FACE_KEYS = ["track", "box", "emotion", "confidence", "probabilities"]
 
-_OUR_LINE = re.compile(r"\d\d:\d\d:\d\d [\w-]+: \S|error: \S|run\.py: error: \S")
+_OUR_LINE = re.compile(r"\d\d:\d\d:\d\d [\w-]+: \S|(run\.py: )?error: \S")
 """What may stand on stderr: anything else is the noise of a library, or a traceback."""
 
 
@@ -41,16 +41,25 @@ class Ended(NamedTuple):
 
 
 class Run:
-    """A run of the pipeline. `place` is its TMPDIR: short, since the paths of sockets are."""
+    """A run of the pipeline. `place` is its TMPDIR: short, since the paths of sockets are.
 
-    def __init__(self, place: Path, arguments: Sequence[object], environment: dict[str, str]) -> None:
+    `inside` are the words before its command, which take it elsewhere: into a namespace.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        arguments: Sequence[object],
+        environment: dict[str, str],
+        inside: Sequence[str] = (),
+    ) -> None:
         self.place = place
         self._changed = threading.Condition()
         self._lines: list[str] = []
         self._stdout: list[str] = []
         self._ended: Ended | None = None
         self.process = subprocess.Popen(
-            [sys.executable, "run.py", *map(str, arguments)],
+            [*inside, sys.executable, "run.py", *map(str, arguments)],
             cwd=PROJECT,
             env=environment | {"TMPDIR": str(place)},
             stdin=subprocess.DEVNULL,

@@ -87,9 +87,9 @@ def play(display: Display, outcomes: list[Outcome]) -> list[bytes]:
     return [display.deliver(*one) for one in outcomes]
 
 
-def written(path: Path, sources: list[str], outcomes: list[Outcome], *, resume: bool = False) -> bytes:
+def written(path: Path, sources: list[str], outcomes: list[Outcome], checkpoint: Path | None = None) -> bytes:
     """Return what a run with only a results file wrote."""
-    display = Display(DisplaySettings(mode="none", results=str(path)), sources, resume)
+    display = Display(DisplaySettings(mode="none", results=str(path)), sources, checkpoint)
     play(display, outcomes)
     display.close()
     return path.read_bytes()

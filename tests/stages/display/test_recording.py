@@ -14,10 +14,16 @@ import pytest
 
 from pipeline.errors import UserError
 from stages.display.failure import OutputFailed
-from stages.display.recording import Recording, segment_paths
+from stages.display.patience import Patience
+from stages.display.recording import Recording, next_segment, recording_path, remove_parts
 
 ROOT = Path(__file__).parents[3]
 CONTAINERS = pytest.mark.parametrize("extension", [".mkv", ".mp4"])
+
+
+def begun(path: Path) -> Recording:
+    """Return a recording that waits for no room on a full disk."""
+    return Recording(path, Patience(0.0), lambda: None)
 
 
 def picture(number: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -34,7 +40,7 @@ def decode(path: Path) -> list[av.VideoFrame]:
 @pytest.mark.parametrize("fps", [12.5, 25.0, 30000 / 1001, 29.97])
 def test_size_rate_times_and_pictures_are_the_sources(tmp_path: Path, extension: str, fps: float) -> None:
     path = tmp_path / f"r{extension}"
-    recording = Recording(path)
+    recording = begun(path)
     for number in range(40):
         recording.write(picture(number), number / fps, fps)
     recording.close()
@@ -57,7 +63,7 @@ def test_size_rate_times_and_pictures_are_the_sources(tmp_path: Path, extension:
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (8, 1), (63, 48), (64, 47), (65, 49), (1280, 720)])
 def test_any_size_is_kept(tmp_path: Path, extension: str, size: tuple[int, int]) -> None:
     path = tmp_path / f"r{extension}"
-    recording = Recording(path)
+    recording = begun(path)
     for number in range(3):
         recording.write(picture(number, *size), number / 25, 25.0)
     recording.close()
@@ -70,7 +76,7 @@ def test_any_size_is_kept(tmp_path: Path, extension: str, size: tuple[int, int])
 def test_a_live_source_plays_at_its_own_times(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"r{extension}"
     times = [0.0, 0.031, 0.1, 0.1, 0.05, 2.5, 2.531]
-    recording = Recording(path)
+    recording = begun(path)
     for number, time_s in enumerate(times):
         recording.write(picture(number), time_s, 0.0)
     recording.close()
@@ -79,7 +85,7 @@ def test_a_live_source_plays_at_its_own_times(tmp_path: Path, extension: str) ->
 
 
 def test_a_frame_of_another_size_is_fitted_in(tmp_path: Path) -> None:
-    recording = Recording(tmp_path / "r.mkv")
+    recording = begun(tmp_path / "r.mkv")
     for number, image in enumerate([picture(0), picture(0, 48, 48), picture(0, 640, 20), picture(0, 1, 1)]):
         recording.write(image, number / 25, 25.0)
     recording.close()
@@ -92,8 +98,10 @@ KILLED = """
 import sys
 import numpy as np
 from pathlib import Path
+from stages.display.patience import Patience
+from stages.display.patience import Patience
 from stages.display.recording import Recording
-recording = Recording(Path(sys.argv[1]))
+recording = Recording(Path(sys.argv[1]), Patience(), lambda: None)
 rng = np.random.default_rng(0)
 for number in range(100):
     recording.write(rng.integers(0, 255, (48, 64, 3), np.uint8), number / 25, 25.0)
@@ -116,48 +124,47 @@ def test_a_killed_recording_plays_to_about_a_second_before(tmp_path: Path, exten
 
 
 def record(path: Path) -> None:
-    recording = Recording(path)
+    recording = begun(path)
     for number in range(3):
         recording.write(picture(number), number / 25, 25.0)
     recording.close()
 
 
 def test_segments_are_named_by_source_and_part(tmp_path: Path) -> None:
-    path = str(tmp_path / "out.mkv")
-    first = segment_paths(path, 4, resume=False)
+    first = [recording_path(str(tmp_path / "out.mkv"), number) for number in (1, 2, 3, 4)]
     assert [p.name for p in first] == ["out.mkv", "out-2.mkv", "out-3.mkv", "out-4.mkv"]
     record(first[0])
     record(first[1])
     first[2].touch()  # opened, and killed before a frame came
     first[3].write_bytes(b"\x1aE\xdf\xa3")  # killed before a frame was whole
-    second = segment_paths(path, 4, resume=True)
+    second = [next_segment(path) for path in first]
     assert [p.name for p in second] == ["out.part2.mkv", "out-2.part2.mkv", "out-3.mkv", "out-4.mkv"]
     record(second[0])
-    assert segment_paths(path, 1, resume=True)[0].name == "out.part3.mkv"
+    assert next_segment(first[0]).name == "out.part3.mkv"
 
 
 def test_a_new_run_removes_the_parts_of_the_last(tmp_path: Path) -> None:
     for name in ("out.mkv", "out.part2.mkv", "out.part3.mkv", "other.part2.mkv", "out.part5.mkv"):
         (tmp_path / name).write_bytes(b"frames")
-    segment_paths(str(tmp_path / "out.mkv"), 1, resume=False)
+    remove_parts(tmp_path / "out.mkv")
     assert {p.name for p in tmp_path.iterdir()} == {"out.mkv", "other.part2.mkv", "out.part5.mkv"}
 
 
 def test_a_source_without_frames_leaves_no_file(tmp_path: Path) -> None:
-    Recording(tmp_path / "r.mkv").close()
+    begun(tmp_path / "r.mkv").close()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["r.avi", "r"])
 def test_an_unknown_extension_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"must be \.mkv or \.mp4, found"):
-        segment_paths(str(tmp_path / name), 1, resume=False)
+        recording_path(str(tmp_path / name), 1)
 
 
 def test_an_unwritable_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "absent" / "r.mkv"
     with pytest.raises(UserError, match=re.escape(f"recording {path}: cannot be written: No such file")):
-        Recording(path)
+        begun(path)
 
 
 @CONTAINERS
@@ -166,7 +173,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, extension: str) -> None
         pytest.skip("/dev/full is absent")
     path = tmp_path / f"r{extension}"
     path.symlink_to("/dev/full")
-    recording = Recording(path)
+    recording = begun(path)
     with pytest.raises(OutputFailed, match=r"recording .*: cannot be written any more: No space left"):
         for number in range(100):
             recording.write(picture(number), number / 25, 25.0)
@@ -176,7 +183,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, extension: str) -> None
 @CONTAINERS
 def test_what_was_recorded_before_the_disk_was_full_plays(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"r{extension}"
-    recording = Recording(path)
+    recording = begun(path)
     rng = np.random.default_rng(0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # Python ignores SIGXFSZ

@@ -1,16 +1,16 @@
 import csv
-import os
 import re
 import resource
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.emotions import EMOTIONS
 from pipeline.errors import UserError
 from pipeline.messages import Progress
 from pipeline.settings import DisplaySettings
-from stages.display.appending import AppendFile
+from stages.display.checkpoint import Checkpoint
 from stages.display.display import Display
 from stages.display.failure import OutputFailed
 from stages.display.past import COLUMNS
@@ -28,7 +28,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_jsonl_has_every_record_in_order(tmp_path: Path) -> None:
     run = eventful_run(10, AWKWARD)
     path = tmp_path / "r.jsonl"
-    display = Display(DisplaySettings(mode="none", results=str(path)), list(AWKWARD), False)
+    display = Display(DisplaySettings(mode="none", results=str(path)), list(AWKWARD), None)
     lines = play(display, run)
     assert path.read_bytes() == b"".join(line + b"\n" for line in lines)  # already, before it is closed
     display.close()
@@ -58,13 +58,63 @@ def test_csv_has_a_row_a_face_and_one_for_a_frame_without(tmp_path: Path) -> Non
 
 
 @FORMATS
-def test_a_file_cut_anywhere_is_gone_on_with_as_if_nothing_had_been(tmp_path: Path, extension: str) -> None:
+@pytest.mark.parametrize("every", [1, 7, 1000])
+def test_a_process_killed_at_any_moment_is_gone_on_from_as_if_nothing_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str, every: int
+) -> None:
+    """From each checkpoint that there is, with the results cut off anywhere after it."""
+    monkeypatch.setattr("stages.display.display.CHECKPOINT_EVERY", every)
     run = eventful_run(12, AWKWARD)
-    whole = written(tmp_path / f"whole{extension}", list(AWKWARD), run)
-    cut = tmp_path / f"cut{extension}"
-    for length in [*range(0, len(whole), 37), len(whole) - 2, len(whole) - 1, len(whole)]:
-        cut.write_bytes(whole[:length])
-        assert written(cut, list(AWKWARD), run, resume=True) == whole, f"cut at {length}"
+    path, checkpoint = tmp_path / f"r{extension}", tmp_path / "display.json"
+    display = Display(DisplaySettings(mode="none", results=str(path)), list(AWKWARD), checkpoint)
+    kept: dict[bytes, int] = {}  # checkpoint -> the results' length when it was made
+    for one in run:
+        display.deliver(*one)
+        kept.setdefault(checkpoint.read_bytes(), path.stat().st_size)
+    display.close()
+    whole = path.read_bytes()
+    assert len(kept) == 1 + len(run) // every - (every == 1)
+    for state, length in kept.items():
+        offset = msgspec.json.decode(state)["results"]["offset"]
+        cuts = {length, *range(offset, len(whole), 67 * len(kept)), len(whole) - 1, len(whole)}
+        for cut in cuts - set(range(offset)):
+            path.write_bytes(whole[:cut])
+            checkpoint.write_bytes(state)
+            assert written(path, list(AWKWARD), run, checkpoint) == whole, f"from {offset}, cut at {cut}"
+
+
+@FORMATS
+def test_what_was_killed_before_its_first_record_leaves_the_results_of_an_earlier_run_to_the_next(
+    tmp_path: Path, extension: str
+) -> None:
+    """They stay while nothing has come, and are gone with the first record; none of them is gone on with."""
+    path, checkpoint = tmp_path / f"r{extension}", tmp_path / "display.json"
+    earlier = written(path, ["old.mp4"], [outcome(0, source="old.mp4")])
+    settings = DisplaySettings(mode="none", results=str(path))
+    Display(settings, ["clip.mp4"], checkpoint)  # killed: not closed
+    assert path.read_bytes() == earlier
+    second = Display(settings, ["clip.mp4"], checkpoint)
+    assert second.progress == {} and path.read_bytes() == earlier
+    second.deliver(*outcome(0))
+    assert b"old.mp4" not in path.read_bytes()
+    third = Display(settings, ["clip.mp4"], checkpoint)
+    assert third.progress["clip.mp4"].written == 1
+    third.close()
+
+
+@FORMATS
+def test_a_process_killed_between_emptying_and_its_checkpoint_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str
+) -> None:
+    path, checkpoint = tmp_path / f"r{extension}", tmp_path / "display.json"
+    once = written(tmp_path / f"once{extension}", ["clip.mp4"], [outcome(0)])
+    path.write_bytes(b"of an earlier run\n")
+    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
+    monkeypatch.setattr(Checkpoint, "_save", lambda self, state: None)
+    display.begin()
+    monkeypatch.undo()
+    assert not Checkpoint(checkpoint).state.begun
+    assert written(path, ["clip.mp4"], [outcome(0)], checkpoint) == once
 
 
 @FORMATS
@@ -72,14 +122,30 @@ def test_progress_is_read_back(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"r{extension}"
     run = eventful_run(20, AWKWARD)
     settings = DisplaySettings(mode="none", results=str(path))
-    first = Display(settings, list(AWKWARD), False)
+    first = Display(settings, list(AWKWARD), tmp_path / "display.json")
     play(first, run)
     first.close()
-    second = Display(settings, list(AWKWARD), True)
+    second = Display(settings, list(AWKWARD), tmp_path / "display.json")
     assert second.progress == first.progress
     assert first.progress[AWKWARD[0]].written == 20
     assert sum(first.progress[AWKWARD[0]].dropped.values()) > 0
     second.close()
+
+
+@FORMATS
+def test_a_restart_reads_only_what_came_after_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str
+) -> None:
+    """The records before it are overwritten: whoever reads them complains."""
+    monkeypatch.setattr("stages.display.display.CHECKPOINT_EVERY", 10)
+    path, checkpoint = tmp_path / f"r{extension}", tmp_path / "display.json"
+    run = eventful_run(15, ("clip.mp4",))
+    whole = written(path, ["clip.mp4"], run, checkpoint)
+    offset = msgspec.json.decode(checkpoint.read_bytes())["results"]["offset"]
+    path.write_bytes(b"\xff" * offset + whole[offset:])
+    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
+    assert display.progress["clip.mp4"].written == 15
+    display.close()
 
 
 @FORMATS
@@ -88,14 +154,6 @@ def test_a_file_is_written_anew_at_the_start_of_a_run(tmp_path: Path, extension:
     once = written(path, ["clip.mp4"], [outcome(0)])
     path.write_text("something else")
     assert written(path, ["clip.mp4"], [outcome(0)]) == once
-
-
-@FORMATS
-def test_a_process_that_died_before_it_opened_its_file_leaves_nothing_to_read(
-    tmp_path: Path, extension: str
-) -> None:
-    once = written(tmp_path / f"a{extension}", ["clip.mp4"], [outcome(0)])
-    assert written(tmp_path / f"b{extension}", ["clip.mp4"], [outcome(0)], resume=True) == once
 
 
 @pytest.mark.parametrize(
@@ -109,10 +167,13 @@ def test_a_process_that_died_before_it_opened_its_file_leaves_nothing_to_read(
     ],
 )
 def test_a_strange_file_is_not_gone_on_with(tmp_path: Path, name: str, content: bytes) -> None:
-    path = tmp_path / name
+    path, checkpoint = tmp_path / name, tmp_path / "display.json"
+    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
+    display.begin()
+    display.close()
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"not this run's results after byte") as caught:
-        Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], True)
+        Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == content
 
@@ -120,20 +181,20 @@ def test_a_strange_file_is_not_gone_on_with(tmp_path: Path, name: str, content: 
 @pytest.mark.parametrize("name", ["r.txt", "r", "r.json"])
 def test_an_unknown_extension_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"must be \.jsonl or \.csv, found"):
-        Display(DisplaySettings(mode="none", results=str(tmp_path / name)), ["clip.mp4"], False)
+        Display(DisplaySettings(mode="none", results=str(tmp_path / name)), ["clip.mp4"], None)
 
 
 def test_an_unwritable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     for path in (tmp_path / "absent" / "r.jsonl", tmp_path / "folder.csv"):
         with pytest.raises(UserError, match=re.escape(f"results {path}: cannot be written")) as caught:
-            Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], False)
+            Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], None)
         assert not isinstance(caught.value, OutputFailed)
 
 
 def test_a_full_disk_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], False)
+    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], None)
     first = display.deliver(*outcome(0))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(first) + 20, limits[1]))  # Python ignores SIGXFSZ
@@ -147,13 +208,3 @@ def test_a_full_disk_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert path.read_bytes() == first + b"\n"  # the torn part is taken back
     assert display.progress["clip.mp4"] == Progress(written=1, ok=1)
     display.close()
-
-
-def test_short_writes_are_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = AppendFile(tmp_path / "f", 0)
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
-    file.write(b"0123456789")
-    monkeypatch.undo()
-    file.close()
-    assert (tmp_path / "f").read_bytes() == b"0123456789"
