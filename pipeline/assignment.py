@@ -3,7 +3,7 @@
 import msgspec
 
 from pipeline.messages import Role
-from pipeline.settings import BrokerSettings, CaptureSettings, DisplaySettings
+from pipeline.settings import BrokerSettings, CaptureSettings, ClassifySettings, DisplaySettings
 from pipeline.sources import SourceSpec
 
 
@@ -38,6 +38,11 @@ class CaptureOptions(msgspec.Struct, frozen=True):
     source: SourceSpec
     settings: CaptureSettings
     jpeg_quality: int = 90
+
+
+class ClassifyOptions(msgspec.Struct, frozen=True):
+    settings: ClassifySettings
+    model: str  # sha256 of the file when the run began; "": not known
 
 
 class DisplayOptions(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pipeline.assignment import BrokerOptions, CaptureOptions, DisplayOptions
+from pipeline.assignment import BrokerOptions, CaptureOptions, ClassifyOptions, DisplayOptions
 from pipeline.endpoints import broker_address, dial_address, is_tcp, publish_address
 from pipeline.settings import ClassifySettings, DetectSettings, PipelineSettings
 from pipeline.sources import SourceSpec
@@ -57,9 +57,16 @@ class RunPlan(NamedTuple):
 
 
 def make_plan(
-    settings: PipelineSettings, sources: list[SourceSpec], only: frozenset[str] | None, directory: Path
+    settings: PipelineSettings,
+    sources: list[SourceSpec],
+    only: frozenset[str] | None,
+    directory: Path,
+    model: str = "",
 ) -> RunPlan:
-    """Lay out a run; `settings.display.mode` is window or none by now. Raises UserError for an address."""
+    """Lay out a run; `settings.display.mode` is window or none by now. Raises UserError for an address.
+
+    `model` is the sha256 of the emotion model that all of the run is to use; "": whatever is found.
+    """
     keyed = bool(settings.security.keys)
     address = broker_address(settings.broker, directory, keyed)
     here = frozenset(ROLES) if only is None else only
@@ -68,10 +75,10 @@ def make_plan(
         plan
         for role in ROLES
         if role in here
-        for plan in _of_role(role, settings, sources, awaited, directory)
+        for plan in _of_role(role, settings, sources, awaited, directory, model)
     ]
     if "classify" in here and ("capture" not in here or any(source.kind == "live" for source in sources)):
-        processes += _spares(settings.classify)
+        processes += _spares(settings.classify, model)
     publish = publish_address(settings.broker, address, keyed) if "broker" in here else ""
     return RunPlan(processes, address, publish, sources if "capture" in here else [], "broker" in here)
 
@@ -91,6 +98,7 @@ def _of_role(
     sources: list[SourceSpec],
     awaited: list[str] | None,
     directory: Path,
+    model: str,
 ) -> Iterator[ProcessPlan]:
     match role:
         case "broker":
@@ -103,21 +111,22 @@ def _of_role(
                 yield ProcessPlan(role, f"detect-{number}", settings.detect, settings.detect.threads)
         case "classify":
             for number in range(1, settings.classify.workers + 1):
-                yield _classifier(settings.classify, number)
+                yield _classifier(settings.classify, number, model)
         case "capture":
             for number, source in enumerate(sources, start=1):
                 options = CaptureOptions(source, settings.capture, settings.network.jpeg_quality)
                 yield ProcessPlan(role, f"capture-{number}", options, settings.capture.threads, source.name)
 
 
-def _spares(settings: ClassifySettings) -> Iterator[ProcessPlan]:
+def _spares(settings: ClassifySettings, model: str) -> Iterator[ProcessPlan]:
     """Where a source may be live: TensorFlow takes longer to start than live results may be away."""
     for number in range(settings.workers + 1, settings.workers + settings.spares + 1):
-        yield _classifier(settings, number)._replace(spare=True)
+        yield _classifier(settings, number, model)._replace(spare=True)
 
 
-def _classifier(settings: ClassifySettings, number: int) -> ProcessPlan:
-    return ProcessPlan("classify", f"classify-{number}", settings, settings.threads)
+def _classifier(settings: ClassifySettings, number: int, model: str) -> ProcessPlan:
+    options = ClassifyOptions(settings, model)
+    return ProcessPlan("classify", f"classify-{number}", options, settings.threads)
 
 
 def _broker_options(settings: PipelineSettings, awaited: list[str] | None) -> BrokerOptions:

@@ -22,14 +22,14 @@ CAMERA_PROBE_S: Final = 20.0
 
 def prepare(
     settings: PipelineSettings, sources: list[str], only: frozenset[str] | None, reporter: Reporter
-) -> tuple[PipelineSettings, list[SourceSpec]]:
+) -> tuple[PipelineSettings, list[SourceSpec], str]:
     """Settle what the settings leave open: sources, detector, display; say what was chosen.
 
-    Raises UserError for a source, model or display that can't be had.
+    The last one returned is the sha256 of the emotion model, "" where none is used here. Raises UserError for
+    a source, model or display that can't be had.
     """
     here = frozenset(ROLES) if only is None else only
-    if "classify" in here:
-        read_card(find_model(settings.classify.model))
+    model = read_card(find_model(settings.classify.model)).sha256 if "classify" in here else ""
     if "detect" in here:
         choice = resolve_model(settings.detect.model)
         if choice.said:
@@ -40,7 +40,7 @@ def prepare(
         if said:
             reporter.info(said)
     specs = _find_sources(sources, reporter) if "capture" in here else []
-    return _for_display(settings, display, specs), specs
+    return _for_display(settings, display, specs), specs, model
 
 
 def with_keys(plan: RunPlan, settings: PipelineSettings, directory: Path) -> RunPlan:

@@ -68,9 +68,9 @@ def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | N
     """
     reporter = _reporter(settings)
     try:
-        settings, specs = prepare(settings, sources, only, reporter)
+        settings, specs, model = prepare(settings, sources, only, reporter)
         with Signals() as signals, run_directory() as directory:
-            plan = make_plan(settings, specs, only, directory)
+            plan = make_plan(settings, specs, only, directory, model)
             plan = with_keys(plan, settings, directory)
             return Supervisor(settings, plan, reporter, signals=signals).run()
     finally:

@@ -31,13 +31,19 @@ _LOADING_FAILS: Final = (
 class Classifier:
     """Crops (n, 48, 48), grey uint8, in; probabilities (n, 7), float32, in the order of EMOTIONS, out."""
 
-    def __init__(self, settings: ClassifySettings) -> None:
+    def __init__(self, settings: ClassifySettings, expected: str = "") -> None:
         """Load, compile and run the model once for each batch size.
 
+        With `expected`, a sha256, no other model is taken: a run has one from its beginning to its end.
         Raises UserError if the model is missing, broken, or not one that takes faces and gives emotions.
         """
         path = find_model(settings.model)
         card, data = read_model(path)  # before TensorFlow, which takes seconds to load
+        if expected and card.sha256 != expected:
+            raise UserError(
+                f"{path}: another model than when the run began: sha256 {expected[:12]}… expected, "
+                f"{card.sha256[:12]}… found; put the file back, or start the run again"
+            )
         weights = check_model_file(path, data)
         self.fingerprint = f"{card.name or path.name} {card.sha256[:16]}"
         self._sizes = sorted(settings.batch_sizes)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from pipeline.assignment import Assignment
+from pipeline.assignment import Assignment, ClassifyOptions
 from pipeline.child import StopFlag
 from pipeline.emotions import FACE_SIZE
 from pipeline.messages import Buffer, Classified, ClassifyWork, DetectWork
-from pipeline.settings import ClassifySettings
 from pipeline.worker import Answer, clock_ns, serve
 from stages.classify.classifier import Classifier
 
@@ -20,7 +19,8 @@ CREDITS = 1
 
 def run(assignment: Assignment, stop: StopFlag) -> int:
     """Load, compile and warm the model, then serve."""
-    classifier = Classifier(msgspec.json.decode(assignment.options, type=ClassifySettings))
+    options = msgspec.json.decode(assignment.options, type=ClassifyOptions)
+    classifier = Classifier(options.settings, options.model)
 
     def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
         assert isinstance(work, ClassifyWork)

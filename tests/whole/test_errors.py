@@ -142,7 +142,7 @@ def test_a_model_that_is_none(start: Start, quick: list[str], clip: Path, tmp_pa
     broken.write_bytes(b"no network " * 1000)
     write_card(broken)
     done = start(*quick, "--source", clip, "--set", f"classify.model={broken}").end()
-    refused(done, "broken.keras", "can't be loaded")
+    refused(done, "broken.keras", "it is no whole .keras file")
 
 
 @pytest.mark.long

@@ -88,7 +88,7 @@ def test_a_window_opens_at_a_size_that_fits(frame: tuple[int, int], window: tupl
 def test_frames_are_seen_and_q_quits() -> None:
     done = under_xvfb(
         """
-display = Display(DisplaySettings(mode="window"), ["clip.mp4"], False)
+display = Display(DisplaySettings(mode="window"), ["clip.mp4"], None)
 assert display.wants_pixels and display.poll() is None
 display.deliver(*half_red(0))
 assert until_quit(display, 1.0) is None
@@ -112,7 +112,7 @@ def test_the_mirror_shows_left_on_the_right() -> None:
         """
 sides = []
 for mirror in (False, True):
-    display = Display(DisplaySettings(mode="window", mirror=mirror), ["clip.mp4"], False)
+    display = Display(DisplaySettings(mode="window", mirror=mirror), ["clip.mp4"], None)
     display.deliver(*half_red(0))
     until_quit(display, 1.0)
     sides.append(np.nonzero((screen() == (0, 0, 255)).all(axis=2))[1].mean())
@@ -152,7 +152,7 @@ def test_closing_the_last_window_quits() -> None:
     under_xvfb(
         CLOSE
         + """
-display = Display(DisplaySettings(mode="window"), ["a", "b"], False)
+display = Display(DisplaySettings(mode="window"), ["a", "b"], None)
 for source in "ab":
     display.deliver(*half_red(0, source=source))
 assert until_quit(display, 0.5) is None
