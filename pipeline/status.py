@@ -37,7 +37,7 @@ class Rates:
     def update(self, report: StatusReport) -> None:
         """Take in a report; rates are over the last second or so."""
         self.latency_ms = [*self.latency_ms, *(ns / 1e6 for ns in report.latency_ns)][-LATENCIES:]
-        if self.report is None or not self.report.finished:  # after that they leave
+        if not report.finished or not self.remote:  # at the end they leave one by one
             self.remote = [peer for peer in report.peers if peer.remote and peer.role in TIMED]
         self.report = report
         crops = sum(int(size) * count for size, count in report.batches.items())

@@ -20,8 +20,8 @@ def report(*peers: PeerReport, finished: bool = False) -> StatusReport:
 def test_the_clocks_that_latency_rests_on_are_stated() -> None:
     rates = Rates()
     rates.update(report(FAR, NEAR))
-    rates.update(report(FAR, NEAR, finished=True))
-    rates.update(report(finished=True))  # they have left
+    rates.update(report(NEAR, finished=True))  # it has left
+    rates.update(report(finished=True))
     last = summary([SOURCE], rates, 1.0).splitlines()[-1]
     assert last == "latency is on the broker's clock: capture-1 -1000.000123 s ± 0.25 ms"
 
