@@ -2,13 +2,18 @@
 
 import time
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Final
 
 from pipeline.assignment import CaptureOptions
 from pipeline.errors import UserError
 from pipeline.messages import Frame, NoFrame, Welcome
 from pipeline.worker import clock_ns
 from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, Item
-from stages.capture.reader import Picture, Reader, SourceFailed, open_reader
+from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck, open_reader
+
+STUCK_S: Final = 60.0
+"""A disk that was asleep takes 10 s, and a network's may be asked again for longer than that."""
 
 
 class FileFeed(Feed):
@@ -17,6 +22,9 @@ class FileFeed(Feed):
     def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
         super().__init__(reader.info, options, max_frame_bytes)
         self.reader = reader
+        self._thread = ThreadPoolExecutor(1, "reader")  # a slow disk must not pass for a hung process
+        self._reading: Future[Picture | None] | None = None
+        self._silent_s = 0.0  # for how long it has been waited for
         self._window: deque[Item] = deque()  # unacknowledged
         self._written_before = 0  # frames of an earlier process that are written: read and discarded
         self._pace_fps = options.settings.pace_fps  # 0: none is set
@@ -42,21 +50,23 @@ class FileFeed(Feed):
     def _rewind(self) -> None:
         """Begin the file again: what is wanted was read by an earlier process, and the broker that had it is
         gone."""
-        self.reader.close()
         self.next_sequence, self._ahead, self.ended = 0, None, None
         self._window.clear()
-        try:
-            self.reader = open_reader(self.options.source, self.options.settings, self.max_frame_bytes)
-        except UserError as error:
-            self.end(str(error))
+        self._reading = self._thread.submit(self._begin_again)  # behind what may be under way
+
+    def _begin_again(self) -> Picture | None:
+        self.reader.close()
+        self.reader = open_reader(self.options.source, self.options.settings, self.max_frame_bytes)
+        return self.reader.read()
 
     def granted(self) -> None:
         while self._window and self._window[0].header.sequence < self.progress.written:
             self._window.popleft()
 
     def close(self) -> bool:
-        self.reader.close()
-        return True
+        closing = self._thread.submit(self.reader.close)
+        self._thread.shutdown(wait=False)
+        return bool(wait([closing], CLOSE_S).done)
 
     def costs_credit(self, header: Frame | NoFrame) -> bool:
         return True
@@ -80,9 +90,16 @@ class FileFeed(Feed):
         self._unsent.append(item)
 
     def _next_picture(self) -> Picture | None:
-        """The next one that is to be sent; None at the end of the file and for one that is discarded."""
+        """The next one that is to be sent; None at the end of the file, and if there is none yet to send."""
+        reading = self._reading = self._reading or self._thread.submit(self.reader.read)
+        if not wait([reading], POLL_MS / 1000).done:
+            self._silent_s += POLL_MS / 1000
+            if self._silent_s >= STUCK_S:
+                raise SourceStuck(f"{self.info.name}: no answer to a read for {self._silent_s:.0f} s")
+            return None
+        self._reading, self._silent_s = None, 0.0
         try:
-            picture = self.reader.read()
+            picture = reading.result()
         except (SourceFailed, UserError) as error:  # the latter: it can't be opened to be repeated
             self.end(str(error))
             return None

@@ -2,6 +2,7 @@
 
 import io
 import re
+import stat
 import struct
 import warnings
 from pathlib import Path
@@ -78,7 +79,7 @@ def read_picture(path: Path, max_bytes: int = MAX_BYTES) -> tuple[NDArray[np.uin
     One of more than `max_bytes` is refused by what its header claims, before there is room made for it.
     """
     try:
-        if not path.is_file():  # a pipe would be waited for, a device has no end
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
             return None, "unreadable: not a file"
         data = _read(path, 2 * max_bytes)  # raw with 16 bits for each colour
     except OSError as error:

@@ -7,17 +7,10 @@ from typing import Final, NamedTuple
 from pipeline.errors import UserError
 from pipeline.messages import SourceInfo
 from pipeline.worker import clock_ns
-from stages.capture.reader import Picture, Reader, SourceFailed
+from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck
 
 STUCK_S: Final = 15.0
 """A driver hangs that has not come back by then: a read gives up by itself after 4 s, opening after 12 s."""
-
-CLOSE_S: Final = 1.0
-"""At the end of a run a picture is waited for no longer: a camera shows one far sooner."""
-
-
-class SourceStuck(Exception):  # noqa: N818  (an event in a source's life, as SourceFailed is)
-    """The thread that reads has not come back: only the end of the process frees what it holds."""
 
 
 class Shot(NamedTuple):

@@ -13,8 +13,8 @@ from pipeline.session import Session
 from stages.capture.feed import Feed
 from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
-from stages.capture.live_reader import LiveReader, SourceStuck
-from stages.capture.reader import Reader, open_reader
+from stages.capture.live_reader import LiveReader
+from stages.capture.reader import Reader, SourceStuck, open_reader
 
 log = logging.getLogger(__name__)
 

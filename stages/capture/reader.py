@@ -12,6 +12,9 @@ from pipeline.sources import SourceSpec
 BYTES_PER_PIXEL: Final = 3
 MAX_BYTES: Final = BrokerSettings().max_message_bytes
 
+CLOSE_S: Final = 1.0
+"""At the end of a run a picture is waited for no longer: most take far less."""
+
 
 class Picture(NamedTuple):
     """One frame of a source."""
@@ -24,6 +27,10 @@ class Picture(NamedTuple):
 
 class SourceFailed(Exception):  # noqa: N818  (an event in a source's life, not a fault of the program)
     """A source ended before its end, or a live one broke off; one line that says how."""
+
+
+class SourceStuck(Exception):  # noqa: N818
+    """The thread that reads has not come back: only the end of the process frees what it holds."""
 
 
 class Reader(Protocol):

@@ -22,6 +22,9 @@ COUNT_TOLERANCE: Final = 1
 TAG_TOLERANCE_S: Final = 0.1
 """Where the duration of the video stream is known: a last frame may be shown longer than the others."""
 
+MOST_BROKEN: Final = 1000
+"""Parts of a video: a demuxer that meets more has lost its way for good."""
+
 DURATION_TOLERANCE_S: Final = 0.5
 """Where only the duration of the whole is known, which sound may stretch."""
 
@@ -32,6 +35,8 @@ class VideoReader:
     def __init__(self, spec: SourceSpec, threads: int, max_bytes: int) -> None:
         """Raises UserError unless there is a video in the file whose first frame can be decoded."""
         self._name = spec.name
+        if not Path(spec.text).is_file():
+            raise UserError(f"source {spec.text!r}: not a file that can be read again; a video is expected")
         options = {"protocol_whitelist": "file"} | limits(max_bytes)
         try:
             # Absolute, since FFmpeg would take `12:` of 12:30.mp4 for a protocol.
@@ -47,7 +52,9 @@ class VideoReader:
             raise UserError(f"source {spec.text!r}: no video in it; a video file is expected")
         self._stream = self._container.streams.video[0]
         self._decoder = Decoder(self._stream, threads, max_bytes)
-        self._errors = 0
+        self._packets = self._container.demux(self._stream)
+        self._broken = 0  # parts that can't be read or decoded, or only in part
+        self._unread = ""  # why it can't be read to its end
         self._hidden = 0  # frames that an edit list leaves out: decoded only for those that follow
         self._torn = False  # the last packet is shorter than it should be, even if it can be decoded
         self._read = 0
@@ -82,25 +89,33 @@ class VideoReader:
 
     def _decode(self) -> Iterator[Picture]:
         """Yield all frames that can be decoded; a broken packet does not end the video."""
-        packets = self._container.demux(self._stream)
         number = 0
-        while True:
-            try:
-                packet = next(packets, None)
-                frames = [] if packet is None else packet.decode()
-            except av.FFmpegError:
-                self._errors += 1
-                if self._errors > 1000:  # a demuxer that has lost its way for good
-                    return
-                continue
-            if packet is None:
-                return
+        while (packet := self._next_packet()) is not None:
             if packet.size:  # not the one that asks the decoder for what it holds back
                 self._hidden += packet.is_discard
                 self._torn = packet.is_corrupt
+                self._broken += packet.is_corrupt
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self._broken += 1
+                continue
             for frame in frames:
+                self._broken += frame.is_corrupt
                 yield self._decoder.picture(frame, self._time_s(frame, number))
                 number += 1
+
+    def _next_packet(self) -> "av.Packet[av.VideoStream] | None":
+        while self._broken < MOST_BROKEN:
+            try:
+                return next(self._packets, None)
+            except av.InvalidDataError:
+                self._broken += 1
+                self._packets = self._container.demux(self._stream)  # goes on behind it
+            except av.FFmpegError as error:
+                self._unread = error.strerror or "no reason is given"
+                break
+        return None
 
     def _time_s(self, frame: av.VideoFrame, number: int) -> float:
         if frame.time is not None and self._stream.start_time is not None:
@@ -109,6 +124,8 @@ class VideoReader:
 
     def _check_complete(self) -> None:
         """Raise SourceFailed if the container promised more than there was, or parts were broken."""
+        if self._unread:
+            raise SourceFailed(f"{self._name}: it can't be read any further: {self._unread}")
         counted = self._counted()
         missing = counted - self._read
         if counted and missing > COUNT_TOLERANCE:
@@ -117,10 +134,8 @@ class VideoReader:
             self._check_duration()
         if self._torn:
             raise SourceFailed(f"{self._name}: cut off: its last frame is incomplete")
-        if self._errors:
-            raise SourceFailed(
-                f"{self._name}: damaged: {self._errors} parts of it could not be decoded, or are too large"
-            )
+        if self._broken:
+            raise SourceFailed(f"{self._name}: damaged: {self._broken} parts of it are broken or too large")
 
     def _counted(self) -> int:
         """Frames that the container says it shows; 0 if it does not say."""

@@ -197,7 +197,7 @@ def test_a_video_that_grows_is_told_as_damaged(growing: Path) -> None:
     pictures, error = play(growing)
     assert {p.image.shape for p in pictures if p.image is not None} == {(48, 64, 3)}
     assert len(pictures) == 70
-    assert error == "growing.mjpeg: damaged: 3 parts of it could not be decoded, or are too large"
+    assert error == "growing.mjpeg: damaged: 3 parts of it are broken or too large"
 
 
 def claiming(tmp_path: Path, codec: str, pix_fmt: str) -> Path:

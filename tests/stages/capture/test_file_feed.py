@@ -1,12 +1,14 @@
 """A file's frames: all of them arrive, whatever becomes of the broker."""
 
+import threading
+
 import pytest
 
 from pipeline.messages import End, Frame, Introduce, NoFrame, SourceEnded, StopCapture
 from stages.capture import file_feed
 from stages.capture.feed import POLL_MS
 from stages.capture.file_feed import FileFeed
-from stages.capture.reader import Picture, SourceFailed
+from stages.capture.reader import Picture, SourceFailed, SourceStuck
 from tests.stages.capture.conversation import FakeSession, grant, options, sequences, turn, welcome
 from tests.stages.capture.media import ListReader, pictures
 
@@ -88,6 +90,45 @@ def test_a_new_broker_gets_what_is_not_written() -> None:
     assert sequences(heard) == [2, 3, 4, 5, 6]
     assert {frame.epoch for frame in heard} == {2}
     assert session.pixels[-5:] == [bytes([number]) * 24 for number in (2, 3, 4, 5, 6)]
+
+
+class SlowReader(ListReader):
+    """Reads nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(pictures(3))
+        self.go = threading.Event()
+
+    def read(self) -> Picture | None:
+        assert self.go.wait(20)
+        return super().read()
+
+
+def test_a_slow_disk_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_feed, "POLL_MS", 10)
+    reader = SlowReader()
+    feed, session = FileFeed(reader, options(), 1000), FakeSession()
+    assert turn(feed, session, welcome(), grant(8), times=4) == []
+    reader.go.set()
+    heard: list[object] = []
+    while len(heard) < 4:
+        heard += turn(feed, session)
+    assert sequences(heard) == [0, 1, 2]
+    assert feed.close()
+    assert reader.closed
+
+
+def test_a_disk_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_feed, "POLL_MS", 10)
+    monkeypatch.setattr(file_feed, "STUCK_S", 0.025)
+    monkeypatch.setattr(file_feed, "CLOSE_S", 0.01)
+    reader = SlowReader()
+    feed, session = FileFeed(reader, options(), 1000), FakeSession()
+    turn(feed, session, welcome(), grant(8))
+    with pytest.raises(SourceStuck, match="clip: no answer to a read for 0 s"):
+        turn(feed, session, times=5)
+    assert not feed.close()
+    reader.go.set()
 
 
 def test_frames_are_sent_again_against_credits() -> None:

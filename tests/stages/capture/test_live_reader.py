@@ -9,8 +9,8 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.messages import SourceInfo
 from stages.capture import live_reader
-from stages.capture.live_reader import LiveReader, SourceStuck
-from stages.capture.reader import Picture, SourceFailed
+from stages.capture.live_reader import LiveReader
+from stages.capture.reader import Picture, SourceFailed, SourceStuck
 from tests.stages.capture.media import pictures
 
 LONG_S = 20.0  # never waited in full: something happens before

@@ -1,11 +1,18 @@
 """Video files: whole ones, cut-off ones, and what is none."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.sources import SourceSpec
+from stages.capture.reader import MAX_BYTES, SourceFailed
+from stages.capture.video import VideoReader
 from tests.stages.capture.media import (
     ONE,
     UNIT,
@@ -65,6 +72,64 @@ def test_a_last_frame_that_is_torn_is_told_though_it_can_be_decoded(tmp_path: Pa
     (tmp_path / "torn.avi").write_bytes(data[: index - 200])
     pictures, error = play(tmp_path / "torn.avi")
     assert (len(pictures), error) == (8, "torn.avi: cut off: its last frame is incomplete")
+
+
+def moving(number: int) -> NDArray[np.uint8]:
+    """Noise that moves on: each frame leans on those before it."""
+    return np.asarray(np.roll(noise(0, 160, 120), 2 * number, axis=1) // 2 + number, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("clip.mkv", "mpeg4"),
+        ("clip.mkv", "libx264"),
+        ("clip.ts", "mpeg2video"),
+        ("clip.ts", "libx264"),
+        ("clip.h264", "libx264"),
+        ("clip.avi", "mpeg4"),
+        ("clip.mp4", "mpeg4"),
+    ],
+)
+def test_damage_in_the_middle_is_told(tmp_path: Path, name: str, codec: str) -> None:
+    path = write_clip(tmp_path / name, [moving(number) for number in range(60)], codec)
+    assert play(path)[1] == ""
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(data)
+    pictures, error = play(path)
+    assert pictures
+    assert "damaged" in error or "cut off" in error
+
+
+def test_a_cut_off_stream_that_counts_nothing_is_told(tmp_path: Path) -> None:
+    """If it is cut within a frame: of a cut between two there is nothing to be seen."""
+    path = write_clip(tmp_path / "clip.h264", [moving(number) for number in range(60)], "libx264")
+    assert "damaged" in play(cut(path, 0.5))[1]
+
+
+def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
+    path = write_noise(tmp_path / "clip.mkv")
+    reader = VideoReader(SourceSpec(str(path), "video", "clip.mkv"), 1, MAX_BYTES)
+
+    def failing() -> Iterator[None]:
+        raise av.error.OSError(5, "Input/output error")
+        yield
+
+    assert reader.read() is not None
+    reader._packets.close()
+    reader._packets = failing()
+    with pytest.raises(SourceFailed, match=r"clip\.mkv: it can't be read any further: Input/output error"):
+        while reader.read() is not None:
+            pass
+    reader.close()
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(UserError, match="not a file that can be read again"):
+        open_source(tmp_path / "clip.mp4")
 
 
 def test_a_trimmed_clip_is_not_called_cut_off(tmp_path: Path) -> None:
