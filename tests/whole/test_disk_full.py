@@ -1,5 +1,7 @@
 """Disks that are full, at the start and on the way; real ones."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 
 from tests.whole.conftest import CLIP_FRAMES, Start
 from tests.whole.disk import Disk, small_disk
-from tests.whole.runs import Run, balance, read_csv, read_jsonl
+from tests.whole.runs import LIMIT_S, PROJECT, Run, balance, read_csv, read_jsonl
 from tests.whole.test_deaths import same_but_for_time
 
 pytestmark = pytest.mark.long
@@ -177,3 +179,24 @@ def test_a_run_without_room_for_its_directory_is_refused(
     assert len(done.errors) == 1 and said in done.errors[0], done.stderr
     assert "No space left on device" in done.errors[0] and "TMPDIR" in done.errors[0]
     assert results.read_text() == "of an earlier run"
+
+
+@pytest.mark.parametrize(("name", "status"), [("stdout", 1), ("stderr", 0)])
+def test_standard_output_on_a_full_disk(
+    quick: list[str], environment: dict[str, str], clip: Path, tmp_path: Path, name: str, status: int
+) -> None:
+    """Without its summary a run is not what was asked for; what it says on the way it can do without."""
+    results = tmp_path / "r.jsonl"
+    command = [sys.executable, "run.py", *quick, "--source", str(clip), "--results", str(results)]
+    with Path("/dev/full").open("w") as full, (tmp_path / "said").open("w+") as said:
+        streams = {"stdout": said, "stderr": said, name: full}
+        done = subprocess.run(command, cwd=PROJECT, env=environment, timeout=LIMIT_S, check=False, **streams)
+        said.seek(0)
+        lines = said.read().splitlines()
+    assert done.returncode == status, lines
+    assert len(read_jsonl(results)) == CLIP_FRAMES
+    if name == "stdout":
+        errors = [line for line in lines if "rror" in line or "Traceback" in line or "gnored" in line]
+        assert errors == ["error: standard output: cannot be written: No space left on device"]
+    else:
+        assert lines[0] == f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}"
