@@ -295,12 +295,23 @@ def test_hours_without_a_broker_take_no_memory() -> None:
     assert feed.next_sequence == frames
     assert len(feed._unwritten._spans) + len(feed._unsent) <= MOST_SPANS + QUEUED
     heard = turn(feed, session, welcome(epoch=2), grant(2))
+    assert len(heard) == AHEAD
     while len(heard) < frames:
-        assert len(heard) <= feed.progress.written + AHEAD
         heard += turn(feed, session, grant(0, written=len(heard)))
+        assert len(heard) <= feed.progress.written + AHEAD
     assert outcomes(heard) == [(number, "broker_restarted") for number in range(frames)]
     times = [m.captured_ns for m in heard]
     assert times == sorted(times)
+
+
+def test_the_end_is_told_behind_all_that_an_absence_left() -> None:
+    frames = 2 * AHEAD
+    feed, session = make([[None] * frames])
+    session.says.extend([welcome(), grant(1), Introduce()])
+    turn(feed, session)
+    heard = turn(feed, session, welcome(epoch=2), StopCapture(), times=3)
+    assert outcomes(heard) == [(number, "broker_restarted") for number in range(frames)]
+    assert heard[-1] == SourceEnded("clip", 2, frames, "")
 
 
 def test_at_the_end_its_reader_is_stopped() -> None:

@@ -129,6 +129,28 @@ def test_a_stall_is_told_once_the_time_is_out(server: Server) -> None:
     assert no_secret(error)
 
 
+class Clock:
+    """Each look at it is a time-out after the one before."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        self.now_s += stream.TIMEOUT_S
+        return self.now_s
+
+
+def test_a_picture_that_comes_with_the_end_of_the_time_is_none(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = server.open()
+    assert reader.read() is not None
+    monkeypatch.setattr(stream, "time", Clock())
+    with pytest.raises(SourceFailed, match=r"/live: no picture for 4\.0 s$"):
+        reader.read()
+    reader.close()
+
+
 @pytest.mark.usefixtures("hasty")
 def test_pictures_that_grow_beyond_the_limits_find_no_room(server: Server) -> None:
     reader = server.open()
