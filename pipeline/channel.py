@@ -198,7 +198,8 @@ class StageChannel:
         self._poller.register(self._dealer, zmq.POLLIN)
         self.failed_handshakes = 0
         """In a row. A broker that dies makes for one; more say that the other end is not who it should be."""
-        self._welcome = False  # a handshake has succeeded
+        self.connections = 0
+        """Over tcp: how often the broker has been met. What was on its way the last time may be lost."""
         self._redial_s: float | None = None
         self._events = self._use_keys(keys) if keys is not None else None
         self._dealer.connect(address)
@@ -232,7 +233,8 @@ class StageChannel:
         while events.poll(0):
             match parse_monitor_message(events.recv_multipart())["event"]:
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                    self._welcome, self.failed_handshakes = True, 0
+                    self.connections += 1
+                    self.failed_handshakes = 0
                 case zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                     raise self._refusal()
                 case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
@@ -249,7 +251,7 @@ class StageChannel:
     def _refusal(self) -> UserError:
         """What there is to say of a key that is not let in; once it was, frames may have come."""
         assert self._keys is not None
-        kind = LateError if self._welcome else UserError
+        kind = LateError if self.connections else UserError
         return kind(
             f"{self._address}: the broker refuses the key {self._keys.name!r}: {self._keys.name}.public "
             "must lie in its directory of keys when it starts"

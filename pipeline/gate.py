@@ -8,6 +8,7 @@ import contextlib
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -23,9 +24,9 @@ OPEN_TO: Final = {"work": (*STAGES, "parent"), "results": ("subscriber",)}
 AT_ONCE: Final = 64
 """Handshakes answered, and reports read, in one turn: a flood does not hold up the work of those inside."""
 
-LINES: Final = 5
+LINES: Final = 3
 LINES_S: Final = 10.0
-"""So many refusals are told one by one in such a time; the others are counted."""
+"""So many refusals for each reason are told one by one in such a time; the others are counted."""
 
 _FAILED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -76,7 +77,7 @@ class Gate:
         """Answer the handshakes that wait and tell of those that failed. Does not wait."""
         for monitor in self._monitors:
             for address, reason in monitor.failures():
-                self._refusals.add(f"refused a peer at {address or 'an unknown address'}: {reason}")
+                self._refusals.add(address or "an unknown address", reason)
         with contextlib.suppress(zmq.Again):
             for _ in range(AT_ONCE):
                 self._answer(self._authenticator.zap_socket.recv_multipart(zmq.NOBLOCK))
@@ -94,7 +95,7 @@ class Gate:
         allowed = name is not None and role_of(name) in OPEN_TO[domain]
         if not allowed:
             reason = f"the key of {name} does not open the {domain}" if name else "its key is not in the list"
-            self._refusals.add(f"refused a peer at {self._address}: {reason}; public key {key.decode()}")
+            self._refusals.add(self._address, reason, f"; public key {key.decode()}")
         return allowed
 
     def name_of(self, frame: zmq.Frame) -> str:
@@ -161,27 +162,28 @@ class Refusals:
     """Tells of refusals in the log, a few in a while; of the others how many they were."""
 
     def __init__(self) -> None:
-        self._since_s = 0.0
-        self._told = 0
+        self._until_s = 0.0
+        self._told: Counter[str] = Counter()  # by reason, of which there are few
         self._untold = 0
 
-    def add(self, text: str) -> None:
+    def add(self, address: str, reason: str, detail: str = "") -> None:
         self.tell_rest()
-        if self._told == 0:
-            self._since_s = time.monotonic()
-        if self._told < LINES:
-            self._told += 1
-            log.warning(text)
+        if not self._told:
+            self._until_s = time.monotonic() + LINES_S
+        if self._told[reason] < LINES:
+            self._told[reason] += 1
+            log.warning("refused a peer at %s: %s%s", address, reason, detail)
         else:
             self._untold += 1
 
     def tell_rest(self) -> None:
         """Say how many went untold, once it is time for new ones."""
-        if not self._told or time.monotonic() - self._since_s < LINES_S:
+        if not self._told or time.monotonic() < self._until_s:
             return
         if self._untold:
             log.warning("refused %d more in the last %.0f s", self._untold, LINES_S)
-        self._told = self._untold = 0
+        self._told.clear()
+        self._untold = 0
 
 
 def _address(descriptor: int) -> str:

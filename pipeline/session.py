@@ -32,6 +32,9 @@ from pipeline.security import stage_keys
 
 HEARTBEAT_S: Final = 0.5
 
+AGAIN_S: Final = 1.0
+"""How long after a reconnection a stage waits to be asked who it is, as a new broker does, before it says."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,8 @@ class Session:
         self._next_heartbeat_s = 0.0
         self._remote = is_remote(assignment.address)
         self._clock = ClockOffset()
+        self._connections = 0
+        self._again_s: float | None = None
         self._introduce()
 
     @property
@@ -55,6 +60,7 @@ class Session:
 
     def _introduce(self) -> None:
         """Say hello: at once on the broker's own machine, else once its clock is known."""
+        self._again_s = None
         if self._remote and not self._clock.known:
             self._send_heartbeat()
         else:
@@ -66,6 +72,7 @@ class Session:
         Raises UserError if the broker refuses this stage or its key.
         """
         self.beat()
+        self._watch_connection()
         try:
             received = self._channel.receive(timeout_ms)
         except MessageError as error:
@@ -81,6 +88,16 @@ class Session:
             case Refused(reason):
                 raise UserError(reason)
         return received
+
+    def _watch_connection(self) -> None:
+        """After one that broke say hello again: whatever was on its way then is sent once more."""
+        now_s = time.monotonic()
+        if self._channel.connections > self._connections:
+            self._again_s = now_s + AGAIN_S if self._connections else None
+            self._connections = self._channel.connections
+        if self._again_s is not None and now_s >= self._again_s:
+            log.info("the connection to the broker broke, and is there again")
+            self._introduce()
 
     def beat(self) -> None:
         """Show that this loop is alive. Called by the loop that does the work, never from beside it."""

@@ -5,7 +5,7 @@ from typing import Final
 from pipeline.bounds import MAX_PEERS
 from pipeline.broker.ledger import Entry, SourceLedger
 from pipeline.broker.peers import Job, Peer
-from pipeline.broker.state import State, source_of
+from pipeline.broker.state import State, is_child, source_of
 from pipeline.messages import (
     PROTOCOL,
     End,
@@ -148,13 +148,13 @@ def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
 def lose(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
     """Take back what a peer held that died, was given up, was replaced or left of its own will.
 
-    `seen`: its end is certain. On another machine silence may be the network's: then it is no death until its
-    parent tells of one or its successor comes.
+    `seen`: its end is certain. Of a process that another `run.py` has started, as on other machines, silence
+    may be the network's: it is no death until its parent tells of one or its successor comes.
     """
     state.peers.remove(peer)
     if died and not state.finished:
         state.notes.append(f"{peer.hello.name} is gone; it held {len(peer.jobs)} pieces of work")
-    certain = died and (seen or not peer.hello.remote)
+    certain = died and (seen or is_child(peer.hello.slot, state.rules.owner))
     alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
     if died and not certain and alone:
         if len(state.unheard) >= MAX_PEERS:

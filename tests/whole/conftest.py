@@ -125,7 +125,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Start]:
-    """Start runs: `start("--source", …)`; `screen=":7"` gives one a screen."""
+    """Start runs: `start("--source", …)`; `screen=":7"` gives one a screen.
+
+    `inside`: the words before the command that run it elsewhere, as on another host.
+    """
     runs: list[Run] = []
     places: list[Path] = []
 

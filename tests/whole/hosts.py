@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 NETWORK: Final = "10.213.77"
@@ -18,6 +19,8 @@ class Host(NamedTuple):
     name: str
     address: str
     ahead_s: int = 0  # its monotonic clock against this machine's
+    switch: str = ""  # the namespace of the bridge, and where its cable is plugged in there
+    port: str = ""
 
     @property
     def inside(self) -> list[str]:
@@ -30,13 +33,26 @@ class Host(NamedTuple):
         found: list[dict[str, Any]] = json.loads(shown)
         return int(found[0]["stats64"]["rx"]["bytes"])
 
+    def cut(self) -> None:
+        """Pull its cable out; nobody is told."""
+        _ip("-n", self.switch, "link", "set", self.port, "down")
+
+    def join(self) -> None:
+        _ip("-n", self.switch, "link", "set", self.port, "up")
+
+    def narrow(self, rate: str) -> None:
+        """Give it a slow line, in both directions."""
+        for name, device in ((self.name, "eth0"), (self.switch, self.port)):
+            shape = f"tc -n {name} qdisc add dev {device} root tbf rate {rate} burst 32kbit latency 200ms"
+            subprocess.run(shape.split(), check=True, capture_output=True, timeout=LIMIT_S)
+
 
 def why_not(*, clocks: bool = False) -> str:
     """Why machines can't be made here; empty if they can. `clocks`: with clocks of their own."""
     if os.name != "posix" or os.geteuid() != 0:
         return "network namespaces need root"
-    if shutil.which("ip") is None:
-        return "no `ip` (iproute2)"
+    if shutil.which("ip") is None or shutil.which("tc") is None:
+        return "no `ip` or `tc` (iproute2)"
     try:
         with made(1):
             pass
@@ -49,8 +65,9 @@ def why_not(*, clocks: bool = False) -> str:
 
 
 @contextmanager
-def made(count: int) -> Iterator[list[Host]]:
+def made(count: int, network: str = NETWORK) -> Iterator[list[Host]]:
     """Make so many machines; they are gone at the end."""
+    _remove_leftovers()
     tag = f"e{os.getpid()}"
     names = [f"{tag}-{number}" for number in range(1, count + 1)]
     switch = f"{tag}-s"
@@ -65,13 +82,23 @@ def made(count: int) -> Iterator[list[Host]]:
             port = f"port{number}"
             _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", switch)
             _ip("-n", switch, "link", "set", port, "master", "bridge0", "up")
-            _ip("-n", name, "address", "add", f"{NETWORK}.{number}/24", "dev", "eth0")
+            _ip("-n", name, "address", "add", f"{network}.{number}/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
-        yield [Host(name, f"{NETWORK}.{number}") for number, name in enumerate(names, start=1)]
+        yield [
+            Host(name, f"{network}.{number}", 0, switch, f"port{number}")
+            for number, name in enumerate(names, start=1)
+        ]
     finally:
         for name in added:
             _ip("netns", "delete", name)
+
+
+def _remove_leftovers() -> None:
+    """Remove what tests have left behind that were killed."""
+    for path in Path("/run/netns").glob("e[0-9]*-*"):
+        if not Path(f"/proc/{path.name[1:].partition('-')[0]}").exists():
+            _ip("netns", "delete", path.name)
 
 
 def _ip(*words: str) -> str:
