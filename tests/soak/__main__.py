@@ -7,6 +7,8 @@ behind the warm-up a line is fitted to each. Ends with 1 if one of them grows be
 
 import argparse
 import json
+import os
+import platform
 import signal
 import sys
 from contextlib import ExitStack
@@ -16,6 +18,9 @@ from tests.faults.__main__ import OPTIONS, starter
 from tests.mjpeg import MjpegCamera
 from tests.soak.plot import plot
 from tests.soak.soak import Finding, findings, watch
+
+KEPT_EVERY_S = 10
+"""Of the samples, so many seconds apart are written down."""
 
 ENDLESS = ("--set", "capture.repeat=0", "--set", "capture.pace_fps=10", "--source", "demo:2")
 
@@ -54,6 +59,8 @@ def main() -> int:
     if options.json:
         slopes = [one._asdict() | {"slope": one.slope._asdict(), "grows": one.grows} for one in found]
         figures = {"minutes": options.minutes, "warm_up": warm_up, "summary": done.stdout, "slopes": slopes}
+        kept = [one._asdict() for one in samples if int(one.time_s) % KEPT_EVERY_S == 0]
+        figures |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "samples": kept}
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         plot(samples, latencies, options.plot)
