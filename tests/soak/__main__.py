@@ -19,7 +19,7 @@ from tests.mjpeg import MjpegCamera
 from tests.soak.plot import plot
 from tests.soak.soak import Finding, findings, watch
 
-KEPT_EVERY_S = 10
+KEPT_EVERY_S = 30
 """Of the samples, so many seconds apart are written down."""
 
 ENDLESS = ("--set", "capture.repeat=0", "--set", "capture.pace_fps=10", "--source", "demo:2")
@@ -61,7 +61,7 @@ def main() -> int:
         figures = {"minutes": options.minutes, "warm_up": warm_up, "summary": done.stdout, "slopes": slopes}
         kept = [one._asdict() for one in samples if int(one.time_s) % KEPT_EVERY_S == 0]
         figures |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "samples": kept}
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(figures) + "\n", encoding="utf-8")
     if options.plot:
         plot(samples, latencies, options.plot)
     return 1 if any(one.grows for one in found) or done.status != 130 else 0
