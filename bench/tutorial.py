@@ -30,7 +30,7 @@ def run(job: Job) -> LoopRun:
     with quiet_native():
         import keras
 
-        model = keras.models.load_model(path)
+        model = keras.models.load_model(path, safe_mode=True)
         model.predict(np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.uint8), verbose=0)
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
     _find(cascade, np.zeros((64, 64), np.uint8))

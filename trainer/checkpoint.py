@@ -70,7 +70,7 @@ def restore(out: Path, settings: dict[str, Any]) -> tuple[Progress, Any] | None:
     if not best_file(out, progress).exists():
         raise damaged(best_file(out, progress), "no such file")
     try:
-        return progress, keras.saving.load_model(file)
+        return progress, keras.saving.load_model(file, safe_mode=True)
     except (OSError, ValueError) as error:
         raise damaged(file, str(error).splitlines()[0]) from error
 

@@ -51,7 +51,7 @@ def load_model(path: Path) -> Any:
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = str(error).splitlines()[0]
         raise UserError(

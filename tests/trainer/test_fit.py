@@ -68,7 +68,7 @@ def test_history_has_a_row_an_epoch_and_the_card_the_best_of_them(trained: Path)
 
 
 def test_the_shipped_model_is_for_inference_alone(trained: Path) -> None:
-    model = keras.saving.load_model(trained / "emotion.keras")
+    model = keras.saving.load_model(trained / "emotion.keras", safe_mode=True)
     assert not model.compiled
     assert type(model.layers[0]).__name__ == "Rescaling"
     assert (trained / "emotion.keras").stat().st_size < 2_500_000
