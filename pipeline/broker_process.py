@@ -2,8 +2,12 @@
 
 import logging
 import secrets
+import sys
 import time
 from pathlib import Path
+
+if sys.platform != "win32":
+    import resource
 
 import msgspec
 
@@ -37,6 +41,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         rejoin_s=REJOIN_S if options.sources is None else 0.0,
         owner=assignment.slot.partition("/")[0],
     )
+    take_all_descriptors()
     keys = broker_keys(Path(assignment.keys)) if assignment.keys else None
     channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes, keys)
     stop.listen()
@@ -45,6 +50,13 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     finally:
         channel.close()
     return 0
+
+
+def take_all_descriptors() -> None:
+    """Raise the limit as far as it goes: an ipc connection for which there is none ends ZeroMQ's process."""
+    if sys.platform != "win32":
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag) -> None:
