@@ -1,6 +1,7 @@
 """The broker's process: it moves bytes between the sockets and the state machine, and nothing else."""
 
 import logging
+import os
 import secrets
 import sys
 import time
@@ -10,6 +11,7 @@ if sys.platform != "win32":
     import resource
 
 import msgspec
+import psutil  # type: ignore[import-untyped]
 
 from pipeline.assignment import Assignment, BrokerOptions
 from pipeline.broker import Broker, BrokerRules
@@ -23,6 +25,13 @@ CLOSING_NS = 3_000_000_000  # how long the broker waits for stages to say goodby
 
 REJOIN_S = 5.0
 """Captures on other machines find a new broker within a second; a poor network may take longer."""
+
+MEMORY_NS = 250_000_000  # how often this process looks at its memory
+MEMORY_BYTES = 256 * 1024 * 1024
+"""What it may need besides pixels, held and in sockets."""
+
+KILLED_STATUS = 137
+"""As of a process that the system killed: it is started again, and a file's frames are sent again."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +55,8 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes, keys)
     stop.listen()
     try:
-        _serve(Broker(secrets.token_hex(6), rules), channel, stop)
+        limit_bytes = 2 * rules.settings.max_bytes + 4 * assignment.max_message_bytes + MEMORY_BYTES
+        _serve(Broker(secrets.token_hex(6), rules), channel, stop, limit_bytes)
     finally:
         channel.close()
     return 0
@@ -59,9 +69,22 @@ def take_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag) -> None:
+def end_if_swollen(limit_bytes: int) -> None:
+    """End at once if memory has grown past all that messages account for.
+
+    ZeroMQ bounds the parts of a message and not their number, and collects them all: a peer that sends one
+    without end would else take the machine's memory.
+    """
+    if psutil.Process().memory_info().rss > limit_bytes:
+        log.critical(
+            "more than %d MB of memory: a peer sends without end; the broker ends", limit_bytes >> 20
+        )
+        os._exit(KILLED_STATUS)
+
+
+def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, limit_bytes: int) -> None:
     turn_ns = time.monotonic_ns()
-    next_tick_ns = turn_ns
+    next_tick_ns = next_look_ns = turn_ns
     finished_ns: int | None = None
     while not stop:
         for item in channel.receive(_timeout_ms(broker, next_tick_ns), broker.ignores):
@@ -74,6 +97,9 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag) -> None:
         if now_ns - turn_ns > ASLEEP_NS:
             broker.slept(now_ns - turn_ns)
         turn_ns = now_ns
+        if now_ns >= next_look_ns:
+            next_look_ns = now_ns + MEMORY_NS
+            end_if_swollen(limit_bytes)
         due_ns = broker.due_ns()
         if now_ns >= next_tick_ns or (due_ns is not None and now_ns >= due_ns):
             next_tick_ns = now_ns + TICK_NS

@@ -47,7 +47,7 @@ NUMBERS: Final = (0, 1, 2, 3, 5, 12, 64, 10**6, 2**31, 2**40, 2**53, 2**53 + 1, 
 PLACES: Final = (0.0, 1.5, -3.0, 1e5, 1e300, float("nan"), float("inf"))
 REASONS: Final = ("superseded", "stale", "x", "y" * 64, "z" * 65, "\x1b[2J\n")
 LARGEST: Final = 40 * 40 * 3  # bytes of a frame
-MAX_BYTES: Final = 4 * LARGEST
+MAX_BYTES: Final = 2 * LARGEST
 
 
 class Choices(Protocol):

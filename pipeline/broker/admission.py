@@ -110,11 +110,12 @@ def welcome_display(state: State, peer: Peer) -> None:
 
 def welcome_captures(state: State) -> None:
     """Captures are welcomed once display has said what it has written, and again when there is room again."""
-    displays = state.peers.of("display")
+    waiting = [peer for peer in state.peers.of("capture") if not peer.welcomed]
+    displays = state.peers.of("display") if waiting else []
     if not displays:
         return
-    for peer in state.peers.of("capture"):
-        if not peer.welcomed and (not peer.put_off or has_room_again(state, source_of(peer.hello))):
+    for peer in waiting:
+        if not peer.put_off or has_room_again(state, source_of(peer.hello)):
             welcome_capture(state, peer, displays[0].hello)
 
 

@@ -155,23 +155,29 @@ def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entr
 
 def grant(state: State) -> None:
     """Let captures send: a live one so that its newest frame is always here, a file by its window."""
-    share, full = state.share_bytes(), state.held_bytes > state.rules.settings.max_bytes
     for peer in state.peers.of("capture"):
         ledger = state.ledgers.get(source_of(peer.hello))
         if ledger is None or ledger.ended or not peer.welcomed:
             continue
         live = ledger.info.kind == "live"
         window = LIVE_CREDITS if live else state.rules.file_window - ledger.in_flight
-        if full or ledger.held_bytes >= share:
-            window = 0
-        elif not live:
-            frames = (share - ledger.held_bytes) // ledger.largest_bytes
-            window = min(window, max(frames, not ledger.held_bytes))  # one, however large, if it is alone
         credits = window - peer.granted
+        if credits > 0:
+            credits = min(credits, frames_that_fit(state, ledger) - peer.granted)
         if credits > 0:
             peer.granted += credits
             wanted = encoding(state, peer)
             state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress, wanted))
+
+
+def frames_that_fit(state: State, ledger: SourceLedger) -> int:
+    """So many frames more of a source may be held; one, however large, if there is no other of it."""
+    free_bytes = state.share_bytes() - ledger.held_bytes
+    if free_bytes <= 0 or state.held_bytes > state.rules.settings.max_bytes:
+        return 0
+    if ledger.info.kind == "live":
+        return LIVE_CREDITS
+    return max(free_bytes // ledger.largest_bytes, not ledger.held_bytes)
 
 
 def encoding(state: State, capture: Peer) -> Encoding:

@@ -97,8 +97,8 @@ class Broker:
 
     def _drop_offender(self, identity: bytes, now_ns: int) -> None:
         """One that is ignored from now on takes no more part; its parent hears of it and replaces it."""
-        peer = self.state.peers.get(identity)
-        if peer is not None and identity in self.state.offenders:
+        peer = self.state.peers.get(identity) if identity in self.state.offenders else None
+        if peer is not None:
             self.state.given_up.append(peer_report(peer, now_ns, given_up=True))
             lose(self.state, peer)
 

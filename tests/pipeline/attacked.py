@@ -38,6 +38,7 @@ from tests.conftest import PROJECT
 
 LIMIT_S = 60.0
 MAX_MESSAGE_BYTES = 2_000_000
+MAX_BYTES = 16_000_000
 
 
 class Attacked:
@@ -49,7 +50,7 @@ class Attacked:
             make_keys(self.keys)
         self.address = f"ipc://{place}/work" if scheme == "ipc" else f"tcp://127.0.0.1:{free_port()}"
         publish = f"ipc://{place}/results"
-        options = BrokerOptions(BrokerSettings(), 4, 8, 0.0, 2.0, ["clip"], "raw")
+        options = BrokerOptions(BrokerSettings(max_bytes=MAX_BYTES), 4, 8, 0.0, 2.0, ["clip"], "raw")
         assignment = Assignment(
             "broker", "broker", "run/broker", False, 0, psutil.Process().pid, self.address, publish,
             MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), str(self.keys or ""),
@@ -128,6 +129,9 @@ class Attacked:
             for stage in stages.values():
                 stack.callback(stage.close, 0)
             return _one_frame(stages)
+
+    def ended(self) -> int:
+        return self._popen.wait(LIMIT_S)
 
     def close(self) -> None:
         self._popen.kill()

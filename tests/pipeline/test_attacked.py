@@ -1,18 +1,22 @@
 """The broker's process with strangers at its socket: it goes on, in bounded memory, for the honest ones."""
 
+import contextlib
 import random
 import resource
+import struct
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import zmq
 
 from pipeline.bounds import MAX_HEADER_BYTES
 from pipeline.broker.offenders import LIMIT, NOTES
+from pipeline.broker_process import KILLED_STATUS
 from pipeline.messages import Goodbye, encode
 from tests.builders import make_frame, make_hello, pixels
 from tests.pipeline.attacked import MAX_MESSAGE_BYTES, Attacked
@@ -124,6 +128,24 @@ def test_thousands_of_connections_come_and_go(broker: Attacked) -> None:
     assert broker.rss_mb - before_mb < GROWTH_MB
     assert sum("dropped" in line for line in broker.log) <= NOTES * (2 + report.elapsed_s)
     broker.until(lambda: broker.process.num_fds() < 100)
+
+
+@pytest.mark.parametrize("broker", ["ipc"], indirect=True)
+def test_a_message_without_end_does_not_take_the_machine_s_memory(broker: Attacked) -> None:
+    """ZeroMQ would collect its parts for ever. The broker ends, in a line, and would be started again."""
+    ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+    more = b"\x03" + struct.pack(">Q", 1_900_000) + bytes(1_900_000)  # a long part, and others follow
+    with broker.raw() as connection:
+        connection.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 32))
+        connection.sendall(bytes([4, len(ready)]) + ready)
+        peak_mb = 0.0
+        with contextlib.suppress(ConnectionError, psutil.Error):
+            for _ in range(1000):
+                connection.sendall(more)
+                peak_mb = max(peak_mb, broker.rss_mb)
+    assert broker.ended() == KILLED_STATUS
+    assert peak_mb < 1500
+    assert "sends without end" in broker.log[-1]
 
 
 @pytest.mark.parametrize("broker", ["tcp"], indirect=True)

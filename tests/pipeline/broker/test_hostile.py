@@ -152,6 +152,14 @@ def test_sources_that_nobody_announced_are_bounded() -> None:
     assert len(world.take(f"c{MAX_SOURCES}", Refused)) == 1
 
 
+def test_what_displays_know_of_sources_is_bounded() -> None:
+    world = World()
+    for number in range(5):
+        known = {f"{number}-{source}": Progress(1, ok=1) for source in range(MAX_SOURCES)}
+        world.join("display", "display", credits=8, progress=known)
+    assert len(world.broker.state.known) == MAX_SOURCES
+
+
 def test_peers_are_bounded_and_one_that_is_restarted_finds_its_place() -> None:
     world = World()
     for number in range(MAX_PEERS + 5):
