@@ -11,7 +11,6 @@ if sys.platform != "win32":
     import resource
 
 import msgspec
-import psutil  # type: ignore[import-untyped]
 
 from pipeline.assignment import Assignment, BrokerOptions
 from pipeline.broker import Broker, BrokerRules
@@ -56,7 +55,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     stop.listen()
     try:
         limit_bytes = 2 * rules.settings.max_bytes + 4 * assignment.max_message_bytes + MEMORY_BYTES
-        _serve(Broker(secrets.token_hex(6), rules), channel, stop, limit_bytes)
+        _serve(Broker(secrets.token_hex(6), rules), channel, stop, Memory(limit_bytes))
     finally:
         channel.close()
     return 0
@@ -69,20 +68,30 @@ def take_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def end_if_swollen(limit_bytes: int) -> None:
-    """End at once if memory has grown past all that messages account for.
+class Memory:
+    """This process's resident memory, on Linux; elsewhere nothing is known of it."""
 
-    ZeroMQ bounds the parts of a message and not their number, and collects them all: a peer that sends one
-    without end would else take the machine's memory.
-    """
-    if psutil.Process().memory_info().rss > limit_bytes:
-        log.critical(
-            "more than %d MB of memory: a peer sends without end; the broker ends", limit_bytes >> 20
-        )
-        os._exit(KILLED_STATUS)
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._statm = None if sys.platform != "linux" else os.open("/proc/self/statm", os.O_RDONLY)
+
+    def end_if_swollen(self) -> None:
+        """End at once if memory has grown past all that messages account for.
+
+        ZeroMQ bounds the parts of a message and not their number, and collects them all: a peer that sends
+        one without end would else take the machine's memory. The file is open already, since there may be
+        no descriptor left when it is asked.
+        """
+        if self._statm is None:
+            return
+        pages = int(os.pread(self._statm, 256, 0).split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > self._limit_bytes:
+            limit_mb = self._limit_bytes >> 20
+            log.critical("more than %d MB of memory: a peer sends without end; the broker ends", limit_mb)
+            os._exit(KILLED_STATUS)
 
 
-def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, limit_bytes: int) -> None:
+def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memory) -> None:
     turn_ns = time.monotonic_ns()
     next_tick_ns = next_look_ns = turn_ns
     finished_ns: int | None = None
@@ -99,7 +108,7 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, limit_bytes: 
         turn_ns = now_ns
         if now_ns >= next_look_ns:
             next_look_ns = now_ns + MEMORY_NS
-            end_if_swollen(limit_bytes)
+            memory.end_if_swollen()
         due_ns = broker.due_ns()
         if now_ns >= next_tick_ns or (due_ns is not None and now_ns >= due_ns):
             next_tick_ns = now_ns + TICK_NS
