@@ -185,37 +185,60 @@ def test_a_narrow_line(
     assert {record["status"] for record in records} == {"ok"}
 
 
-@pytest.mark.parametrize("fault", ["delay", "stall", "cut"])
+@pytest.fixture
+def halves(
+    start: Start, quick: list[str], keys: Path, machine: Machine, clip: Path, tmp_path: Path
+) -> Callable[..., tuple[Run, Run]]:
+    """Start a run in two parts, one of them behind a proxy; that with capture comes first."""
+
+    def begin(port: int, proxy: Proxy, far_roles: str, results: Path) -> tuple[Run, Run]:
+        machine("cellar", "classify-cellar", "parent-cellar")  # which has no part in this
+        films = far_roles != "detect"
+        attic = machine("attic", *(["capture", "display"] if films else ["detect-attic"]), "parent-attic")
+        if films:
+            machine("nobody", "detect-attic")
+        ends = ["--source", clip, "--results", results]
+        there = [*quick, "--set", "detect.workers=1", "--set", "capture.pace_fps=10", *RAW]
+        here = [*there, "--set", f"security.keys={keys}", "--broker", f"tcp://127.0.0.1:{port}"]
+        far = [*there, *attic, "--broker", f"tcp://127.0.0.1:{proxy.port}", "--only", far_roles]
+        near_roles = "broker,detect,classify" if films else "broker,capture,display,classify"
+        runs = [
+            start(*here, "--only", near_roles, *([] if films else ends)),
+            start(*far, *(ends if films else [])),
+        ]
+        return (runs[1], runs[0]) if films else (runs[0], runs[1])
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("fault", "far_roles"),
+    [("delay", "detect"), ("stall", "detect"), ("cut", "detect"), ("cut", "capture,display")],
+)
 def test_what_a_network_does_to_connections(
-    start: Start,
-    quick: list[str],
-    keys: Path,
-    machine: Machine,
-    clip: Path,
+    halves: Callable[..., tuple[Run, Run]],
     undisturbed: list[dict[str, Any]],
     tmp_path: Path,
     fault: str,
+    far_roles: str,
 ) -> None:
     """Half a second there and back; connections that stand still; ones that break again and again."""
     results, port = tmp_path / "r.jsonl", free_port()
-    attic = machine("attic", "detect-attic", "parent-attic")
-    machine("cellar", "classify-cellar", "parent-cellar")  # which has no part in this
     with Proxy(port, delay_s=0.25 if fault == "delay" else 0.01) as proxy:
-        there = [*quick, "--set", "detect.workers=1", "--set", "capture.pace_fps=10", *RAW]
-        main = start(
-            *there, "--set", f"security.keys={keys}", "--broker", f"tcp://127.0.0.1:{port}",
-            "--only", "broker,capture,display,classify", "--source", clip, "--results", results,
-        )  # fmt: skip
-        far = start(*there, *attic, "--broker", f"tcp://127.0.0.1:{proxy.port}", "--only", "detect")
-        main.until_records(results, 5)
+        runs = halves(port, proxy, far_roles, results)
+        runs[0].until_records(results, 5)
         if fault == "stall":
             proxy.stall()
-            main.line("detect-1 has been silent for .* and is given up")
+            runs[0].line("detect-1 has been silent for .* and is given up")
             proxy.flow()
+        far_ends = 1 + len(far_roles.split(","))  # run.py's own among them
         for _ in range(5 if fault == "cut" else 0):
             count = len(results.read_bytes().splitlines())
-            main.until(lambda: proxy.connections >= 2)  # run.py's own and detect's
+            runs[0].until(lambda: proxy.connections >= far_ends)
             proxy.cut()
-            main.until_records(results, min(count + 3, CLIP_FRAMES))
-        all_well((main, far))
+            runs[0].until_records(results, min(count + 3, CLIP_FRAMES))
+        for run in runs:
+            done = run.end()
+            assert done.status == 0, done.stderr
+            assert done.errors == []
     same_but_for_time(read_jsonl(results), undisturbed)
