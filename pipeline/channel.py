@@ -29,6 +29,9 @@ PUBLISH_HIGH_WATER_MARK: Final = 1000
 SUBSCRIPTION_BYTES: Final = 4096
 """The longest message that a subscriber may send: what it subscribes to."""
 
+CURVE_BYTES: Final = 64
+"""What CURVE adds to a part at the most (33 by RFC 26): parts of the greatest length travel over tcp too."""
+
 HANDSHAKE_MS: Final = 5000
 LINGER_MS: Final = 1000
 
@@ -63,7 +66,7 @@ class Malformed(NamedTuple):
 def _set_up(socket: zmq.Socket[bytes], max_message_bytes: int) -> None:
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-    socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes + CURVE_BYTES)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.IPV6, 1)
     # A connection over which nothing comes back is closed: a host that vanished says no goodbye.

@@ -21,6 +21,10 @@ MAX_DEATHS_ALONE: Final = 2
 """A frame over which so many workers died while each tried it alone is given up."""
 
 
+AGAIN_NS: Final = 500_000_000
+"""Stages say hello again 1 s after a connection has broken: more often, nobody has reason to."""
+
+
 def admit(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
     """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
     same = state.peers.get(identity)
@@ -30,14 +34,14 @@ def admit(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | N
         state.offend(identity, f"refused: {reason}", now_ns)
         state.send(identity, Refused(reason))
         return
-    if same:
+    if same and now_ns - same.since_ns < AGAIN_NS:
         state.offend(identity, "says hello once more", now_ns)
     for old in predecessors:
         lose(state, old, died=old.identity != identity)
     confirm(state, hello.slot, identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
-    peer = Peer(identity, hello, now_ns, key=key)
+    peer = Peer(identity, hello, now_ns, now_ns, key=key)
     state.peers.add(peer)
     if hello.role == "display":
         welcome_display(state, peer)

@@ -33,6 +33,7 @@ class Peer:
     identity: bytes
     hello: Hello
     heard_ns: int
+    since_ns: int  # when it said hello
     heartbeat: Heartbeat | None = None  # the last one: it says how a remote stage's clock stands
     key: str | None = None  # name of the key that it came in with; None over ipc
     jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work

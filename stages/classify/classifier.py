@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.card import find_model, read_model
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.errors import UserError
+from pipeline.messages import TOLERANCE
 from pipeline.quiet import quiet_native
 from pipeline.settings import ClassifySettings
 from stages.classify.model_file import check_model_file
@@ -58,7 +59,7 @@ class Classifier:
                 _check_shapes(model, path)
                 self._compiled = {size: _compile(tf, model, size) for size in self._sizes}
                 for size in self._sizes:
-                    self(np.zeros((size, FACE_SIZE, FACE_SIZE), np.uint8))
+                    _check_sums(self(np.zeros((size, FACE_SIZE, FACE_SIZE), np.uint8)), path)
             except (*_LOADING_FAILS, tf.errors.OpError) as error:
                 first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise UserError(f"{path}: can't be loaded as a Keras model: {first_line}") from error
@@ -73,6 +74,16 @@ class Classifier:
             padded[: len(part), :, :, 0] = part
             parts.append(np.asarray(self._compiled[size](padded), np.float32)[: len(part)])
         return np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS)), np.float32)
+
+
+def _check_sums(probabilities: NDArray[np.float32], path: Path) -> None:
+    """Said here once, rather than by the broker of every answer."""
+    sums = probabilities.sum(axis=1)
+    if not np.all(np.abs(sums - 1) <= TOLERANCE) or probabilities.min() < 0:
+        raise UserError(
+            f"{path}: probabilities that add up to 1 are expected, to {sums[0]:.3g} found; "
+            "let the model end with a softmax"
+        )
 
 
 def _load(data: bytes, weights: bytes, path: Path) -> Any:

@@ -123,6 +123,14 @@ def test_a_part_that_is_too_long_does_not_get_in(broker: BrokerChannel, stage: S
     assert {type(item.message) for item in items if isinstance(item, Received)} == {Heartbeat}
 
 
+def test_a_part_of_the_greatest_length_gets_in(broker: BrokerChannel, stage: StageChannel) -> None:
+    frame = make_frame(0, shape=(63, 5291, 3))
+    assert LIMIT - len(pixels(frame)) < 3
+    stage.send(frame, [pixels(frame)])
+    item = receive_one(broker)
+    assert isinstance(item, Received) and item.message == frame
+
+
 def test_each_start_is_a_new_identity(
     broker: BrokerChannel, addresses: tuple[str, str], theirs: StageKeys | None
 ) -> None:

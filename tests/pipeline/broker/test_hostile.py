@@ -513,3 +513,13 @@ def test_what_a_role_does_not_send_changes_nothing(
     assert not world.broker.state.stopping and not world.broker.state.ledgers["clip"].ended
     detect_all(world, faces=0)
     assert [d.status for d in write_all(world)] == ["ok"]
+
+
+def test_a_hello_after_a_broken_connection_is_no_offence_and_a_flood_of_them_is() -> None:
+    world = World()
+    world.join_all()
+    world.wait(1)
+    world.join("detect", "detect", credits=2)
+    assert offences(world) == 0
+    world.join("detect", "detect", credits=2)
+    assert offences(world) == 1

@@ -58,6 +58,7 @@ def test_models_that_fit_are_loaded_and_others_are_told_in_one_line(models: Path
         tiny: "loaded 5.0",
         models / "wide.keras": "wide.keras: a model from (None, 48, 48, 1) to (None, 7) is expected",
         models / "eight.keras": "eight.keras: a model from (None, 48, 48, 1) to (None, 7) is expected",
+        models / "logits.keras": "logits.keras: probabilities that add up to 1 are expected, to 7 found",
         models / "lambda.keras": "lambda.keras: refused: its config names keras.layers.Lambda",
         changed(
             tiny, "nonsense", config__json=json.dumps(config).encode()
