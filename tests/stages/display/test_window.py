@@ -114,8 +114,13 @@ sides = []
 for mirror in (False, True):
     display = Display(DisplaySettings(mode="window", mirror=mirror), ["clip.mp4"], None)
     display.deliver(*half_red(0))
-    until_quit(display, 1.0)
-    sides.append(np.nonzero((screen() == (0, 0, 255)).all(axis=2))[1].mean())
+    red = np.array([])
+    for _ in range(100):  # the window takes a moment to be there
+        until_quit(display, 0.2)
+        red = np.nonzero((screen() == (0, 0, 255)).all(axis=2))[1]
+        if red.size:
+            break
+    sides.append(red.mean())
     display.close()
 assert sides[0] + 100 < sides[1], sides
 """,
