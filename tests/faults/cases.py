@@ -26,6 +26,6 @@ class Case(NamedTuple):
 def all_cases() -> Iterator[Case]:
     kinds: tuple[SourceKind, ...] = ("file", "live")
     blows: tuple[Blow, ...] = ("kill", "stop")
-    for kind, blow in itertools.product(kinds, blows):
-        for targets in (*((target,) for target in TARGETS), *PAIRS):
+    for group in ([(target,) for target in TARGETS], PAIRS):
+        for kind, blow, targets in itertools.product(kinds, blows, group):
             yield Case(kind, blow, targets)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.faults.cases import Case
 from tests.faults.outcome import Outcome
 
 HEADER = ("fault", "source", "captured", "lost", "duplicated", "dropped, counted", "failed", "gap, s", "kept")
@@ -33,3 +34,13 @@ def markdown(outcomes: Iterable[Outcome]) -> str:
 def write_json(path: Path, facts: dict[str, Any], outcomes: Iterable[Outcome]) -> None:
     rows = [outcome._asdict() | {"case": outcome.case._asdict()} for outcome in outcomes]
     path.write_text(json.dumps(facts | {"outcomes": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> list[Outcome]:
+    """The inverse of `write_json`."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["outcomes"]
+    return [Outcome(**row | {"case": _case(**row["case"])}) for row in rows]
+
+
+def _case(kind: Any, blow: Any, targets: list[str]) -> Case:
+    return Case(kind, blow, tuple(targets))
