@@ -5,6 +5,7 @@ call that could run it has no place here, in tests either, unless it is listed b
 """
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ FORBIDDEN_CALLS = {
     "multiprocessing.Pipe", "multiprocessing.Queue",
 }  # fmt: skip
 FORBIDDEN_METHODS = {"recv_pyobj", "send_pyobj", "enable_unsafe_deserialization"}
-TRUE_KEYWORDS = {"shell", "allow_pickle"}
+TRUE_KEYWORDS = {"shell", "allow_pickle", "enable_unsafe_deserialization"}
 """Keywords that may not be given at all but as False; `safe_mode` the other way round."""
 
 ALLOWED: set[tuple[str, str]] = set()
@@ -50,11 +51,13 @@ def findings(text: str) -> Iterator[str]:
                 yield from (f"{module}.{n.name}" for n in names if f"{module}.{n.name}" in FORBIDDEN_CALLS)
             case ast.Call():
                 yield from _of_call(node)
+            case ast.Attribute(attr=name) if name in FORBIDDEN_METHODS:  # handed on without a call
+                yield name
 
 
 def _of_call(node: ast.Call) -> Iterator[str]:
     name = ast.unparse(node.func)
-    if name in FORBIDDEN_CALLS or name.rpartition(".")[2] in FORBIDDEN_METHODS:
+    if name in FORBIDDEN_CALLS:
         yield name
     for keyword in node.keywords:
         value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
@@ -79,6 +82,7 @@ def test_nothing_in_the_project_executes_data() -> None:
         "import pickle",
         "from pickle import loads",
         "import torch.serialization",
+        "import marshal as m",
         "from os import system",
         "eval('1')",
         "exec(text)",
@@ -89,11 +93,21 @@ def test_nothing_in_the_project_executes_data() -> None:
         "np.load(path)",
         "yaml.load(text)",
         "socket.recv_pyobj()",
+        "receive = socket.recv_pyobj",
+        "keras.config.enable_unsafe_deserialization()",
         "keras.saving.load_model(path, safe_mode=False)",
     ],
 )
 def test_what_executes_data_is_found(text: str) -> None:
     assert list(findings(text))
+
+
+def test_no_file_of_the_project_is_a_pickle() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    names = listed.stdout.split() if listed.returncode == 0 else []
+    assert not [
+        name for name in names if name.endswith((".pkl", ".pickle", ".npy", ".npz", ".pt", ".joblib"))
+    ]
 
 
 def test_every_model_is_loaded_in_safe_mode() -> None:

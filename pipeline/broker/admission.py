@@ -20,7 +20,6 @@ from pipeline.messages import (
 MAX_DEATHS_ALONE: Final = 2
 """A frame over which so many workers died while each tried it alone is given up."""
 
-
 AGAIN_NS: Final = 500_000_000
 """Stages say hello again 1 s after a connection has broken: more often, nobody has reason to."""
 
