@@ -65,7 +65,7 @@ def score(model: Any, faces: Faces) -> dict[str, Any]:
     from trainer.metrics import LABEL_SET, figures
     from trainer.predict import probabilities
 
-    return {LABEL_SET: figures(faces.labels, probabilities(model, faces.pixels))}
+    return {LABEL_SET: figures(faces.labels, probabilities(model, faces.pixels)[LABEL_SET])}
 
 
 def show(scores: Mapping[str, Any], title: str) -> None:

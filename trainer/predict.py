@@ -8,10 +8,23 @@ from numpy.typing import NDArray
 BATCH: Final = 512
 """Bounds the memory; larger ones are no faster on two cores."""
 
+LABEL_SETS: Final = ("fer2013", "consensus")
+"""What an output is trained on, and figures are measured by: FER2013's labels, and what most people saw."""
 
-def probabilities(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities (n, 7) float32 of faces (n, 48, 48, 1) uint8, n at least 1."""
+
+def probabilities(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Probabilities (n, 7) float32 of faces (n, 48, 48, 1) uint8, n at least 1, by the name of the output.
+
+    A model with one nameless output, as the baseline, was trained on FER2013's labels: "fer2013".
+    """
     starts = range(0, len(pixels), BATCH)
-    return np.concatenate(
-        [np.asarray(model.predict_on_batch(pixels[s : s + BATCH]), np.float32) for s in starts]
-    )
+    batches = [by_output(model.predict_on_batch(pixels[s : s + BATCH])) for s in starts]
+    return {
+        name: np.concatenate([np.asarray(batch[name], np.float32) for batch in batches])
+        for name in batches[0]
+    }
+
+
+def by_output(found: Any) -> dict[str, Any]:
+    """What a model has for its outputs (arrays, shapes …), keyed by the names of LABEL_SETS."""
+    return dict(found) if isinstance(found, dict) else {LABEL_SETS[0]: found}

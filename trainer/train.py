@@ -130,7 +130,7 @@ def seed_dropout(model: Any, seed: int, number: int) -> None:
 
 def validate(model: Any, faces: Faces) -> tuple[float, float]:
     """Mean cross-entropy (nats) and top-1 (fraction of 1) of `model` on `faces`."""
-    predicted = probabilities(model, faces.pixels)
+    predicted = probabilities(model, faces.pixels)["fer2013"]
     right = predicted[np.arange(len(faces)), faces.labels]
     return float(-np.log(np.maximum(right, 1e-7)).mean()), float(
         (predicted.argmax(axis=1) == faces.labels).mean()
