@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import NoReturn
 
 import msgspec
 
@@ -36,20 +37,24 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
             progress={feed.info.name: feed.progress},
         )
 
-    status = 0
     try:
         with Session(assignment, hello) as session:
             while not stop and not feed.over:
                 feed.turn(session)
     except SourceStuck as error:
         log.error("%s; this process gives itself up", error)
-        status = 1
+        _end_now(1)  # its reader is waited for no more: the broker would miss this process meanwhile
     finally:
         closed = feed.close()
     if not closed:
-        logging.shutdown()
-        os._exit(status)  # the interpreter would end under a thread that is still inside a driver
-    return status
+        _end_now(0)
+    return 0
+
+
+def _end_now(status: int) -> NoReturn:
+    """End the process past the interpreter, which would end under a thread that is still inside a driver."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def open_feed(options: CaptureOptions, max_frame_bytes: int) -> Feed:

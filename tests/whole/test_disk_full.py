@@ -123,7 +123,7 @@ def test_a_log_on_a_full_disk_does_not_hold_up_the_run(
     """The status says that something is missing; the results are whole."""
     log, results = disk.path / "run.log", tmp_path / "r.jsonl"
     options = ["--set", f"log.file={log}", "--set", "log.status_interval_s=0.3"]
-    pace = ["--set", "capture.pace_fps=20"]
+    pace = ["--set", "capture.pace_fps=8"]
     run = start(*quick, *pace, *options, "--source", clip, "--results", results, inside=disk.inside)
     run.until_records(results, 5)
     disk.fill(log)

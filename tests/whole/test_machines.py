@@ -124,7 +124,7 @@ def test_three_hosts_and_strangers_on_a_fourth(
 ) -> None:
     """The records are those of one machine; whoever has no key hears and says nothing, and is told of."""
     results = tmp_path / "r.jsonl"
-    runs = hosts(*RAW, "--set", "capture.pace_fps=5", "--source", clip, "--results", results)
+    runs = hosts(*RAW, "--set", "capture.pace_fps=3", "--source", clip, "--results", results)
     runs[0].line("results are published at ")
     living = network["living"].address
     where = [f"tcp://{living}:{PORT}", f"tcp://{living}:{PORT + 1}"]

@@ -104,13 +104,16 @@ def test_a_display_killed_before_the_first_frame_costs_an_earlier_run_nothing_an
     assert start(*quick, "--source", "demo", "--set", "capture.max_frames=90", *outputs).end().status == 0
     shutil.copyfile(video, tmp_path / "v.part2.mkv")
     earlier = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    run = start(*quick, "--source", clip, *outputs)
-    run.line("waiting for .*classify-1")  # which takes longest: no frame is asked for yet
+    run = start(*quick, "--set", "log.status_interval_s=0.5", "--source", clip, *outputs)
+    held = run.pid("classify-1")
+    os.kill(held, signal.SIGSTOP)  # it is still starting: no frame is asked for before it goes on
+    run.line("waiting for classify-1$")  # all others are there
     for _ in range(2):
         pid = run.pid("display")
         os.kill(pid, signal.SIGKILL)
         run.until(lambda pid=pid: bool(set(run.pids("display")) - {pid}))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == earlier
+    os.kill(held, signal.SIGCONT)
     done = run.end()
     assert done.status == 0
     assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout

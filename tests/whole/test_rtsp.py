@@ -149,7 +149,7 @@ def test_the_server_is_killed_and_starts_again(watcher: Watcher) -> None:
 def test_the_server_stalls_and_goes_on(watcher: Watcher) -> None:
     watcher.server.process.send_signal(signal.SIGSTOP)
     began_s = time.monotonic()
-    watcher.run.line(r"/live: no picture for 4\.\d s; opened again in 0\.5 s \(attempt 1 of 5\)")
+    watcher.run.line(r"/live: no picture for [4-9]\.\d s; opened again in 0\.5 s \(attempt 1 of 5\)")
     print(f"noticed after {time.monotonic() - began_s:.1f} s")
     watcher.server.process.send_signal(signal.SIGCONT)
     began_s = time.monotonic()

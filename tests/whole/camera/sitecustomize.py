@@ -24,7 +24,7 @@ def _install(folder: Path) -> None:
             from stages.capture import live_reader
             from stages.capture.demo import DemoReader
 
-            live_reader.STUCK_S = 3.0  # type: ignore[misc]
+            live_reader.STUCK_S = 6.0  # type: ignore[misc]
             self._demo = DemoReader(SourceSpec("demo:1", "demo", "demo"))
             self._open = self._does() == "works"
 
