@@ -17,7 +17,7 @@ from bench.job import ClipInfo, Job, run_job
 from bench.machine import describe
 from bench.scene import TUTORIAL_FRAMES, Measured, Scene, make_scene, measure
 from bench.table import show
-from pipeline.card import find_model, read_card
+from pipeline.card import choose_labels, find_model, read_card
 from pipeline.detectors import resolve_model
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings
@@ -79,6 +79,7 @@ def _described(settings: PipelineSettings, source: str, runs: int) -> dict[str, 
         "name": card.name or path.stem,
         "file": path.name,
         "sha256": card.sha256,
+        "labels": choose_labels(card, settings.classify.labels, path),
         "parameters": card.parameters,
         "multiply_adds": card.multiply_adds,
     }

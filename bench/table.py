@@ -20,7 +20,8 @@ def show(document: dict[str, Any], main: dict[str, Any]) -> None:
         f"TensorFlow {machine['packages']['tensorflow']}, OpenCV {machine['packages']['opencv-python']}"
     )
     console.print(
-        f"model {model['name']}, {model['multiply_adds'] / 1e6:.1f} million multiply-adds a face; "
+        f"model {model['name']}, labels {model['labels']}, "
+        f"{model['multiply_adds'] / 1e6:.1f} million multiply-adds a face; "
         f"detector {settings['detector']}"
     )
     console.print()

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from bench.clip import open_clip
 from bench.job import Job, LoopRun
-from pipeline.card import find_model, read_card
+from pipeline.card import choose_labels, find_model, read_card
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.quiet import quiet_native
+from stages.classify.outputs import output_of
 
 CASCADE: Final = "haarcascade_frontalface_default.xml"
 BLUE: Final = (255, 0, 0)
@@ -26,11 +27,12 @@ BLUE: Final = (255, 0, 0)
 def run(job: Job) -> LoopRun:
     """Load and warm the model, then time the loop."""
     path = find_model(job.settings.classify.model)
-    read_card(path)
+    card = read_card(path)
+    labels = choose_labels(card, job.settings.classify.labels, path)
     with quiet_native():
         import keras
 
-        model = keras.models.load_model(path, safe_mode=True)
+        model = output_of(keras.models.load_model(path, safe_mode=True), labels, card.outputs, path)
         model.predict(np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.uint8), verbose=0)
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
     _find(cascade, np.zeros((64, 64), np.uint8))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.emotions import EMOTIONS, FACE_SIZE, LABEL_SETS
 from pipeline.errors import UserError
 
 FORMAT: Final = 1
@@ -38,6 +38,7 @@ class Card(msgspec.Struct, frozen=True):
     name: str = ""
     parameters: int = 0
     multiply_adds: int = 0
+    outputs: tuple[str, ...] = ("fer2013",)  # the sets of labels that the model has an output for
     figures: dict[str, Any] = {}  # by set of labels: {"fer2013": {"top1": 0.66, …}}
 
 
@@ -83,6 +84,22 @@ def find_model(text: str) -> Path:
     return beside if not Path(text).exists() and beside.exists() else Path(text)
 
 
+def choose_labels(card: Card, wanted: str, model: Path) -> str:
+    """Return whose labels are shown: those wanted or, for "auto", people's where the model has learnt them.
+
+    Raises UserError if the model has no output for them.
+    """
+    if wanted == "auto":
+        return "consensus" if "consensus" in card.outputs else card.outputs[0]
+    if wanted not in card.outputs:
+        found = ", ".join(card.outputs)
+        raise UserError(
+            f"classify.labels: {wanted} expected, but {model} has {found} alone; "
+            f"set classify.labels={found}, or use a model with both"
+        )
+    return wanted
+
+
 def card_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
@@ -116,3 +133,6 @@ def _check(card: Card, path: Path) -> None:
     for key, (right, found) in expected.items():
         if right != found:
             raise UserError(f"{path}: {key}: expected {right}, found {found}")
+    if not card.outputs or any(name not in LABEL_SETS for name in card.outputs):
+        sets = " and ".join(LABEL_SETS)
+        raise UserError(f"{path}: outputs: expected {sets} or one of them, found {list(card.outputs)}")

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.card import Card, find_model, read_card, sha256
+from pipeline.card import Card, choose_labels, find_model, read_card, sha256
 from pipeline.config import DEFAULT_FILE, PROJECT
 from pipeline.detectors import resolve_model
 from pipeline.display_mode import resolve_display
@@ -23,7 +23,7 @@ from pipeline.download import YUNET_SHA256
 from pipeline.endpoints import is_tcp
 from pipeline.errors import UserError
 from pipeline.plan import ROLES, make_plan
-from pipeline.settings import DisplaySettings, PipelineSettings
+from pipeline.settings import ClassifySettings, DisplaySettings, PipelineSettings
 from pipeline.sources import SourceSpec, parse_sources
 
 State = Literal["ok", "note", "missing"]
@@ -55,7 +55,7 @@ def run_check(
     if _runs("detect", only):
         lines += detector_lines(settings.detect.model)
     if _runs("classify", only):
-        lines += model_lines(settings.classify.model)
+        lines += model_lines(settings.classify)
     if _runs("display", only):
         lines += display_lines(settings.display)
     lines += output_lines(log=settings.log.file)
@@ -104,14 +104,17 @@ def detector_lines(model: str) -> list[Line]:
     return [Line("ok", "detector", f"{choice.kind}: {choice.path}; sha256 is right")]
 
 
-def model_lines(model: str) -> list[Line]:
-    """Return what the card of the emotion model says, its file checked against it."""
+def model_lines(classify: ClassifySettings) -> list[Line]:
+    """Return what the card of the emotion model says, its file checked against it, and whose labels show."""
+    path = find_model(classify.model)
     try:
-        card = read_card(find_model(model))
+        card = read_card(path)
+        labels = choose_labels(card, classify.labels, path)
     except UserError as error:
         return [Line("missing", "emotion model", str(error))]
     return [
-        Line("ok", "emotion model", f"{find_model(model)}: {_card_text(card)}; sha256 and labels are right")
+        Line("ok", "emotion model", f"{path}: {_card_text(card)}; sha256 and emotions are right"),
+        Line("ok", "labels", f"{labels}; the model has {' and '.join(card.outputs)}"),
     ]
 
 

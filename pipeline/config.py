@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect, structs
 
+from pipeline.emotions import LABEL_SETS
 from pipeline.endpoints import check_address
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings, Settings
@@ -24,6 +25,7 @@ DEFAULT_FILE: Final = PROJECT / "pipeline.toml"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DISPLAY_MODES: Final = ("auto", "window", "web", "none")
 ENCODINGS: Final = ("auto", "raw", "jpeg")
+LABELS: Final = ("auto", *LABEL_SETS)
 RESULT_FORMS: Final = (".jsonl", ".csv")
 RECORD_FORMS: Final = (".mkv", ".mp4")
 
@@ -141,6 +143,7 @@ def _check_choices(settings: PipelineSettings) -> None:
     display = settings.display
     _one_of("log.level", settings.log.level, LOG_LEVELS)
     _one_of("display.mode", display.mode, DISPLAY_MODES)
+    _one_of("classify.labels", settings.classify.labels, LABELS)
     _one_of("network.encoding", settings.network.encoding, ENCODINGS)
     if display.mode == "web":
         raise UserError(

@@ -116,7 +116,7 @@ class Hello(Message, frozen=True):
     pid: Index
     protocol: int
     credits: Credits = 0  # pieces of work that may be under way at this worker
-    fingerprint: Text = ""  # of the model: workers of one role must agree
+    fingerprint: Text = ""  # of the model and its labels: workers of one role must agree
     spare: bool = False  # classify: warm, and gets work only while another one is missing
     source: SourceInfo | None = None  # capture
     wants_pixels: bool = False  # display

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.card import find_model, read_card
+from pipeline.card import choose_labels, find_model, read_card
 from pipeline.detectors import resolve_model
 from pipeline.display_mode import resolve_display
 from pipeline.plan import ROLES, RunPlan
@@ -23,13 +23,15 @@ CAMERA_PROBE_S: Final = 20.0
 def prepare(
     settings: PipelineSettings, sources: list[str], only: frozenset[str] | None, reporter: Reporter
 ) -> tuple[PipelineSettings, list[SourceSpec], str]:
-    """Settle what the settings leave open: sources, detector, display; say what was chosen.
+    """Settle what the settings leave open: sources, detector, labels, display; say what was chosen.
 
     The last one returned is the sha256 of the emotion model, "" where none is used here. Raises UserError for
     a source, model or display that can't be had.
     """
     here = frozenset(ROLES) if only is None else only
-    model = read_card(find_model(settings.classify.model)).sha256 if "classify" in here else ""
+    model = ""
+    if "classify" in here:
+        settings, model = _settle_labels(settings, reporter)
     if "detect" in here:
         choice = resolve_model(settings.detect.model)
         if choice.said:
@@ -76,6 +78,16 @@ def _find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:
         camera = ""
     reporter.info(f"source: camera {camera}" if camera else "no camera opens: the demo is shown instead")
     return parse_sources([camera or "demo"])
+
+
+def _settle_labels(settings: PipelineSettings, reporter: Reporter) -> tuple[PipelineSettings, str]:
+    """Settle for all classifiers of this run whose labels they show; return the model's sha256 as well."""
+    path = find_model(settings.classify.model)
+    card = read_card(path)
+    labels = choose_labels(card, settings.classify.labels, path)
+    reporter.info(f"emotion model: {path}, labels: {labels}")
+    classify = msgspec.structs.replace(settings.classify, labels=labels)
+    return msgspec.structs.replace(settings, classify=classify), card.sha256
 
 
 def _for_display(

@@ -57,6 +57,7 @@ class ClassifySettings(Settings, frozen=True):
     """`[classify]`: the emotion classifier."""
 
     model: str = "models/emotion.keras"
+    labels: str = "auto"  # auto | consensus | fer2013
     workers: Positive = 1  # processes
     spares: Natural = 1  # processes more that wait, warm, for one of them to die; for live sources alone
     threads: Positive = 1  # TensorFlow threads of each process

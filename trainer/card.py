@@ -1,10 +1,11 @@
 """The card: JSON beside a model that says what it is, and without which it is not used."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.emotions import EMOTIONS, FACE_SIZE, LABEL_SETS
 from pipeline.errors import UserError
 from trainer.files import sha256
 
@@ -19,22 +20,25 @@ def card_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
-def identity(model: Path) -> dict[str, Any]:
-    """The part of a card that names the file `model` and says how it is fed."""
+def identity(model: Path, outputs: Sequence[str] = ("fer2013",)) -> dict[str, Any]:
+    """The part of a card that names the file `model`, how it is fed, and the sets of labels that it gives."""
     return {
         "format": FORMAT,
         "file": model.name,
         "sha256": sha256(model),
         "labels": list(EMOTIONS),
         "input": INPUT,
+        "outputs": list(outputs),
     }
 
 
 def read_card(model: Path) -> dict[str, Any]:
     """The card of the file `model`, checked against it.
 
-    Raises UserError if either is missing, if the card is damaged or says another format, other labels or
-    another input than this program's, or if the file's sha256 is another.
+    Its `outputs`, the sets of labels that the model gives, are those of LABEL_SETS or one of them; a card
+    without that key is of a model that gives FER2013's labels alone.
+    Raises UserError if either is missing, if the card is damaged or says another format, other labels,
+    another input or other outputs than this program's, or if the file's sha256 is another.
     """
     if not model.is_file():
         raise UserError(f"{model}: no such file; expected a .keras model that `python -m trainer fit` wrote")
@@ -47,6 +51,12 @@ def read_card(model: Path) -> dict[str, Any]:
             raise UserError(
                 f"{path}: {key}: expected {expected}, found {card.get(key)}; use a card of this version"
             )
+    outputs = card.setdefault("outputs", ["fer2013"])
+    if not isinstance(outputs, list) or not outputs or any(name not in LABEL_SETS for name in outputs):
+        raise UserError(
+            f"{path}: outputs: expected {' and '.join(LABEL_SETS)} or one of them, found {outputs}; "
+            "use a card of this version"
+        )
     if card.get("sha256") != (found := sha256(model)):
         raise UserError(
             f"{model}: expected sha256 {str(card.get('sha256'))[:12]}… as its card says, "

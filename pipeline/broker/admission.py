@@ -60,9 +60,10 @@ def refusal(state: State, hello: Hello) -> str:
         return f"{hello.name}: without credits it can be given nothing to do"
     agreed = state.fingerprints.get(hello.role)
     if agreed and hello.fingerprint != agreed:
+        same = "file and classify.labels" if hello.role == "classify" else "file"
         return (
             f"{hello.name}: its model is not the one that this run uses: "
-            f"expected {agreed}, found {hello.fingerprint}; use the same file on every machine"
+            f"expected {agreed}, found {hello.fingerprint}; use the same {same} on every machine"
         )
     if hello.role == "display" and any(p.hello.slot != hello.slot for p in state.peers.of("display")):
         return f"{hello.name}: the run has a display already; it takes one"

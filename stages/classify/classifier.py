@@ -7,13 +7,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.card import find_model, read_model
+from pipeline.card import choose_labels, find_model, read_model
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.errors import UserError
 from pipeline.messages import TOLERANCE
 from pipeline.quiet import quiet_native
 from pipeline.settings import ClassifySettings
 from stages.classify.model_file import check_model_file
+from stages.classify.outputs import output_of
 
 _LOADING_FAILS: Final = (
     ArithmeticError,
@@ -35,8 +36,10 @@ class Classifier:
     def __init__(self, settings: ClassifySettings, expected: str = "") -> None:
         """Load, compile and run the model once for each batch size.
 
-        With `expected`, a sha256, no other model is taken: a run has one from its beginning to its end.
-        Raises UserError if the model is missing, broken, or not one that takes faces and gives emotions.
+        Of a model with several outputs only the one for `settings.labels` is computed. With `expected`, a
+        sha256, no other model is taken: a run has one from its beginning to its end.
+        Raises UserError if the model is missing, broken, without those labels, not what its card says, or not
+        one that takes faces and gives emotions.
         """
         path = find_model(settings.model)
         card, data = read_model(path)  # before TensorFlow, which takes seconds to load
@@ -45,8 +48,9 @@ class Classifier:
                 f"{path}: another model than when the run began: sha256 {expected[:12]}… expected, "
                 f"{card.sha256[:12]}… found; put the file back, or start the run again"
             )
+        labels = choose_labels(card, settings.labels, path)
         weights = check_model_file(path, data)
-        self.fingerprint = f"{card.name or path.name} {card.sha256[:16]}"
+        self.fingerprint = f"{card.name or path.name} {card.sha256[:16]} {labels}"
         self._sizes = sorted(settings.batch_sizes)
 
         with quiet_native():
@@ -55,8 +59,7 @@ class Classifier:
             tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
             try:
-                model = _load(data, weights, path)
-                _check_shapes(model, path)
+                model = output_of(_load(data, weights, path), labels, card.outputs, path)
                 self._compiled = {size: _compile(tf, model, size) for size in self._sizes}
                 for size in self._sizes:
                     _check_sums(self(np.zeros((size, FACE_SIZE, FACE_SIZE), np.uint8)), path)
@@ -94,16 +97,6 @@ def _load(data: bytes, weights: bytes, path: Path) -> Any:
 
     check_weights(path, weights)
     return saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=True)
-
-
-def _check_shapes(model: Any, path: Path) -> None:
-    expected = (None, FACE_SIZE, FACE_SIZE, 1), (None, len(EMOTIONS))
-    found = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if found != expected:
-        raise UserError(
-            f"{path}: a model from {expected[0]} to {expected[1]} is expected, "
-            f"one from {found[0]} to {found[1]} found"
-        )
 
 
 def _compile(tf: Any, model: Any, size: int) -> Any:

@@ -15,7 +15,7 @@ MACHINE: dict[str, Any] = {
 SETTINGS: dict[str, Any] = {
     "source": "clip.mp4",
     "detector": "haar",
-    "model": {"name": "tiny", "multiply_adds": 2_000_000},
+    "model": {"name": "tiny", "multiply_adds": 2_000_000, "labels": "consensus"},
 }
 
 

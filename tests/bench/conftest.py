@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.settings import ClassifySettings, DetectSettings, PipelineSettings
+from tests.conftest import PROJECT
+from tests.outputs import BOTH
 
 _MAKE = f"""
 import sys, keras
@@ -22,18 +24,39 @@ model = keras.Sequential([
 model.save(sys.argv[1])
 """
 
+_MAKE_BOTH = """
+import sys
+from pathlib import Path
+from tests.outputs import save_model
+save_model(Path(sys.argv[1]))
+"""
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of an untrained network: it takes faces and gives seven probabilities."""
     path = tmp_path_factory.mktemp("model") / "tiny.keras"
-    # In a process of its own: TensorFlow stays out of the one that runs the tests.
-    subprocess.run([sys.executable, "-c", _MAKE, str(path)], check=True, capture_output=True, timeout=300)
+    _make(_MAKE, path)
     _write_card(path)
     return path
 
 
-def _write_card(path: Path) -> None:
+@pytest.fixture(scope="session")
+def model_of_both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a network with an output for each set of labels: see tests/outputs.py."""
+    path = tmp_path_factory.mktemp("model") / "both.keras"
+    _make(_MAKE_BOTH, path)
+    _write_card(path, outputs=list(BOTH))
+    return path
+
+
+def _make(script: str, path: Path) -> None:
+    """In a process of its own: TensorFlow stays out of the one that runs the tests."""
+    command = [sys.executable, "-c", script, str(path)]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=300)
+
+
+def _write_card(path: Path, **more: object) -> None:
     card = {
         "format": 1,
         "file": path.name,
@@ -43,7 +66,7 @@ def _write_card(path: Path) -> None:
         "name": "tiny",
         "multiply_adds": 112,
     }
-    path.with_suffix(".json").write_text(json.dumps(card))
+    path.with_suffix(".json").write_text(json.dumps(card | more))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.command import run_bench
+from pipeline.config import override
 from pipeline.errors import UserError
 from pipeline.settings import ClassifySettings, PipelineSettings
 
@@ -33,6 +34,7 @@ def test_the_command_measures_prints_and_writes(tiny_model: Path, tmp_path: Path
     assert (done.returncode, "tutorial loop" in done.stdout) == (0, True), done.stderr
     document = json.loads(figures.read_text())
     assert document["settings"]["model"]["multiply_adds"] == 112
+    assert document["settings"]["model"]["labels"] == "fer2013"
     assert document["pipeline"]["fps"] > 0
     assert [other["scene"] for other in document["others"]] == ["the same at 1920×1080"]
 
@@ -68,6 +70,14 @@ def test_what_is_missing_is_said_before_anything_runs(
         settings = PipelineSettings(classify=ClassifySettings(model=model))
     with pytest.raises(UserError, match=message):
         run_bench(settings, source, 4, 1, None, None)
+
+
+def test_labels_that_the_model_has_not_are_said_before_anything_runs(
+    unloaded_settings: PipelineSettings,
+) -> None:
+    settings = override(unloaded_settings, {"classify.labels": "consensus"})
+    with pytest.raises(UserError, match="consensus expected"):
+        run_bench(settings, "demo", 4, 1, None, None)
 
 
 def test_a_place_that_cannot_be_written_is_said_first(

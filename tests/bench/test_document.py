@@ -39,7 +39,7 @@ def test_the_table_shows_each_scene_and_the_summary_says_the_rest(capsys: pytest
     shown = capsys.readouterr().out
     for text in ("clip.mp4, 640×480", "the same at 1920×1080", "80.0 (60.0–90.0)", "16.0", "2.00"):
         assert text in shown
-    assert "2.0 million multiply-adds" in shown
+    assert "model tiny, labels consensus, 2.0 million multiply-adds" in shown
     assert "efficiency 64 %" in summary(document)[-1]
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from bench.job import BareCost, ClipInfo, Job, LoopRun, run_job
 from bench.pipeline_run import run_pipeline
+from pipeline.config import override
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings
+from tests.outputs import BOTH, CONFIDENCE
 
 FRAMES = 4
 
@@ -32,6 +34,19 @@ def test_a_loop_writes_a_record_for_each_frame(kind: str, settings: PipelineSett
     assert run.seconds > 0
     assert [record["frame"] for record in records(results)] == list(range(FRAMES))
     assert all(len(record["faces"]) == 2 for record in records(results))  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "labels"), [("tutorial", "consensus"), ("plain", "fer2013")])
+def test_a_loop_shows_the_labels_that_are_asked_for(
+    kind: str, labels: str, settings: PipelineSettings, model_of_both: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "r.jsonl"
+    both = override(settings, {"classify.model": str(model_of_both), "classify.labels": labels})
+    run_job(job(kind, both, results), LoopRun)
+    faces = [face for record in records(results) for face in record["faces"]]  # type: ignore[attr-defined]
+    assert {face["emotion"] for face in faces} == {BOTH[labels]}
+    assert {round(face["confidence"], 3) for face in faces} == {round(CONFIDENCE, 3)}
 
 
 @pytest.mark.long

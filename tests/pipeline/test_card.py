@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.card import find_model, read_card
+from pipeline.card import choose_labels, find_model, read_card
 from pipeline.emotions import EMOTIONS
 from pipeline.errors import UserError
 
@@ -37,6 +37,7 @@ def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> N
     card = read_card(write_model(tmp_path, settings={"epochs": 50}))
     assert (card.name, card.parameters, card.multiply_adds) == ("baseline", 555_623, 40_000_000)
     assert card.figures["fer2013"]["top1"] == 0.612
+    assert card.outputs == ("fer2013",)  # as of the cards that speak of none
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,9 @@ def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> N
             r"input.shape: expected \[48, 48, 1\], found \[64",
         ),
         ({"input": {"shape": [48, 48, 1], "dtype": "float32"}}, "input.dtype: expected uint8, found float32"),
+        ({"outputs": []}, r"outputs: expected fer2013 and consensus or one of them, found \[\]"),
+        ({"outputs": ["fer2013", "people"]}, r"outputs: expected .*, found \['fer2013', 'people'\]"),
+        ({"outputs": "consensus"}, "Expected `array`, got `str`"),
         ({"parameters": "many"}, "Expected `int`, got `str`"),
     ],
 )
@@ -61,6 +65,29 @@ def test_a_card_that_is_wrong_is_refused(tmp_path: Path, changed: dict[str, Any]
         read_card(model)
     assert str(caught.value).startswith(str(model.with_suffix(".json")))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "wanted", "shown"),
+    [
+        (["fer2013", "consensus"], "auto", "consensus"),
+        (["fer2013", "consensus"], "fer2013", "fer2013"),
+        (["consensus"], "auto", "consensus"),
+        (["consensus"], "fer2013", ""),
+        (None, "auto", "fer2013"),
+        (None, "consensus", ""),
+    ],
+)
+def test_labels_are_chosen_of_those_that_the_model_has(
+    tmp_path: Path, outputs: list[str] | None, wanted: str, shown: str
+) -> None:
+    model = write_model(tmp_path, outputs=outputs)
+    card = read_card(model)
+    if shown:
+        assert choose_labels(card, wanted, model) == shown
+        return
+    with pytest.raises(UserError, match=f"{wanted} expected, but {model} has {card.outputs[0]} alone; set"):
+        choose_labels(card, wanted, model)
 
 
 def test_a_file_that_is_not_the_one_described_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pipeline.check import (
 )
 from pipeline.config import load_settings
 from pipeline.security import make_keys
-from pipeline.settings import DisplaySettings, PipelineSettings
+from pipeline.settings import ClassifySettings, DisplaySettings, PipelineSettings
 from tests.pipeline.test_card import write_model
 
 
@@ -94,11 +94,23 @@ def test_a_password_is_never_shown() -> None:
 
 def test_the_model_tells_its_figures(tmp_path: Path) -> None:
     model = write_model(tmp_path)
-    (line,) = model_lines(str(model))
+    line, labels = model_lines(ClassifySettings(model=str(model)))
     assert line.state == "ok"
+    assert labels == Line("ok", "labels", "fer2013; the model has fer2013")
     assert "baseline, 555,623 parameters, 40,000,000 multiply-adds, 61.2% right by fer2013" in line.detail
     model.write_bytes(b"other")
-    assert states(model_lines(str(model))) == ["missing"]
+    assert states(model_lines(ClassifySettings(model=str(model)))) == ["missing"]
+
+
+def test_labels_that_the_model_has_not_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assignments = [f"classify.model={write_model(tmp_path)}", "detect.model=haar"]
+    assert run_check(load_settings(None, [*assignments, "classify.labels=consensus"]), ["demo"]) == 2
+    assert "classify.labels: consensus expected, but " in capsys.readouterr().out
+    write_model(tmp_path, outputs=["fer2013", "consensus"])
+    assert run_check(load_settings(None, assignments), ["demo"]) == 0
+    assert "consensus; the model has fer2013 and consensus" in capsys.readouterr().out
 
 
 def test_the_display_is_the_one_that_there_is_a_screen_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,7 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
         ),
         ("log.level=inf", "log.level: 'inf' is not known: did you mean info?"),
         ("display.mode=win", "display.mode: 'win' is not known: did you mean window?"),
+        ("classify.labels=people", "classify.labels: 'people' is not known: expected one of auto, fer2013"),
         ("display.mode=web", "display.mode: this version has no web page yet"),
         (
             "display.results=r.txt",

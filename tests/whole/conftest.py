@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.sources import SourceSpec
 from stages.capture.demo import DemoReader
+from tests.outputs import BOTH
 from tests.whole.runs import EMOTIONS, PROJECT, Run, read_jsonl
 
 MODEL_SCRIPT = """
@@ -24,11 +25,13 @@ import sys
 from pathlib import Path
 import keras
 from keras import layers
+from tests.outputs import save_model
 for seed, (name, outputs) in enumerate({"tiny": 7, "other": 7, "eight": 8}.items()):
     keras.utils.set_random_seed(seed)
     inside = [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(outputs, activation="softmax")]
     model = keras.Sequential([keras.Input((48, 48, 1), dtype="uint8"), *inside])
     model.save(Path(sys.argv[1]) / f"{name}.keras")
+save_model(Path(sys.argv[1]) / "both.keras")
 """
 
 CLIP_FRAMES = 60
@@ -63,14 +66,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of networks of random weights: tiny and other fit, eight knows an emotion too many.
 
+    both has two outputs, as its card says: see tests/outputs.py.
+
     They are made in a process of its own: the tests load no TensorFlow.
     """
     folder = tmp_path_factory.mktemp("models")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", MODEL_SCRIPT, str(folder)]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=TIMEOUT_S)
+    subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True, timeout=TIMEOUT_S)
     for path in folder.glob("*.keras"):
         write_card(path)
+    write_card(folder / "both.keras", outputs=list(BOTH))
     return folder
 
 

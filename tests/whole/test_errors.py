@@ -24,6 +24,7 @@ def refused(done: Ended, *said: str) -> None:
         "results are published at ",
         "waiting for ",
         "detector: ",
+        "emotion model: ",
         "no screen: ",
         "works for the broker ",
     )
@@ -45,6 +46,10 @@ def refused(done: Ended, *said: str) -> None:
         (["--set", "detect.worker=2"], ["detect.worker", "did you mean detect.workers?"]),
         (["--set", "detect.workers=two"], ["detect.workers", "a whole number", "'two'"]),
         (["--set", "classify.model=nowhere.keras"], ["nowhere.keras", "no emotion model"]),
+        (
+            ["--set", "classify.labels=consensus"],
+            ["classify.labels", "fer2013 alone", "classify.labels=fer2013"],
+        ),
         (["--set", "detect.model=nowhere.onnx"], ["nowhere.onnx", "download yunet"]),
         (["--broker", "tcp://192.168.0.1:5555"], ["192.168.0.1", "needs keys"]),
         (["--only", "detect", "--broker", "tcp://0.0.0.0:5555"], ["0.0.0.0", "needs keys"]),

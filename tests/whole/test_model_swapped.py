@@ -40,6 +40,10 @@ def other_model(mine: Path, models: Path) -> None:
     shutil.copyfile(models / "other.keras", mine)
 
 
+def other_labels(mine: Path, models: Path) -> None:
+    write_card(mine, outputs=["consensus"])
+
+
 def cut_off(mine: Path, models: Path) -> None:
     os.truncate(mine, 1000)
 
@@ -53,6 +57,7 @@ def gone(mine: Path, models: Path) -> None:
     [
         (other_model_and_card, "mine.keras: another model than when the run began: sha256 "),
         (other_model, "mine.keras: not the file of "),
+        (other_labels, "classify.labels: fer2013 expected, but "),
         (cut_off, "mine.keras: not the file of "),
         (gone, "no emotion model "),
     ],

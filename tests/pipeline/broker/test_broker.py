@@ -312,6 +312,18 @@ def test_a_second_display_a_second_capture_and_another_model_are_refused() -> No
     assert world.take("classify-a", Refused) == []
 
 
+def test_another_model_or_other_labels_are_told_with_what_to_do() -> None:
+    world = World()
+    world.join("classify", "here", credits=1, fingerprint="small 21cd consensus")
+    world.join("classify", "there", credits=1, fingerprint="small 21cd fer2013")
+    world.join("detect", "eyes", credits=1, fingerprint="yunet ebaf")
+    world.join("detect", "others", credits=1, fingerprint="haar 0f1c")
+    (labels,), (detector,) = world.take("there", Refused), world.take("others", Refused)
+    assert "expected small 21cd consensus, found small 21cd fer2013" in labels.reason
+    assert "use the same file and classify.labels on every machine" in labels.reason
+    assert "use the same file on every machine" in detector.reason
+
+
 def test_an_unknown_peer_is_asked_to_introduce_itself() -> None:
     world = World()
     world.give("stranger", Heartbeat())

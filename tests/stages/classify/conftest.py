@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 import keras
 from keras import layers
+from tests.outputs import save_model
 from trainer.model import MODELS
 
 folder = Path(sys.argv[1])
@@ -54,10 +55,18 @@ save("logits", lambda x: x, activation="linear")
 save("wide", lambda x: x, shape=(64, 64, 1))
 save("eight", lambda x: x, outputs=8)
 save("lambda", layers.Lambda(lambda x: x * 2))
+for name, options in {
+    "both": {},
+    "consensus": {"outputs": {"consensus": "happy"}},
+    "people": {"outputs": {"fer2013": "sad", "people": "happy"}},
+    "both_eight": {"more": 1},
+    "both_logits": {"softmax": False},
+}.items():
+    save_model(folder / f"{name}.keras", **options)
 """
 
 
-def write_card(model: Path) -> Path:
+def write_card(model: Path, **more: object) -> Path:
     """Write the card that fits a model file, as a stranger would as well; return the model's path."""
     card = {
         "format": 1,
@@ -67,7 +76,7 @@ def write_card(model: Path) -> Path:
         "labels": list(EMOTIONS),
         "input": {"shape": [48, 48, 1], "dtype": "uint8"},
     }
-    model.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
+    model.with_suffix(".json").write_text(json.dumps(card | more), encoding="utf-8")
     return model
 
 
@@ -83,7 +92,10 @@ def keras_says(script: str, *arguments: object) -> list[str]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models: usual and those of the trainer fit, wide, eight and lambda do not."""
+    """A folder of models: usual and those of the trainer fit, wide, eight and lambda do not.
+
+    The cards of those with several outputs are left to the tests.
+    """
     folder = tmp_path_factory.mktemp("models")
     keras_says(_MODELS, folder)
     for path in folder.glob("*.keras"):

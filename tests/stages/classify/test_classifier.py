@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+from pipeline.emotions import LABEL_SETS
+from tests.outputs import CONFIDENCE
 from tests.stages.classify.conftest import keras_says, write_card
 from tests.stages.classify.test_model_file import members, packed
 
@@ -30,11 +33,43 @@ for path in sys.argv[1:]:
 """
 
 
+_LOAD_LABELS = """
+import sys
+import numpy as np
+from pipeline.emotions import EMOTIONS
+from pipeline.errors import UserError
+from pipeline.settings import ClassifySettings
+from stages.classify.classifier import Classifier
+
+for path, labels in zip(sys.argv[1::2], sys.argv[2::2]):
+    try:
+        classifier = Classifier(ClassifySettings(model=path, labels=labels, batch_sizes=[1, 4]))
+        rows = classifier(np.zeros((5, 48, 48), np.uint8))
+        seen = {EMOTIONS[n] for n in rows.argmax(axis=1)}
+        print(classifier.fingerprint.split()[-1], *seen, *np.unique(np.round(rows.max(axis=1), 3)))
+    except UserError as error:
+        print(error)
+"""
+
+
 def changed(model: Path, name: str, **parts: bytes) -> Path:
     """Write a copy with other members (dots in their names are underscores), and a card that fits."""
     path = model.with_name(f"{name}.keras")
     path.write_bytes(packed(members(model) | {key.replace("__", "."): value for key, value in parts.items()}))
     return write_card(path)
+
+
+def with_outputs(model: Path, name: str, stated: list[str], layers: object) -> Path:
+    """Write a copy whose config has other `output_layers`, and a card that states outputs."""
+    config = json.loads(members(model)["config.json"])
+    config["config"]["output_layers"] = layers
+    return write_card(changed(model, name, config__json=json.dumps(config).encode()), outputs=stated)
+
+
+def stating(model: Path, name: str, *outputs: str) -> Path:
+    """Copy a model, with a card that states these outputs; none: as cards of one output do."""
+    path = Path(shutil.copyfile(model, model.with_name(f"{name}.keras")))
+    return write_card(path, **({"outputs": outputs} if outputs else {}))
 
 
 def reshaped(weights: bytes, array: np.ndarray) -> bytes:
@@ -95,3 +130,50 @@ def test_the_bytes_that_were_checked_are_those_that_are_loaded(models: Path) -> 
     path = changed(models / "tiny.keras", "swapped")
     assert keras_says(script, path) == ["loaded 5.0"]
     assert not zipfile.is_zipfile(path)
+
+
+def test_the_output_of_the_labels_that_are_asked_for_is_shown(models: Path) -> None:
+    both = stating(models / "both.keras", "stated", *LABEL_SETS)
+    only = stating(models / "consensus.keras", "only", "consensus")
+    expected = {
+        (both, "auto"): f"consensus happy {CONFIDENCE:.3f}",
+        (both, "consensus"): f"consensus happy {CONFIDENCE:.3f}",
+        (both, "fer2013"): f"fer2013 sad {CONFIDENCE:.3f}",
+        (only, "auto"): f"consensus happy {CONFIDENCE:.3f}",
+        (only, "fer2013"): "classify.labels: fer2013 expected, but ",
+        (models / "tiny.keras", "consensus"): "classify.labels: consensus expected, but ",
+        (stating(models / "both_logits.keras", "logits_shown", *LABEL_SETS), "fer2013"): "add up to 1",
+    }
+    lines = keras_says(_LOAD_LABELS, *(word for asked in expected for word in asked))
+    assert len(lines) == len(expected), lines
+    for line, said in zip(lines, expected.values(), strict=True):
+        assert said in line
+
+
+def test_outputs_that_are_not_those_of_the_card_are_refused_in_one_line(models: Path) -> None:
+    both = models / "both.keras"
+    first, second = ["fer2013", 0, 0], ["consensus", 0, 0]
+    long = "x\n" * 1000
+    expected = {
+        stating(both, "silent"): "outputs fer2013 expected, as its card says, 'fer2013, consensus' found",
+        stating(both, "less", "consensus"): "outputs consensus expected",
+        stating(models / "consensus.keras", "more", *LABEL_SETS): "'consensus' found",
+        stating(models / "tiny.keras", "single", "consensus"): "'fer2013' found",
+        stating(models / "people.keras", "named", *LABEL_SETS): "'fer2013, people' found",
+        stating(models / "both_eight.keras", "eights", *LABEL_SETS): "to (None, 8) found, output consensus",
+        with_outputs(both, "missing", [*LABEL_SETS], {"fer2013": first}): "'fer2013' found",
+        with_outputs(both, "third", [*LABEL_SETS], {"fer2013": first, "consensus": second, long: first}): (
+            "'fer2013, consensus, x\\nx"
+        ),
+        with_outputs(both, "listed", ["fer2013"], [first, second]): "to list found, output fer2013",
+        with_outputs(both, "nested", ["fer2013"], {"fer2013": {"consensus": second}}): "to dict found",
+        with_outputs(both, "absent", [*LABEL_SETS], {"fer2013": first, "consensus": ["none", 0, 0]}): (
+            "can't be loaded"
+        ),
+        with_outputs(both, "nothing", ["fer2013"], {}): "",
+    }
+    lines = keras_says(_LOAD_LABELS, *(word for path in expected for word in (path, "auto")))
+    assert len(lines) == len(expected), lines
+    for line, (path, said) in zip(lines, expected.items(), strict=True):
+        assert line.startswith(f"{path}: ") and said in line, line
+        assert len(line) < 500

@@ -44,9 +44,9 @@ def parts(models: Path) -> Members:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["usual", "baseline", "tiny"])
+@pytest.mark.parametrize("name", ["usual", "baseline", "tiny", "both", "consensus"])
 def test_usual_layers_and_the_trainers_models_pass(models: Path, name: str) -> None:
-    """Residual, squeeze-and-excite, separable, normalised; a model that was compiled as well."""
+    """Residual, squeeze-and-excite, separable, normalised; a compiled one; one and two named outputs."""
     path = models / f"{name}.keras"
     assert check_model_file(path, path.read_bytes()) == members(path)["model.weights.h5"]
 
@@ -197,6 +197,37 @@ def test_a_config_of_anything_else_is_refused(
 ) -> None:
     config = json.loads(parts["config.json"])
     change(config)
+    assert said in refusal(packed(parts | {"config.json": json.dumps(config).encode()}))
+
+
+def code(outputs: Config) -> None:
+    outputs["consensus"] = {"class_name": "__lambda__", "config": {"value": "4wE="}}
+
+
+def code_beside_the_layer(outputs: Config) -> None:
+    outputs["consensus"][2] = {"module": "os", "class_name": "function", "config": "system"}
+
+
+def huge_index(outputs: Config) -> None:
+    outputs["fer2013"][1] = 10**9
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (code, "its config names None.__lambda__"),
+        (code_beside_the_layer, "its config names os.function"),
+        (huge_index, "the number 1e+09"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_named_outputs_are_looked_through_as_well(
+    models: Path, change: Callable[[Config], None], said: str
+) -> None:
+    parts = members(models / "both.keras")
+    config = json.loads(parts["config.json"])
+    change(config["config"]["output_layers"])
     assert said in refusal(packed(parts | {"config.json": json.dumps(config).encode()}))
 
 
