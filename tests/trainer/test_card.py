@@ -1,0 +1,38 @@
+"""What a card says of its model's outputs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.emotions import LABEL_SETS
+from pipeline.errors import UserError
+from trainer.card import card_path, identity, read_card
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "emotion.keras"
+    path.write_bytes(b"layers and weights")
+    return path
+
+
+@pytest.mark.parametrize("outputs", [LABEL_SETS, ("fer2013",), ("consensus",)])
+def test_outputs_that_are_written_are_read(model: Path, outputs: tuple[str, ...]) -> None:
+    card_path(model).write_text(json.dumps(identity(model, outputs)))
+    assert read_card(model)["outputs"] == list(outputs)
+
+
+def test_a_card_without_outputs_is_of_fer2013_s_labels_alone(model: Path) -> None:
+    card = {key: value for key, value in identity(model).items() if key != "outputs"}
+    card_path(model).write_text(json.dumps(card))
+    assert read_card(model)["outputs"] == ["fer2013"]
+
+
+@pytest.mark.parametrize(
+    "outputs", [[], ["fer2013", "people"], [["fer2013"]], {"fer2013": 1}, "fer2013", None]
+)
+def test_other_outputs_are_refused(model: Path, outputs: object) -> None:
+    card_path(model).write_text(json.dumps(identity(model) | {"outputs": outputs}))
+    with pytest.raises(UserError, match="outputs: expected fer2013 and consensus or one of them, found"):
+        read_card(model)
