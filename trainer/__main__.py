@@ -82,9 +82,25 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pictures", type=Path, metavar="FILE", help="score only the pictures named here, one a line"
     )
+    command.add_argument(
+        "--votes",
+        type=Path,
+        metavar="FILE",
+        help="FER+ (ferplus.csv, fer2013new.csv): score by people's votes too",
+    )
+    command.add_argument(
+        "--compare", type=Path, metavar="FILE", help="another model, to be compared on the same pictures"
+    )
+    command.add_argument(
+        "--bootstrap",
+        type=positive,
+        default=2000,
+        metavar="N",
+        help="resamples for intervals (default: 2000)",
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     command.add_argument(
-        "--plots", type=Path, metavar="DIR", help="write the confusion matrix there, as a picture"
+        "--plots", type=Path, metavar="DIR", help="draw confusion, reliability and mistakes there"
     )
 
 

@@ -1,15 +1,12 @@
 """The figures of a set of predictions."""
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from pipeline.emotions import EMOTIONS
-
-LABEL_SET: Final = "fer2013"
-"""Figures are keyed by the labels that they are measured against: FER2013's own."""
 
 
 def figures(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def plot_confusion(figures: dict[str, Any], title: str, path: Path) -> None:
     """
     pictures = np.array(figures["confusion"])
     share = pictures / np.maximum(pictures.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7.2, 6.6), layout="constrained")
+    figure = Figure(figsize=(7.2, 5.9), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     places = range(len(EMOTIONS))

@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 BATCH: Final = 512
 """Bounds the memory; larger ones are no faster on two cores."""
 
-LABEL_SETS: Final = ("fer2013", "consensus")
-"""What an output is trained on, and figures are measured by: FER2013's labels, and what most people saw."""
-
 
 def probabilities(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Probabilities (n, 7) float32 of faces (n, 48, 48, 1) uint8, n at least 1, by the name of the output.
@@ -27,4 +24,4 @@ def probabilities(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np
 
 def by_output(found: Any) -> dict[str, Any]:
     """What a model has for its outputs (arrays, shapes …), keyed by the names of LABEL_SETS."""
-    return dict(found) if isinstance(found, dict) else {LABEL_SETS[0]: found}
+    return dict(found) if isinstance(found, dict) else {"fer2013": found}

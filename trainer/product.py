@@ -14,12 +14,14 @@ import keras
 from trainer import checkpoint
 from trainer.card import card_path, identity
 from trainer.data import Faces
-from trainer.evaluate import draw, load_model, score
+from trainer.drawing import draw
 from trainer.files import replacing, sha256, write_json
 from trainer.forms import PARTS, Part
 from trainer.history import Epoch, Progress
+from trainer.loading import load_model
 from trainer.model import multiply_adds
 from trainer.plots import plot_curves
+from trainer.scoring import score
 
 
 def write_product(out: Path, progress: Progress, parts: dict[Part, Faces], data: Path) -> None:

@@ -30,3 +30,20 @@ def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained")
     assert main(["fit", "--data", str(tiny), "--out", str(out), "--epochs", "2", "--batch", "10"]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def votes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """People's votes for the faces of `tiny`, in which 10 of the 14 validation faces have a majority."""
+    # Imported where it is used, as below: it loads Keras, which most of these tests do without.
+    from tests.trainer import untrained
+
+    return untrained.write_votes(tmp_path_factory.mktemp("votes") / "ferplus.csv", faces.rows())
+
+
+@pytest.fixture(scope="session")
+def two_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model with both outputs, its card beside it."""
+    from tests.trainer import untrained
+
+    return untrained.write_model(tmp_path_factory.mktemp("two") / "two.keras", ["fer2013", "consensus"])

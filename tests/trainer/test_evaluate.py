@@ -44,12 +44,83 @@ def test_json_and_plots(trained: Path, tiny: Path, tmp_path: Path) -> None:
     model = trained / "emotion.keras"
     assert evaluate(model, tiny, "--json", str(scores), "--plots", str(plots)) == 0
     found = json.loads(scores.read_text())
-    assert list(found) == ["fer2013"]
-    assert set(found["fer2013"]) == {"top1", "macro_f1", "pictures", "per_class", "confusion"}
-    assert found == json.loads((trained / "emotion.json").read_text())["figures"]
+    assert set(found) == {"fer2013", "split", "data", "model", "speed", "mistakes"}
+    assert found["fer2013"] == json.loads((trained / "emotion.json").read_text())["figures"]["fer2013"]
     assert found["fer2013"]["pictures"] == 14
     assert list(found["fer2013"]["per_class"]) == list(EMOTIONS)
-    assert (plots / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert found["split"] == "validation"
+    assert found["model"]["parameters"] == 555_623
+    assert found["model"]["bytes"] == model.stat().st_size
+    assert min(found["speed"]["batch_1"], found["speed"]["batch_32"]) > 0
+    drawn = {path.name: path.read_bytes()[:4] for path in plots.iterdir()}
+    names = ("confusion.png", "reliability.png", "mistakes.png", "worst.png")
+    assert drawn == dict.fromkeys(names, b"\x89PNG")
+
+
+def test_both_outputs_by_both_truths_beside_another_model(
+    two_outputs: Path,
+    trained: Path,
+    tiny: Path,
+    votes: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    scores, plots = tmp_path / "scores.json", tmp_path / "plots"
+    places = ("--votes", str(votes), "--json", str(scores), "--plots", str(plots))
+    more = ("--compare", str(trained / "emotion.keras"), "--bootstrap", "50")
+    assert evaluate(two_outputs, tiny, *places, *more) == 0
+    found = json.loads(scores.read_text())
+    assert [found[name]["pictures"] for name in ("fer2013", "consensus")] == [14, 10]
+    assert [found[name]["output"] for name in ("fer2013", "consensus")] == ["fer2013", "consensus"]
+    assert found["consensus"]["per_class"]["fear"]["pictures"] == 0, "people are divided"
+    assert found["consensus"]["intervals"]["resamples"] == 50
+    compared = found["comparison"]
+    assert compared["consensus"]["outputs"] == ["consensus", "fer2013"], "the other has one output only"
+    assert compared["consensus"]["pictures"] == 10
+    assert compared["fer2013"]["top1"]["this"] == pytest.approx(found["fer2013"]["top1"])
+    assert compared["with"]["parameters"] == 555_623
+    assert (plots / "mistakes-consensus.png").is_file()
+    said = capfd.readouterr().out
+    assert "p = " in said
+    assert max(map(len, said.splitlines())) <= 100 + len(str(trained))
+
+
+def test_a_model_with_one_named_output_is_judged_by_both_truths(
+    tiny: Path, votes: Path, tmp_path: Path
+) -> None:
+    from tests.trainer.untrained import write_model
+
+    scores = tmp_path / "scores.json"
+    model = write_model(tmp_path / "one.keras", ["consensus"])
+    assert evaluate(model, tiny, "--votes", str(votes), "--json", str(scores)) == 0
+    found = json.loads(scores.read_text())
+    assert [found[name]["output"] for name in ("fer2013", "consensus")] == ["consensus"] * 2
+
+
+def test_models_of_other_forms_are_refused(
+    two_outputs: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tests.trainer.untrained import write_model
+
+    other = write_model(tmp_path / "other.keras", ["fer2013", "valence"], said=["fer2013"])
+    assert "expected outputs (None, 7) named fer2013 or consensus" in refusal(other, tiny, capfd)
+    large = write_model(tmp_path / "large.keras", ["fer2013"], size=64)
+    assert "expected an input (None, 48, 48, 1), found (None, 64, 64, 1)" in refusal(large, tiny, capfd)
+    model = Path(shutil.copy(two_outputs, tmp_path))
+    card = json.loads(two_outputs.with_suffix(".json").read_text())
+    del card["outputs"]
+    model.with_suffix(".json").write_text(json.dumps(card))
+    assert "two.json: outputs: expected ['consensus', 'fer2013']" in refusal(model, tiny, capfd)
+
+
+def test_votes_without_any_majority_are_refused(
+    trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tests.trainer.untrained import write_votes
+
+    votes = write_votes(tmp_path / "votes.csv", [row for row in made.rows() if row.emotion == "fear"])
+    said = refusal(trained / "emotion.keras", tiny, capfd, "--votes", str(votes))
+    assert "expected a majority for at least one of the 14 pictures" in said
 
 
 def test_only_the_pictures_named(trained: Path, tiny: Path, tmp_path: Path) -> None:
@@ -59,7 +130,7 @@ def test_only_the_pictures_named(trained: Path, tiny: Path, tmp_path: Path) -> N
     scores = tmp_path / "scores.json"
     assert evaluate(trained / "emotion.keras", tiny, "--pictures", str(names), "--json", str(scores)) == 0
     found = json.loads(scores.read_text())["fer2013"]
-    assert found["pictures"] == 4
+    assert found["pictures"] == found["ece_pictures"] == 4, "of a selection all are measured"
     assert {e: row["pictures"] for e, row in found["per_class"].items() if row["pictures"]} == {
         "sad": 2,
         "fear": 2,
