@@ -5,10 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.emotions import LABEL_SETS
 from pipeline.errors import UserError
+from trainer.fitting.backend import INSTALL
+from trainer.settings import known_models
 
 # The rest is imported once it is known what to do: TensorFlow takes seconds, help and errors of usage none.
 
+VOTES_HELP = "FER+ (ferplus.csv, fer2013new.csv): what ten people saw in each picture"
 DATA_HELP = "FER2013: Kaggle's folder, that as a .zip, or fer2013.csv (plain, .gz, .xz)"
 
 
@@ -16,12 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
     chosen = parser().parse_args(arguments)
     try:
-        if chosen.command == "fit":
-            from trainer.fitting import fit_command
+        if chosen.command in ("fit", "distill"):
+            from trainer.fitting.command import fit_command
 
             fit_command(chosen)
         else:
-            from trainer.evaluate import evaluate_command
+            from trainer.scoring.command import evaluate_command
 
             evaluate_command(chosen)
     except UserError as error:
@@ -40,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_fit(commands.add_parser("fit", help="train a network", description="Train a network on FER2013."))
+    add_distill(
+        commands.add_parser(
+            "distill",
+            help="train a network that trained ones teach",
+            description="Train a network on FER2013 and on what trained networks say of its faces.",
+        )
+    )
     add_evaluate(
         commands.add_parser("evaluate", help="score a model", description="Score a model on FER2013.")
     )
@@ -48,23 +59,48 @@ def parser() -> argparse.ArgumentParser:
 
 def add_fit(command: argparse.ArgumentParser) -> None:
     """The options of `fit`."""
-    command.add_argument("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
+    add = command.add_argument
+    add("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
+    add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
+    add("--out", type=Path, required=True, metavar="DIR", help="for model, card, plots, checkpoints")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model", choices=known_models(), default="small", help="which network (default: small)"
+    )
+    which.add_argument("--settings", type=Path, metavar="FILE", help="settings of one's own, as TOML")
+    add("--outputs", nargs="+", choices=LABEL_SETS, help="what is learned (default: all that can be)")
+    add("--epochs", type=positive, metavar="N", help="passes over the data (default: the network's)")
+    add("--batch", type=positive, metavar="N", help="faces a step (default: the network's)")
+    add("--seed", type=natural, metavar="N", help="of all that is random (default: 0)")
+    add("--backend", choices=list(INSTALL), help="what computes (default: tensorflow)")
+    add("--precision", choices=["float32", "mixed_bfloat16"], help="of the computing (default: float32)")
+    add("--deterministic", action="store_true", help="to the bit the same on one machine; slower")
+    add("--start", type=Path, metavar="FILE", help="begin with the weights of this model, not with new ones")
+    add("--set", action="append", metavar="KEY=VALUE", help="any other setting, as in fitting.average=0.99")
+    add("--resume", action="store_true", help="go on after the last complete epoch in DIR")
+    several = command.add_mutually_exclusive_group()
+    several.add_argument("--seeds", type=positive, metavar="N", help="train N times, for mean and spread")
+    several.add_argument("--folds", type=folds, metavar="K", help="cross-validate on the training part")
+
+
+def add_distill(command: argparse.ArgumentParser) -> None:
+    """The options of `distill`: those of `fit`, and the teachers."""
     command.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for model, card, plots, checkpoints"
+        "--teachers",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help=".keras files with their cards",
     )
     command.add_argument(
-        "--model", choices=["baseline"], default="baseline", help="which network (default: baseline)"
+        "--teacher-share",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="of the targets, theirs (default: 0.5)",
     )
-    command.add_argument(
-        "--epochs", type=positive, default=50, metavar="N", help="passes over the data (default: 50)"
-    )
-    command.add_argument(
-        "--batch", type=positive, default=1024, metavar="N", help="faces a step (default: 1024)"
-    )
-    command.add_argument(
-        "--seed", type=natural, default=0, metavar="N", help="of all that is random (default: 0)"
-    )
-    command.add_argument("--resume", action="store_true", help="go on after the last complete epoch in DIR")
+    add_fit(command)
 
 
 def add_evaluate(command: argparse.ArgumentParser) -> None:
@@ -108,6 +144,13 @@ def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, found {value}")
+    return value
+
+
+def folds(text: str) -> int:
+    """A whole number of at least 2, for argparse."""
+    if (value := int(text)) < 2:
+        raise argparse.ArgumentTypeError(f"expected at least 2, found {value}")
     return value
 
 

@@ -1,5 +1,7 @@
 """TensorFlow without its chatter."""
 
+import importlib.util
+
 from pipeline.quiet import quiet_native
 
 
@@ -10,3 +12,5 @@ def load_keras() -> None:
 
         # The first operation starts the backend's devices, with chatter of its own.
         keras.ops.zeros(1)
+        if keras.backend.backend() != "tensorflow" and importlib.util.find_spec("tensorflow"):
+            importlib.import_module("tensorflow")  # which Keras would, later, to know its arrays

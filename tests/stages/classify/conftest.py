@@ -19,7 +19,8 @@ from pathlib import Path
 import keras
 from keras import layers
 from tests.outputs import save_model
-from trainer.model import MODELS
+from trainer.models.build import for_training, for_use
+from trainer.settings import MODELS, known_models, read_settings
 
 folder = Path(sys.argv[1])
 
@@ -46,10 +47,11 @@ def usual(x):
 
 
 save("usual", usual)
-for name, make in MODELS.items():
-    model = make(1)
-    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-    model.save(folder / f"{name}.keras")
+for name in known_models():
+    settings = read_settings(MODELS / f"{name}.toml")
+    if name != "teacher":  # which is a larger "small"
+        weights = for_training(settings).get_weights()
+        for_use(settings, weights, {"fer2013": 1.5, "consensus": 0.8}).save(folder / f"{name}.keras")
 save("tiny", lambda x: x)
 save("logits", lambda x: x, activation="linear")
 save("wide", lambda x: x, shape=(64, 64, 1))

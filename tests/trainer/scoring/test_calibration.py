@@ -1,0 +1,75 @@
+"""Temperatures and calibration errors whose answer is known."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trainer.scoring.calibration import expected_calibration_error, fit_temperature, halves, reliability
+
+NAMES = [f"test/sad/PublicTest_{number:05d}.png" for number in range(28709, 32298)]
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def calibrated(count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Logits (count, 7), and labels drawn with just the probabilities that they mean."""
+    rng = np.random.default_rng(7)
+    logits = rng.normal(0, 1.5, (count, 7))
+    below = rng.random((count, 1)) > softmax(logits).cumsum(axis=1)
+    return logits, np.minimum(below.sum(axis=1), 6)
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 2.5])
+def test_the_temperature_gives_back_the_scale(scale: float) -> None:
+    logits, labels = calibrated(20_000)
+    assert fit_temperature(logits * scale, labels) == pytest.approx(scale, rel=0.03)
+    log_probabilities = np.log(softmax(logits * scale))
+    assert fit_temperature(log_probabilities, labels) == pytest.approx(
+        fit_temperature(logits * scale, labels), rel=1e-3
+    )
+
+
+def test_a_calibrated_model_has_next_to_no_error() -> None:
+    logits, labels = calibrated(50_000)
+    honest = softmax(logits).astype(np.float32)
+    assert expected_calibration_error(labels, honest) < 0.01
+    overconfident = softmax(3 * logits).astype(np.float32)
+    assert expected_calibration_error(labels, overconfident) > 0.1
+
+
+def rows(*confidences: float) -> NDArray[np.float32]:
+    """Probabilities that say angry with these confidences."""
+    return np.array([[c, *[(1 - c) / 6] * 6] for c in confidences], np.float32)
+
+
+def test_an_error_worked_out_by_hand() -> None:
+    # Two bins: up to 0.5 one picture at 0.4, wrong; above it 0.8 right, 0.6 right, 0.7 wrong.
+    probabilities = rows(0.4, 0.8, 0.6, 0.7)
+    labels = np.array([1, 0, 0, 3])
+    expected = (1 * 0.4 + 3 * abs(2 / 3 - 0.7)) / 4
+    assert expected_calibration_error(labels, probabilities, bins=2) == pytest.approx(expected)
+    low, high = reliability(labels, probabilities, bins=2)
+    assert (low["pictures"], low["accuracy"], low["confidence"]) == (1, 0, pytest.approx(0.4))
+    assert (high["above"], high["up_to"], high["pictures"]) == (0.5, 1, 3)
+
+
+def test_an_edge_belongs_to_the_bin_below_and_the_ends_to_none_beyond() -> None:
+    found = reliability(np.zeros(3, np.int64), rows(0.25, 0.5, 1.0000001), bins=4)
+    assert [row["pictures"] for row in found] == [1, 1, 0, 1]
+    assert found[2]["accuracy"] is None
+
+
+def test_halves_are_apart_even_and_the_same_in_any_selection() -> None:
+    fitting, measuring = halves(NAMES)
+    assert (fitting ^ measuring).all()
+    assert 0.47 < fitting.mean() < 0.53
+    assert (halves(NAMES[100:7:-3])[0] == fitting[100:7:-3]).all()
+    assert (halves([name.replace("sad", "fear") for name in NAMES])[0] == fitting).all()
+
+
+def test_the_halves_are_those_that_shipped_temperatures_were_fitted_on() -> None:
+    fitting, _ = halves(NAMES)
+    assert "".join("FM"[not f] for f in fitting[:16]) == "MMMMMMFMMFMFMMMF"

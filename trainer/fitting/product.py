@@ -1,0 +1,160 @@
+"""What a complete training leaves: model, card, history and plots."""
+
+import argparse
+import csv
+import platform
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+
+from trainer.card import card_path, identity
+from trainer.data.faces import Faces
+from trainer.data.forms import PARTS
+from trainer.data.material import Material
+from trainer.files import replacing, sha256, write_json
+from trainer.fitting import checkpoint
+from trainer.fitting.history import Epoch, Progress
+from trainer.fitting.lesson import Lesson
+from trainer.limits import LIMITS
+from trainer.models.build import for_training, for_use
+from trainer.models.cost import multiply_adds
+from trainer.scoring.calibration import fit_temperature, halves
+from trainer.scoring.drawing import draw
+from trainer.scoring.judging import score, truths
+from trainer.scoring.loading import load_model
+from trainer.scoring.plots import plot_curves
+from trainer.scoring.predict import probabilities
+from trainer.settings import Settings
+
+OPTIONS: Final = (
+    *("model", "settings", "data", "votes", "teachers", "teacher_share", "outputs"),
+    *("epochs", "batch", "backend", "precision", "start", "folds"),
+)
+"""What a result depends on, of the command line; in this order in the card's command."""
+
+
+def write_product(
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    lesson: Lesson,
+    material: Material,
+    chosen: argparse.Namespace,
+) -> dict[str, Any]:
+    """Write the kept epoch's network, its card, history.csv and the plots into `out`; returns the card.
+
+    Raises UserError if something can't be written.
+    """
+    trained = for_training(settings)
+    checkpoint.read_weights(trained, checkpoint.kept_file(out, progress))
+    temperatures = find_temperatures(settings, trained, lesson)
+    path = out / "emotion.keras"
+    with replacing(path) as temporary:
+        for_use(settings, trained.get_weights(), temperatures).save(temporary)
+    model = load_model(path)
+    scores = score(model, lesson.validation, lesson.consensus if material.votes else None)
+    write_history(progress.history, out / "history.csv")
+    plot_curves(progress.history, progress.kept, out / "curves.png")
+    draw(scores, "validation", out)
+    card = {
+        **identity(path, settings.network.outputs),
+        "name": settings.name,
+        "parameters": model.count_params(),
+        "multiply_adds": multiply_adds(model),
+        "temperatures": temperatures,
+        "data": describe(material),
+        "settings": progress.settings,
+        "seed": settings.seed,
+        "command": command(chosen, settings.seed, out),
+        "versions": versions(),
+        "chosen": {
+            "epoch": progress.kept.epoch,
+            "by": "highest top-1 on validation, which `figures` are of as well"
+            if settings.fitting.keep == "best"
+            else "being the last: no epoch was chosen by its figures",
+        },
+        "figures": {name: without_bins(figures) for name, figures in scores.items()},
+        "limits": LIMITS,
+    }
+    write_json(card_path(path), card)
+    return card
+
+
+def find_temperatures(settings: Settings, trained: Any, lesson: Lesson) -> dict[str, float]:
+    """The temperature of each output, fitted on the fitting half of validation; 1 where that has no truth."""
+    plain = for_use(settings, trained.get_weights(), dict.fromkeys(settings.network.outputs, 1.0))
+    found = probabilities(plain, lesson.validation.pixels)
+    fitting, _ = halves(lesson.validation.names)
+    temperatures = {}
+    for name, truth in truths(lesson.validation, lesson.consensus).items():
+        rows = fitting & (truth >= 0)
+        if name in found:
+            logs = np.log(np.maximum(found[name][rows], np.finfo(np.float32).tiny))
+            temperatures[name] = fit_temperature(logs, truth[rows]) if rows.any() else 1.0
+    return temperatures
+
+
+def without_bins(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """`figures` without the reliability diagram, which is drawn beside the card."""
+    return {key: value for key, value in figures.items() if key != "reliability"}
+
+
+def write_history(history: list[Epoch], path: Path) -> None:
+    """One row an epoch. Raises UserError if `path` can't be written."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in history)
+
+
+def describe(material: Material) -> dict[str, Any]:
+    """The data for the card: names, sha256 of the files (None for a folder), which part served for what."""
+    purposes = {
+        "train": "fitting the weights",
+        "validation": "choosing the settings, the temperatures (one half of it), the figures of this card",
+        "test": "nothing",
+    }
+    return {
+        "name": material.path.resolve().name,
+        "sha256": sha256(material.path) if material.path.is_file() else None,
+        "votes": None
+        if material.votes_path is None
+        else {"name": material.votes_path.name, "sha256": sha256(material.votes_path)},
+        "parts": {
+            part: {"pictures": len(faces), "prefixes": prefixes(faces), "used_for": purposes[part]}
+            for part, faces in material.parts.items()
+        },
+    }
+
+
+def prefixes(faces: Faces) -> list[str]:
+    """Which of FER2013's parts the pictures' names say that they are of; empty where they say nothing."""
+    return sorted(PARTS.keys() & {name.rsplit("/", 1)[-1].split("_")[0] for name in faces.names})
+
+
+def command(chosen: argparse.Namespace, seed: int, out: Path) -> str:
+    """The command line that trains this model anew; for one of several folds, all of them."""
+    words = ["python", "-m", "trainer", chosen.command]
+    for name in OPTIONS:
+        value = getattr(chosen, name, None)
+        if value is not None and not (name == "model" and chosen.settings is not None):
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    for change in chosen.set or []:
+        words += ["--set", change]
+    if chosen.deterministic:
+        words.append("--deterministic")
+    return shlex.join([*words, "--seed", str(seed), "--out", str(chosen.out if chosen.folds else out)])
+
+
+def versions() -> dict[str, str]:
+    """What the training ran on."""
+    backend = keras.backend.backend()
+    packages = ("keras", backend, "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,182 @@
+"""Training: epochs over the faces, each checked on validation and followed by a checkpoint."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import msgspec
+import numpy as np
+
+from pipeline.errors import UserError
+from trainer.files import clear_unfinished
+from trainer.fitting import augment, batchnorm, checkpoint
+from trainer.fitting.average import move_average
+from trainer.fitting.history import Epoch, Progress
+from trainer.fitting.lesson import Lesson
+from trainer.fitting.targets import Targets
+from trainer.fitting.validate import validate
+from trainer.models.build import for_training
+from trainer.scoring.loading import load_model
+from trainer.settings import Fitting, Settings, size_in
+
+OnStep = Callable[[int, int], None]
+"""Called after each step with the steps done in this epoch and the steps of one."""
+OnEpoch = Callable[[Progress], None]
+
+MOMENTUM: Final = 0.9
+
+
+def all_settings(settings: Settings, lesson: Lesson) -> dict[str, Any]:
+    """Everything that the result depends on, for the checkpoint and the card; plain JSON."""
+    values: dict[str, Any] = msgspec.to_builtins(settings)
+    return {**values, "faces_sha256": lesson.sha256}
+
+
+def fit(
+    settings: Settings,
+    lesson: Lesson,
+    out: Path,
+    resume: bool,
+    on_step: OnStep,
+    on_epoch: OnEpoch,
+    start: Path | None = None,
+) -> Progress:
+    """Train for `settings.fitting.epochs`, with a checkpoint in `out` after each.
+
+    With `resume` it goes on from the last complete epoch, if there is one, else with the weights of the model
+    in the file `start`, if it is given. Calls `on_epoch` once more at the start for what was resumed. Raises
+    UserError if `out` holds a checkpoint, or `start` a model, that doesn't fit.
+    """
+    if not resume and (out / checkpoint.STATE).exists():
+        raise UserError(f"{out}: holds a checkpoint already; add --resume to go on, or choose another --out")
+    clear_unfinished(out)
+    model, averaged = begin(settings, steps_of(settings.fitting, lesson))
+    progress = Progress(all_settings(settings, lesson))
+    if resume and (out / checkpoint.STATE).exists():
+        progress = checkpoint.restore(out, progress.settings, model, averaged)
+        on_epoch(progress)
+    elif start is not None:
+        for network in (model, averaged):
+            take_weights(network, start)
+    while progress.epochs_done < settings.fitting.epochs:
+        epoch = run_epoch(model, averaged, lesson, settings, progress.epochs_done + 1, on_step)
+        progress.history.append(epoch)
+        checkpoint.save(out, progress, model, averaged)
+        on_epoch(progress)
+    return progress
+
+
+def begin(settings: Settings, steps: int) -> tuple[Any, Any]:
+    """The compiled network to train, `steps` an epoch, and the one that holds its average.
+
+    They are the same where nothing is averaged.
+    """
+    model = for_training(settings)
+    averaged = for_training(settings) if settings.fitting.average else model
+    weights = {"fer2013": 1.0, "consensus": settings.fitting.consensus_weight}
+    outputs = settings.network.outputs
+    model.compile(
+        optimizer=make_optimizer(settings.fitting, steps),
+        loss={name: keras.losses.CategoricalCrossentropy(from_logits=True) for name in outputs},
+        loss_weights={name: weights[name] for name in outputs},
+        metrics={name: [keras.metrics.CategoricalAccuracy(name="top1")] for name in outputs},
+        # XLA is left out on purpose: on two cores its convolutions take twice as long as oneDNN's.
+        jit_compile=False,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model, averaged
+
+
+def take_weights(network: Any, path: Path) -> None:
+    """Give `network` the weights of the model in the file `path`. Raises UserError if they don't fit."""
+    try:
+        network.set_weights(load_model(path).get_weights())
+    except ValueError as error:
+        why = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: expected a model of the network that is trained, found another ({why})"
+        ) from error
+
+
+def make_optimizer(fitting: Fitting, steps: int) -> Any:
+    """Adam or Nesterov's SGD with the learning rate of `fitting`, at `steps` an epoch."""
+    rate: Any = fitting.learning_rate
+    if fitting.schedule == "cosine":
+        warmup = min(fitting.warmup_steps, steps * fitting.epochs // 2)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            decay_steps=steps * fitting.epochs - warmup,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if fitting.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    # Keras takes the decay off the weights directly, once a step. An L2 penalty in the gradient would pass
+    # through the momentum, and so act 1 / (1 - momentum) times as strongly, which is what papers give.
+    decay = fitting.weight_decay / (1 - MOMENTUM) or None
+    optimizer = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
+    if decay:
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return optimizer
+
+
+def steps_of(fitting: Fitting, lesson: Lesson) -> int:
+    """Steps an epoch; the last may be of fewer faces."""
+    return math.ceil(len(lesson.train) / fitting.batch)
+
+
+def run_epoch(
+    model: Any, averaged: Any, lesson: Lesson, settings: Settings, number: int, on_step: OnStep
+) -> Epoch:
+    """One pass over the training faces, then validation. `number` counts from 1."""
+    started = time.monotonic()
+    fitting, pixels = settings.fitting, lesson.train.pixels
+    # Order and augmentation follow from the seed and the epoch alone, so that a resumed run sees the same.
+    rng = np.random.default_rng([settings.seed, number])
+    order = rng.permutation(len(pixels))
+    size = size_in(fitting, number)
+    steps = steps_of(fitting, lesson)
+    seed_dropout(model, settings.seed, number)
+    name = settings.network.outputs[0]
+    sums = np.zeros(2)
+    for step in range(1, steps + 1):
+        chosen = order[(step - 1) * fitting.batch : step * fitting.batch]
+        faces = augment.augment(pixels[chosen], rng, settings.augmentation, size)
+        found = model.train_on_batch(faces, *some(lesson.targets, chosen), return_dict=True)
+        sums += len(chosen) * np.array([found["loss"], found.get(f"{name}_top1", found.get("top1"))])
+        if averaged is not model:
+            # In the beginning the average would be that of the first weights, which are nothing yet.
+            done = (number - 1) * steps + step
+            move_average(averaged, model, min(fitting.average, done / (done + 10)))
+        on_step(step, steps)
+    if fitting.statistics == "estimated":
+        batchnorm.estimate_statistics(averaged, pixels, settings.seed)
+    return Epoch(
+        epoch=number,
+        loss=float(sums[0] / len(pixels)),
+        top1=float(sums[1] / len(pixels)),
+        **validate(averaged, lesson),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def some(targets: Targets, chosen: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Targets and weights of the `chosen` pictures."""
+    return (
+        {name: values[chosen] for name, values in targets.wanted.items()},
+        {name: values[chosen] for name, values in targets.weights.items()},
+    )
+
+
+def seed_dropout(model: Any, seed: int, number: int) -> None:
+    """Set the random state of all layers of `model` from the seed and the epoch's `number`.
+
+    Keras doesn't save that state with a network: without this a resumed run would drop other units.
+    """
+    for variable in model.variables:
+        if variable.path.endswith("seed_generator_state"):
+            # The second number counts up by one a step; 65,536 apart, epochs don't overlap.
+            variable.assign(np.array([seed % 2**32, number * 2**16], np.uint32))

@@ -1,0 +1,94 @@
+"""Predictions against truths: which output is judged by which labels, on which pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.faces import Faces
+from trainer.scoring.bootstrap import RESAMPLES, intervals
+from trainer.scoring.calibration import expected_calibration_error, halves, reliability
+from trainer.scoring.metrics import figures
+from trainer.scoring.predict import probabilities
+
+MEASURING_HALF: Final = "the half of validation that no temperature is fitted on"
+ALL_PICTURES: Final = "all pictures"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model says of the pictures that a set of labels has a truth for.
+
+    `output` is the model's that was used; `chosen` (m,) are indices of the pictures into those scored,
+    `labels` (m,) int64 the truth, `probabilities` (m, 7) float32.
+    """
+
+    label_set: str
+    output: str
+    chosen: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable emotion (m,) as an index into EMOTIONS."""
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+
+def truths(faces: Faces, people: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
+    """Labels (n,) by set: FER2013's own and, if there are any, what most `people` saw, -1 where unclear."""
+    return {"fer2013": faces.labels} | ({} if people is None else {"consensus": people})
+
+
+def judge(label_set: str, truth: NDArray[np.int64], predicted: Mapping[str, NDArray[np.float32]]) -> Judged:
+    """`predicted`, (n, 7) by output, beside the `truth` (n,), -1 for a picture that has none.
+
+    The output that bears the label set's name is judged; of a model without it, its only one.
+    """
+    output = label_set if label_set in predicted else next(iter(predicted))
+    chosen = np.flatnonzero(truth >= 0)
+    return Judged(label_set, output, chosen, truth[chosen], predicted[output][chosen])
+
+
+def judged_figures(
+    judged: Judged, names: Sequence[str], halved: bool, resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """The figures of one set of labels as plain JSON, fractions of 1, for at least one picture.
+
+    `names` are those of all scored pictures. With `halved` the calibration error is of the pictures on which
+    no temperature is fitted, else of all; `ece_all` is always of all.
+    """
+    measured = np.ones(len(judged.labels), np.bool_)
+    if halved:
+        _, measured = halves([names[index] for index in judged.chosen])
+    labels, found = judged.labels[measured], judged.probabilities[measured]
+    plain = figures(judged.labels, judged.probabilities)
+    return {
+        "top1": plain["top1"],
+        "macro_f1": plain["macro_f1"],
+        # A handful of pictures may lie all in the other half: nothing was measured then.
+        "ece": expected_calibration_error(labels, found) if len(labels) else None,
+        "ece_of": MEASURING_HALF if halved else ALL_PICTURES,
+        "ece_pictures": len(labels),
+        "ece_all": expected_calibration_error(judged.labels, judged.probabilities),
+        "output": judged.output,
+        "intervals": intervals(np.array(plain["confusion"]), resamples),
+        **{key: plain[key] for key in ("pictures", "per_class", "confusion")},
+        "reliability": reliability(labels, found),
+    }
+
+
+def score(
+    model: Any, faces: Faces, people: NDArray[np.int64] | None = None, halved: bool = True
+) -> dict[str, dict[str, Any]]:
+    """The figures of `model` on `faces` by set of labels, as `judged_figures` has them.
+
+    `people` (n,) is what most people saw in each picture, -1 where that is unclear; None leaves it out.
+    """
+    predicted = probabilities(model, faces.pixels)
+    return {
+        label_set: judged_figures(judge(label_set, truth, predicted), faces.names, halved)
+        for label_set, truth in truths(faces, people).items()
+    }

@@ -1,0 +1,57 @@
+"""A model file becomes a network whose input and outputs are those that the trainer knows."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.emotions import EMOTIONS, FACE_SIZE, LABEL_SETS
+from pipeline.errors import UserError
+from trainer.card import card_path
+from trainer.quiet import load_keras
+from trainer.scoring.predict import by_output
+
+FACES: Final = (None, FACE_SIZE, FACE_SIZE, 1)
+ROWS: Final = (None, len(EMOTIONS))
+ADVICE: Final = "use a model that `python -m trainer fit` wrote"
+
+
+def load_model(path: Path) -> Any:
+    """The network in the file `path`. Raises UserError if it is none, or has another input or outputs."""
+    load_keras()
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: expected a Keras model, found another file ({why}); train or fetch it anew"
+        ) from error
+    check_form(model, path)
+    return model
+
+
+def check_form(model: Any, path: Path) -> None:
+    """Raise UserError unless `model` takes faces and has one output of the seven for each name it knows."""
+    if model.input_shape != FACES:
+        raise UserError(f"{path}: expected an input {FACES}, found {model.input_shape}; {ADVICE}")
+    shapes = outputs(model)
+    if not shapes or not set(shapes) <= set(LABEL_SETS) or any(shape != ROWS for shape in shapes.values()):
+        raise UserError(
+            f"{path}: expected outputs {ROWS} named {' or '.join(LABEL_SETS)}, found {shapes}; {ADVICE}"
+        )
+
+
+def outputs(model: Any) -> dict[str, Any]:
+    """The shapes of what `model` has for its outputs, by name."""
+    # `model.output_shape` has lost the names, and a Sequential has no `output` before it is called.
+    return by_output(model.compute_output_shape(FACES))
+
+
+def check_outputs(card: dict[str, Any], model: Any, path: Path) -> None:
+    """Raise UserError unless the `model` in the file `path` has the outputs that its card says."""
+    said, found = card["outputs"], sorted(outputs(model))
+    if sorted(said) != found:
+        raise UserError(
+            f"{card_path(path)}: outputs: expected {found} as in the model, found {said}; "
+            "take both from the same place"
+        )
