@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m trainer", description="Train and score facial-emotion networks."
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_fit(commands.add_parser("fit", help="train a network", description="Train a network on FER2013."))
+    fit = commands.add_parser("fit", help="train a network", description="Train a network on FER2013.")
+    add_fit(fit)
+    fit.set_defaults(teachers=[])
     add_distill(
         commands.add_parser(
             "distill",
@@ -74,7 +76,12 @@ def add_fit(command: argparse.ArgumentParser) -> None:
     add("--seed", type=natural, metavar="N", help="of all that is random (default: 0)")
     add("--backend", choices=list(INSTALL), help="what computes (default: tensorflow)")
     add("--precision", choices=["float32", "mixed_bfloat16"], help="of the computing (default: float32)")
-    add("--deterministic", action="store_true", help="to the bit the same on one machine; slower")
+    add(
+        "--deterministic",
+        action="store_true",
+        default=None,
+        help="to the bit the same on one machine; slower",
+    )
     add("--start", type=Path, metavar="FILE", help="begin with the weights of this model, not with new ones")
     add("--set", action="append", metavar="KEY=VALUE", help="any other setting, as in fitting.average=0.99")
     add("--resume", action="store_true", help="go on after the last complete epoch in DIR")
@@ -96,7 +103,6 @@ def add_distill(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--teacher-share",
         type=float,
-        default=0.5,
         metavar="S",
         help="of the targets, theirs (default: 0.5)",
     )

@@ -1,12 +1,14 @@
 """What may be chosen for a training, read from the TOML beside its network or from a file of one's own."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
+from pipeline.emotions import FACE_SIZE
 from pipeline.errors import UserError
 
 MODELS: Final = Path(__file__).parent / "models"
@@ -91,9 +93,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Network
     fitting: Fitting
     augmentation: Augmentation
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     backend: Literal["tensorflow", "torch", "jax"] = "tensorflow"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    deterministic: bool = False
+    """To the bit the same on one machine."""
     teachers: tuple[str, ...] = ()
     """sha256 of each."""
     start: str = ""
@@ -132,17 +136,30 @@ def told(message: str) -> str:
 
 def check(settings: Settings, where: str) -> None:
     """Raise UserError for values that don't go together."""
-    sizes = settings.fitting.sizes
-    if not sizes or sizes[0][0] != 0 or list(sizes) != sorted(sizes):
-        raise UserError(
-            f"{where}: fitting.sizes: expected pairs that begin at 0.0 and rise, found {sizes}; mend it"
-        )
-    if settings.network.kind == "baseline" and (len(sizes) > 1 or settings.network.outputs != ("fer2013",)):
-        raise UserError(
-            f"{where}: network.kind: expected residual for several sizes or outputs, found baseline"
-        )
-    if not settings.network.outputs or len(set(settings.network.outputs)) < len(settings.network.outputs):
-        raise UserError(f"{where}: network.outputs: expected one or two, found {settings.network.outputs}")
+    for wrong, key, expected, found in faults(settings):
+        if wrong:
+            raise UserError(f"{where}: {key}: expected {expected}, found {found}; mend it")
+
+
+def faults(settings: Settings) -> Iterator[tuple[bool, str, str, Any]]:
+    """What could be wrong: whether it is, the key, what was expected and what was found."""
+    network, fitting, augmentation = settings.network, settings.fitting, settings.augmentation
+    sizes, outputs, baseline = fitting.sizes, network.outputs, network.kind == "baseline"
+    rising = bool(sizes) and sizes[0][0] == 0 and list(sizes) == sorted(sizes)
+    yield not rising, "fitting.sizes", "pairs that begin at 0.0 and rise", sizes
+    smallest = min((size for _, size in sizes), default=FACE_SIZE)
+    yield smallest < 2 ** len(network.stages), "fitting.sizes", "a pixel left after all stages", smallest
+    yield not outputs or len(set(outputs)) < len(outputs), "network.outputs", "one or two", outputs
+    whole = ((0.0, FACE_SIZE),)
+    yield baseline and sizes != whole, "fitting.sizes", f"{whole} for the baseline", sizes
+    yield baseline and outputs != ("fer2013",), "network.outputs", "fer2013 for the baseline", outputs
+    for key, bounds in (("coarse_px", augmentation.coarse_px), ("erase_px", augmentation.erase_px)):
+        fits = bounds[0] <= bounds[1] <= FACE_SIZE
+        yield not fits, f"augmentation.{key}", f"two that rise to {FACE_SIZE} at most", bounds
+    unused = fitting.optimizer == "adam" and fitting.weight_decay > 0
+    yield unused, "fitting.weight_decay", "0 with adam", fitting.weight_decay
+    unused = fitting.schedule == "constant" and fitting.warmup_steps > 0
+    yield unused, "fitting.warmup_steps", "0 with a constant rate", fitting.warmup_steps
 
 
 def change(settings: Settings, changes: dict[str, Any]) -> Settings:

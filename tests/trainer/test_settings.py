@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from trainer.settings import MODELS, change, known_models, read_settings, size_in
+from trainer.settings import MODELS, change, known_models, parse_change, read_settings, size_in
 
 SMALL = (MODELS / "small.toml").read_text()
 
@@ -44,7 +44,12 @@ def refusal(path: Path, text: str) -> str:
             "fitting.sizes: expected pairs that begin at 0.0 and rise",
         ),
         ("[network]", "[network", "cannot be read"),
-        ('kind = "residual"', 'kind = "baseline"', "network.kind"),
+        ('kind = "residual"', 'kind = "baseline"', "for the baseline"),
+        ("[0.65, 48]]", "[0.65, 4]]", "fitting.sizes: expected a pixel left after all stages, found 4"),
+        ("coarse_px = [24, 44]", "coarse_px = [44, 24]", "augmentation.coarse_px: expected two that rise"),
+        ("erase_px = [8, 19]", "erase_px = [8, 50]", "augmentation.erase_px: expected two that rise to 48"),
+        ('optimizer = "sgd"', 'optimizer = "adam"', "fitting.weight_decay: expected 0 with adam"),
+        ('schedule = "cosine"', 'schedule = "constant"', "fitting.warmup_steps: expected 0"),
     ],
 )
 def test_what_is_refused(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -71,3 +76,13 @@ def test_sizes_follow_the_epochs() -> None:
         {"fitting.epochs": 10, "fitting.sizes": [[0.0, 32], [0.3, 40], [0.8, 48]]},
     ).fitting
     assert [size_in(fitting, number) for number in range(1, 11)] == [32] * 3 + [40] * 5 + [48] * 2
+
+
+def test_any_key_by_its_name() -> None:
+    assert parse_change("fitting.sizes=[[0.0, 48]]") == ("fitting.sizes", [[0.0, 48]])
+    assert parse_change('precision="float32"') == ("precision", "float32")
+    for wrong in ("fitting.epochs", "=3", "fitting.epochs=three"):
+        with pytest.raises(UserError, match="--set "):
+            parse_change(wrong)
+    with pytest.raises(UserError, match=r"fitting\.epoch: no such setting"):
+        change(read_settings(MODELS / "small.toml"), {"fitting.epoch": 3})

@@ -35,6 +35,10 @@ class Faces:
     def __len__(self) -> int:
         return len(self.names)
 
+    def chosen(self, indices: NDArray[np.int64]) -> "Faces":
+        """Those at `indices`, in that order."""
+        return Faces(self.pixels[indices], self.labels[indices], tuple(self.names[i] for i in indices))
+
 
 def open_pictures(path: Path) -> AbstractContextManager[list[Picture]]:
     """The pictures at `path`, in whichever form they are; their `read` works within the context.

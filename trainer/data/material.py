@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from pipeline.errors import UserError
 from trainer.data.faces import SPLIT_SEED, Faces, load_for_training
 from trainer.data.forms import Part
 from trainer.data.votes import read_votes
+
+LEARNED: Final[tuple[Part, ...]] = ("train", "validation")
+"""The parts that a training looks at."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,13 @@ class Material:
 def read_material(path: Path, votes_path: Path | None) -> Material:
     """Read and check everything. Raises UserError for anything wrong, before anything is trained."""
     parts = load_for_training(path)
-    votes = None
+    votes: dict[Part, NDArray[np.uint8]] | None = None
     if votes_path is not None:
-        votes = {
-            part: read_votes(votes_path, path, faces.names) for part, faces in parts.items() if len(faces)
-        }
+        # Not of the test part, which nothing here looks at.
+        names = [name for part in LEARNED for name in parts[part].names]
+        found = read_votes(votes_path, path, names)
+        middle = len(parts["train"])
+        votes = {"train": found[:middle], "validation": found[middle:]}
     return Material(path, votes_path, parts, votes)
 
 
@@ -54,8 +60,8 @@ def folds(material: Material, count: int) -> Iterator[Material]:
             material,
             parts={
                 **material.parts,
-                "train": some(material.parts["train"], fitted),
-                "validation": some(material.parts["train"], held),
+                "train": material.parts["train"].chosen(fitted),
+                "validation": material.parts["train"].chosen(held),
             },
             votes=None
             if material.votes is None
@@ -65,8 +71,3 @@ def folds(material: Material, count: int) -> Iterator[Material]:
                 "validation": material.votes["train"][held],
             },
         )
-
-
-def some(faces: Faces, chosen: NDArray[np.int64]) -> Faces:
-    """The `chosen` of `faces`, by index."""
-    return Faces(faces.pixels[chosen], faces.labels[chosen], tuple(faces.names[index] for index in chosen))

@@ -87,9 +87,7 @@ def matrices(rows: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
 
 
 def relight(faces: NDArray[np.uint8], rng: np.random.Generator, chosen: Augmentation) -> NDArray[np.uint8]:
-    """Faces (n, h, w) uint8 with other brightness and contrast; without either, the same array."""
-    if not chosen.brightness and not chosen.contrast:
-        return faces
+    """Faces (n, h, w) uint8 with other brightness and contrast."""
     mean = faces.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
     shape = (len(faces), 1, 1)
     contrast = rng.uniform(1 - chosen.contrast, 1 + chosen.contrast, shape).astype(np.float32)

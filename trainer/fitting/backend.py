@@ -24,6 +24,7 @@ def choose_backend(name: str, deterministic: bool = False) -> None:
     os.environ["KERAS_BACKEND"] = name
     if deterministic:
         os.environ["TF_DETERMINISTIC_OPS"] = "1"
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which PyTorch asks for on a GPU
     loaded = sys.modules.get("keras")
     if loaded is not None and loaded.backend.backend() != name:
         raise UserError(f"backend {name}: this process has loaded {loaded.backend.backend()} already")

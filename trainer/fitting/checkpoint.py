@@ -83,7 +83,7 @@ def read_weights(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise damaged(path, str(error).splitlines()[0]) from error
+        raise damaged(path, first_line(error)) from error
 
 
 def read_progress(path: Path) -> Progress:
@@ -101,10 +101,11 @@ def read_progress(path: Path) -> Progress:
 def check_settings(found: dict[str, Any], expected: dict[str, Any], out: Path) -> None:
     """Raise UserError naming the first setting in which the checkpoint differs.
 
-    More epochs are no other setting where the learning rate is constant: those done are the same.
+    More epochs are no other setting where rate and size are constant: those done are the same.
     """
     one, two = flat(complete(found, out / STATE)), flat(expected)
-    more = {"fitting.epochs"} if expected["fitting"]["schedule"] == "constant" else set()
+    constant = expected["fitting"]["schedule"] == "constant" and len(expected["fitting"]["sizes"]) == 1
+    more = {"fitting.epochs"} if constant else set()
     for key in sorted({*one, *two} - more):
         if one.get(key) != two.get(key):
             raise UserError(
@@ -130,6 +131,11 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
         else:
             values[key] = json.loads(json.dumps(value))
     return values
+
+
+def first_line(error: Exception) -> str:
+    """What `error` says, short."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def damaged(path: Path, why: str) -> UserError:

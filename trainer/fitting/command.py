@@ -8,10 +8,14 @@ import msgspec
 from rich.console import Console
 
 from pipeline.errors import UserError
+from trainer.card import read_card
 from trainer.data.material import Material, folds, read_material
 from trainer.files import make_folder
 from trainer.fitting.backend import choose_backend
+from trainer.fitting.checkpoint import STATE
 from trainer.fitting.history import Progress
+from trainer.fitting.targets import Probabilities
+from trainer.fitting.teachers import check_teachers
 from trainer.quiet import load_keras
 from trainer.settings import MODELS, Settings, change, parse_change, read_settings
 
@@ -23,74 +27,93 @@ CHANGES = {
     "precision": "precision",
     "outputs": "network.outputs",
     "teacher_share": "fitting.teacher_share",
+    "deterministic": "deterministic",
 }
 """The key of the settings that each option changes."""
+
+TEACHER_SHARE = 0.5
+"""Where neither the settings nor the command line say one."""
 
 
 def fit_command(chosen: argparse.Namespace) -> None:
     """Run `fit` or `distill` as `chosen`. Raises UserError for bad data, before anything is trained."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     settings = choose_settings(chosen, console)
-    choose_backend(settings.backend, chosen.deterministic)
+    # What is quick to check comes before what takes minutes.
+    one = chosen.seeds is None and chosen.folds is None
+    if not chosen.resume and any(chosen.out.glob(STATE if one else f"*/{STATE}")):
+        raise UserError(
+            f"{chosen.out}: holds a checkpoint already; add --resume to go on, or choose another --out"
+        )
+    choose_backend(settings.backend, settings.deterministic)
     material = read_material(chosen.data, chosen.votes)
     console.print(
         ", ".join(f"{len(faces):,} faces for {part}" for part, faces in material.parts.items() if len(faces))
     )
     make_folder(chosen.out)
     load_keras()
-    teachers: list[Path] = getattr(chosen, "teachers", [])
-    if chosen.start is not None:
-        from trainer.card import read_card
+    from trainer.fitting.teachers import ask_teachers
 
-        settings = msgspec.structs.replace(settings, start=str(read_card(chosen.start)["sha256"]))
-    if teachers:
-        from trainer.fitting.teachers import check_teachers
-
-        settings = msgspec.structs.replace(
-            settings, teachers=check_teachers(teachers, settings.network.outputs)
-        )
-    if chosen.seeds is None and chosen.folds is None:
-        fit_one(settings, material, teachers, chosen.out, chosen, console)
+    asked = None
+    if chosen.teachers:
+        asked = ask_teachers(chosen.teachers, settings.network.outputs, material.parts["train"].pixels)
+    if one:
+        fit_one(settings, material, asked, chosen.out, chosen, console)
     else:
-        fit_several(settings, material, teachers, chosen, console)
+        fit_several(settings, material, asked, chosen, console)
 
 
 def choose_settings(chosen: argparse.Namespace, console: Console) -> Settings:
     """The settings of the network or file that is `chosen`, as the options change them. Raises UserError."""
     settings = read_settings(chosen.settings or MODELS / f"{chosen.model}.toml")
-    changes = {key: getattr(chosen, name, None) for name, key in CHANGES.items()}
-    if (
-        changes["network.outputs"] is None
-        and chosen.votes is None
-        and "consensus" in settings.network.outputs
-    ):
-        changes["network.outputs"] = ("fer2013",)
-        console.print("no --votes: the output consensus is left out")
-    changes |= dict(map(parse_change, chosen.set or []))
-    settings = change(settings, {key: value for key, value in changes.items() if value is not None})
+    changes = dict(map(parse_change, chosen.set or []))
+    given = {key: getattr(chosen, name, None) for name, key in CHANGES.items()}
+    changes |= {key: value for key, value in given.items() if value is not None}
+    settings = change(settings, changes)
+    if settings.teachers or settings.start:
+        raise UserError("teachers and start: expected none in settings; give them by --teachers and --start")
     if "consensus" in settings.network.outputs and chosen.votes is None:
-        raise UserError("--outputs consensus: expected the people's votes to learn from; give --votes")
-    return settings
+        if chosen.outputs is not None or len(settings.network.outputs) == 1:
+            raise UserError("--outputs consensus: expected the people's votes to learn from; give --votes")
+        settings = change(settings, {"network.outputs": ("fer2013",)})
+        console.print("no --votes: the output consensus is left out")
+    return with_models(settings, chosen)
+
+
+def with_models(settings: Settings, chosen: argparse.Namespace) -> Settings:
+    """`settings` with the models that the training begins with or is taught by. Raises UserError."""
+    if chosen.folds is not None and (chosen.teachers or chosen.start):
+        raise UserError(
+            "--folds: expected new weights and no teachers, since those have seen the pictures held out, "
+            "found --teachers or --start; leave one out"
+        )
+    if chosen.start is not None:
+        settings = msgspec.structs.replace(settings, start=str(read_card(chosen.start)["sha256"]))
+    if not chosen.teachers:
+        return settings
+    if not settings.fitting.teacher_share:
+        settings = change(settings, {"fitting.teacher_share": TEACHER_SHARE})
+    return msgspec.structs.replace(
+        settings, teachers=check_teachers(chosen.teachers, settings.network.outputs)
+    )
 
 
 def fit_one(
     settings: Settings,
     material: Material,
-    teachers: list[Path],
+    asked: Probabilities | None,
     out: Path,
     chosen: argparse.Namespace,
     console: Console,
 ) -> dict[str, Any]:
-    """One training, and its product in `out`. Returns the card."""
+    """One training, and its product in `out`; `asked` is what the teachers say. Returns the card."""
     from trainer.fitting import train
     from trainer.fitting.lesson import make_lesson
     from trainer.fitting.product import write_product
     from trainer.fitting.progress import Bar
-    from trainer.fitting.teachers import ask_teachers
     from trainer.fitting.tensorboard import Log
 
-    taught = ask_teachers(teachers, material.parts["train"].pixels) if teachers else None
-    lesson = make_lesson(settings, material.parts, material.votes, taught)
+    lesson = make_lesson(settings, material.parts, material.votes, asked)
     log = Log(out)
     with Bar(console, settings.fitting) as bar:
 
@@ -113,7 +136,11 @@ def fit_one(
 
 
 def fit_several(
-    settings: Settings, material: Material, teachers: list[Path], chosen: argparse.Namespace, console: Console
+    settings: Settings,
+    material: Material,
+    asked: Probabilities | None,
+    chosen: argparse.Namespace,
+    console: Console,
 ) -> None:
     """Several trainings, each in a folder of its own, and the spread of their figures in summary.json."""
     from trainer.fitting.spread import write_summary
@@ -127,5 +154,5 @@ def fit_several(
     for name, one, part in runs:
         console.print(f"{name}, {len(cards) + 1} of {len(runs)}:")
         make_folder(chosen.out / name)
-        cards[name] = fit_one(one, part, teachers, chosen.out / name, chosen, console)
+        cards[name] = fit_one(one, part, asked, chosen.out / name, chosen, console)
     write_summary(cards, chosen.out / "summary.json", console)

@@ -38,15 +38,13 @@ def make_lesson(
     train, validation = parts["train"], parts["validation"]
     total = hashlib.sha256(digest(parts).encode())
     if votes is not None:
-        total.update(votes["train"].tobytes())
+        for part in ("train", "validation"):
+            total.update(votes[part].tobytes())
     targets = make_targets(settings, train, None if votes is None else votes["train"], taught)
     kept = np.flatnonzero(show_something(train))
     return Lesson(
-        train=Faces(train.pixels[kept], train.labels[kept], tuple(train.names[index] for index in kept)),
-        targets=Targets(
-            {name: values[kept] for name, values in targets.wanted.items()},
-            {name: values[kept] for name, values in targets.weights.items()},
-        ),
+        train=train.chosen(kept),
+        targets=targets.chosen(kept),
         validation=validation,
         consensus=np.full(len(validation), -1) if votes is None else majority(votes["validation"]),
         sha256=total.hexdigest(),

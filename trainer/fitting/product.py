@@ -4,7 +4,6 @@ import argparse
 import csv
 import platform
 import shlex
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +28,7 @@ from trainer.scoring.drawing import draw
 from trainer.scoring.judging import score, truths
 from trainer.scoring.loading import load_model
 from trainer.scoring.plots import plot_curves
-from trainer.scoring.predict import probabilities
+from trainer.scoring.predict import predictions
 from trainer.settings import Settings
 
 OPTIONS: Final = (
@@ -75,11 +74,11 @@ def write_product(
         "versions": versions(),
         "chosen": {
             "epoch": progress.kept.epoch,
-            "by": "highest top-1 on validation, which `figures` are of as well"
+            "by": "highest top-1 on validation (of several outputs the sum), which `figures` are of as well"
             if settings.fitting.keep == "best"
             else "being the last: no epoch was chosen by its figures",
         },
-        "figures": {name: without_bins(figures) for name, figures in scores.items()},
+        "figures": scores,
         "limits": LIMITS,
     }
     write_json(card_path(path), card)
@@ -89,7 +88,7 @@ def write_product(
 def find_temperatures(settings: Settings, trained: Any, lesson: Lesson) -> dict[str, float]:
     """The temperature of each output, fitted on the fitting half of validation; 1 where that has no truth."""
     plain = for_use(settings, trained.get_weights(), dict.fromkeys(settings.network.outputs, 1.0))
-    found = probabilities(plain, lesson.validation.pixels)
+    found = predictions(plain, lesson.validation.pixels)
     fitting, _ = halves(lesson.validation.names)
     temperatures = {}
     for name, truth in truths(lesson.validation, lesson.consensus).items():
@@ -98,11 +97,6 @@ def find_temperatures(settings: Settings, trained: Any, lesson: Lesson) -> dict[
             logs = np.log(np.maximum(found[name][rows], np.finfo(np.float32).tiny))
             temperatures[name] = fit_temperature(logs, truth[rows]) if rows.any() else 1.0
     return temperatures
-
-
-def without_bins(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """`figures` without the reliability diagram, which is drawn beside the card."""
-    return {key: value for key, value in figures.items() if key != "reliability"}
 
 
 def write_history(history: list[Epoch], path: Path) -> None:
@@ -143,7 +137,7 @@ def command(chosen: argparse.Namespace, seed: int, out: Path) -> str:
     words = ["python", "-m", "trainer", chosen.command]
     for name in OPTIONS:
         value = getattr(chosen, name, None)
-        if value is not None and not (name == "model" and chosen.settings is not None):
+        if value not in (None, []) and not (name == "model" and chosen.settings is not None):
             values = value if isinstance(value, list | tuple) else [value]
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
     for change in chosen.set or []:

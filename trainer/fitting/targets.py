@@ -25,6 +25,13 @@ class Targets(msgspec.Struct, frozen=True):
     wanted: Probabilities
     weights: dict[str, NDArray[np.float32]]
 
+    def chosen(self, indices: NDArray[np.int64]) -> "Targets":
+        """Those of the pictures at `indices`, in that order."""
+        return Targets(
+            {name: values[indices] for name, values in self.wanted.items()},
+            {name: values[indices] for name, values in self.weights.items()},
+        )
+
 
 def make_targets(
     settings: Settings, faces: Faces, votes: NDArray[np.uint8] | None, taught: Probabilities | None

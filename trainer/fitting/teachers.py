@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from pipeline.errors import UserError
 from trainer.card import read_card
 from trainer.fitting.targets import Probabilities
-from trainer.scoring.loading import load_model
-from trainer.scoring.predict import probabilities
+from trainer.scoring.loading import check_outputs, load_model
+from trainer.scoring.predict import predictions
 
 
 def check_teachers(paths: Sequence[Path], outputs: Sequence[str]) -> tuple[str, ...]:
@@ -29,10 +29,25 @@ def check_teachers(paths: Sequence[Path], outputs: Sequence[str]) -> tuple[str, 
     return tuple(found)
 
 
-def ask_teachers(paths: Sequence[Path], pixels: NDArray[np.uint8]) -> Probabilities:
-    """The mean of what the teachers say of faces (n, 48, 48, 1) and of their mirror images, by output."""
-    said: list[dict[str, Any]] = []
+def ask_teachers(paths: Sequence[Path], outputs: Sequence[str], pixels: NDArray[np.uint8]) -> Probabilities:
+    """The mean of what the teachers say of faces (n, 48, 48, 1) and of their mirror images, for `outputs`.
+
+    It is said at the temperature that they were trained at: that of the shipped model is fitted to the truth
+    that is most probable, and sharper than what they learned. Raises UserError for a model that isn't its
+    card's.
+    """
+    said: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
     for path in paths:
-        model = load_model(path)
-        said += [probabilities(model, pixels), probabilities(model, pixels[:, :, ::-1])]
-    return {name: np.mean([one[name] for one in said], axis=0, dtype=np.float32) for name in said[0]}
+        card, model = read_card(path), load_model(path)
+        check_outputs(card, model, path)
+        for faces in (pixels, pixels[:, :, ::-1]):
+            found = predictions(model, faces)
+            for name in outputs:
+                said[name].append(at_temperature(found[name], card.get("temperatures", {}).get(name, 1.0)))
+    return {name: np.mean(one, axis=0, dtype=np.float32) for name, one in said.items()}
+
+
+def at_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Softmax of logits from `probabilities` (n, 7), which are their softmax divided by `temperature`."""
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    return np.asarray(softmax(logs * temperature, axis=1), np.float32)

@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 
 from pipeline.errors import UserError
+from trainer.card import read_card
 from trainer.files import clear_unfinished
 from trainer.fitting import augment, batchnorm, checkpoint
 from trainer.fitting.average import move_average
 from trainer.fitting.history import Epoch, Progress
 from trainer.fitting.lesson import Lesson
-from trainer.fitting.targets import Targets
 from trainer.fitting.validate import validate
 from trainer.models.build import for_training
 from trainer.scoring.loading import load_model
@@ -50,8 +50,6 @@ def fit(
     in the file `start`, if it is given. Calls `on_epoch` once more at the start for what was resumed. Raises
     UserError if `out` holds a checkpoint, or `start` a model, that doesn't fit.
     """
-    if not resume and (out / checkpoint.STATE).exists():
-        raise UserError(f"{out}: holds a checkpoint already; add --resume to go on, or choose another --out")
     clear_unfinished(out)
     model, averaged = begin(settings, steps_of(settings.fitting, lesson))
     progress = Progress(all_settings(settings, lesson))
@@ -59,8 +57,8 @@ def fit(
         progress = checkpoint.restore(out, progress.settings, model, averaged)
         on_epoch(progress)
     elif start is not None:
-        for network in (model, averaged):
-            take_weights(network, start)
+        take_weights(model, start, settings)
+        averaged.set_weights(model.get_weights())
     while progress.epochs_done < settings.fitting.epochs:
         epoch = run_epoch(model, averaged, lesson, settings, progress.epochs_done + 1, on_step)
         progress.history.append(epoch)
@@ -82,22 +80,28 @@ def begin(settings: Settings, steps: int) -> tuple[Any, Any]:
         optimizer=make_optimizer(settings.fitting, steps),
         loss={name: keras.losses.CategoricalCrossentropy(from_logits=True) for name in outputs},
         loss_weights={name: weights[name] for name in outputs},
-        metrics={name: [keras.metrics.CategoricalAccuracy(name="top1")] for name in outputs},
-        # XLA is left out on purpose: on two cores its convolutions take twice as long as oneDNN's.
-        jit_compile=False,
+        weighted_metrics={name: [keras.metrics.CategoricalAccuracy(name="top1")] for name in outputs},
+        # On two cores XLA's convolutions take twice as long as oneDNN's; JAX has nothing else.
+        jit_compile=keras.backend.backend() == "jax",
     )
     model.optimizer.build(model.trainable_variables)
     return model, averaged
 
 
-def take_weights(network: Any, path: Path) -> None:
+def take_weights(network: Any, path: Path, settings: Settings) -> None:
     """Give `network` the weights of the model in the file `path`. Raises UserError if they don't fit."""
+    found = read_card(path)["outputs"]
+    if list(settings.network.outputs) != found:
+        raise UserError(
+            f"{path}: expected a model with the outputs {', '.join(settings.network.outputs)} to start with, "
+            f"found {', '.join(found)}; choose another --start, or other --outputs"
+        )
     try:
         network.set_weights(load_model(path).get_weights())
     except ValueError as error:
-        why = str(error).splitlines()[0]
         raise UserError(
-            f"{path}: expected a model of the network that is trained, found another ({why})"
+            f"{path}: expected a model of the network that is trained, found another "
+            f"({checkpoint.first_line(error)}); choose another --start"
         ) from error
 
 
@@ -145,7 +149,8 @@ def run_epoch(
     for step in range(1, steps + 1):
         chosen = order[(step - 1) * fitting.batch : step * fitting.batch]
         faces = augment.augment(pixels[chosen], rng, settings.augmentation, size)
-        found = model.train_on_batch(faces, *some(lesson.targets, chosen), return_dict=True)
+        targets = lesson.targets.chosen(chosen)
+        found = model.train_on_batch(faces, targets.wanted, targets.weights, return_dict=True)
         sums += len(chosen) * np.array([found["loss"], found.get(f"{name}_top1", found.get("top1"))])
         if averaged is not model:
             # In the beginning the average would be that of the first weights, which are nothing yet.
@@ -163,14 +168,6 @@ def run_epoch(
     )
 
 
-def some(targets: Targets, chosen: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Targets and weights of the `chosen` pictures."""
-    return (
-        {name: values[chosen] for name, values in targets.wanted.items()},
-        {name: values[chosen] for name, values in targets.weights.items()},
-    )
-
-
 def seed_dropout(model: Any, seed: int, number: int) -> None:
     """Set the random state of all layers of `model` from the seed and the epoch's `number`.
 
@@ -179,4 +176,4 @@ def seed_dropout(model: Any, seed: int, number: int) -> None:
     for variable in model.variables:
         if variable.path.endswith("seed_generator_state"):
             # The second number counts up by one a step; 65,536 apart, epochs don't overlap.
-            variable.assign(np.array([seed % 2**32, number * 2**16], np.uint32))
+            variable.assign(np.array([seed, number * 2**16], np.uint32))

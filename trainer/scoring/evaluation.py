@@ -14,7 +14,7 @@ from trainer.scoring.drawing import draw, draw_mistakes
 from trainer.scoring.judging import Judged, judge, judged_figures, truths
 from trainer.scoring.loading import check_outputs, load_model
 from trainer.scoring.mistakes import listed
-from trainer.scoring.predict import probabilities
+from trainer.scoring.predict import predictions
 from trainer.scoring.speed import size, speed
 
 
@@ -59,7 +59,7 @@ def judge_model(path: Path, faces: Faces, people: NDArray[np.int64] | None) -> t
     card = read_card(path)
     model = load_model(path)
     check_outputs(card, model, path)
-    predicted = probabilities(model, faces.pixels)
+    predicted = predictions(model, faces.pixels)
     return model, {name: judge(name, truth, predicted) for name, truth in truths(faces, people).items()}
 
 

@@ -11,7 +11,7 @@ from trainer.data.faces import Faces
 from trainer.scoring.bootstrap import RESAMPLES, intervals
 from trainer.scoring.calibration import expected_calibration_error, halves, reliability
 from trainer.scoring.metrics import figures
-from trainer.scoring.predict import probabilities
+from trainer.scoring.predict import predictions
 
 MEASURING_HALF: Final = "the half of validation that no temperature is fitted on"
 ALL_PICTURES: Final = "all pictures"
@@ -87,7 +87,7 @@ def score(
 
     `people` (n,) is what most people saw in each picture, -1 where that is unclear; None leaves it out.
     """
-    predicted = probabilities(model, faces.pixels)
+    predicted = predictions(model, faces.pixels)
     return {
         label_set: judged_figures(judge(label_set, truth, predicted), faces.names, halved)
         for label_set, truth in truths(faces, people).items()

@@ -22,7 +22,7 @@ def load_model(path: Path) -> Any:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = str(error).splitlines()[0]
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path}: expected a Keras model, found another file ({why}); train or fetch it anew"
         ) from error

@@ -9,8 +9,10 @@ BATCH: Final = 512
 """Bounds the memory; larger ones are no faster on two cores."""
 
 
-def probabilities(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Probabilities (n, 7) float32 of faces (n, 48, 48, 1) uint8, n at least 1, by the name of the output.
+def predictions(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """What `model` gives, probabilities or logits (n, 7) float32, for faces.
+
+    `pixels` (n, 48, 48, 1) uint8, n at least 1. What is given is by the name of the output.
 
     A model with one nameless output, as the baseline, was trained on FER2013's labels: "fer2013".
     """

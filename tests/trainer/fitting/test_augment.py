@@ -47,6 +47,17 @@ def test_rotation_zoom_and_flip_have_their_ranges() -> None:
     assert 0.45 < flipped.mean() < 0.55
 
 
+def test_zoom_is_the_same_along_both_axes_and_shear_is_not() -> None:
+    zoomed = random_maps(2000, np.random.default_rng(0), Augmentation(zoom=0.15))[:, :, :2]
+    assert np.allclose(zoomed[:, 0, 0], zoomed[:, 1, 1])
+    assert zoomed[:, 0, 0].min() == pytest.approx(0.85, abs=0.005)
+    assert zoomed[:, 0, 0].max() == pytest.approx(1.15, abs=0.005)
+    sheared = random_maps(2000, np.random.default_rng(0), Augmentation(shear_degrees=4.0))[:, :, :2]
+    degrees = np.rad2deg(np.arcsin(-sheared[:, 0, 1]))
+    assert 3.9 < degrees.max() <= 4 and -4 <= degrees.min() < -3.9
+    assert np.allclose(sheared[:, :, 0], [1, 0])
+
+
 def test_a_batch_keeps_shape_and_type_and_follows_the_generator() -> None:
     faces = noise(6)
     chosen = read_settings(MODELS / "small.toml").augmentation
@@ -123,5 +134,5 @@ def test_nothing_chosen_draws_the_same_numbers() -> None:
     """So that a share changed in the settings leaves the rest of the random numbers as they are."""
     still, moved = np.random.default_rng(3), np.random.default_rng(3)
     augment(noise(5), still, STILL)
-    augment(noise(5), moved, Augmentation(erase_share=1.0, coarse_share=1.0, flip_share=1.0))
+    augment(noise(5), moved, Augmentation(erase_share=1.0, coarse_share=1.0, flip_share=1.0, contrast=0.5))
     assert still.random() == moved.random()

@@ -20,6 +20,11 @@ BACKENDS = [
         id="torch",
         marks=pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed"),
     ),
+    pytest.param(
+        ("jax", "float32"),
+        id="jax",
+        marks=pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed"),
+    ),
 ]
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tests.trainer import faces as made
 from tests.trainer.untrained import write_votes
 from trainer.__main__ import main
 from trainer.data.material import folds, read_material
-from trainer.fitting.teachers import ask_teachers
+from trainer.fitting.teachers import ask_teachers, at_temperature
 from trainer.scoring.loading import load_model
-from trainer.scoring.predict import probabilities
+from trainer.scoring.predict import predictions
 
 
 def arguments(command: str, tiny: Path, votes: Path, settings: Path, out: Path, *more: str) -> list[str]:
@@ -34,15 +35,27 @@ def test_the_card_names_the_teachers(
     assert f"--teachers {teacher} {teacher} --teacher-share 0.25" in card["command"]
 
 
-def test_teachers_say_the_mean_over_faces_and_mirror_images(taught: Path, trained: Path) -> None:
+def test_teachers_say_the_mean_over_faces_and_mirror_images_at_the_temperature_they_learned_at(
+    taught: Path, tmp_path: Path
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+    plain = predictions(load_model(taught / "emotion.keras"), pixels)
+    temperatures = json.loads((taught / "emotion.json").read_text())["temperatures"]
     path = taught / "emotion.keras"
-    said = ask_teachers([path, path], pixels)
-    model = load_model(path)
-    straight, mirrored = probabilities(model, pixels), probabilities(model, pixels[:, :, ::-1])
-    for name in ("fer2013", "consensus"):
-        assert said[name] == pytest.approx((straight[name] + mirrored[name]) / 2, abs=1e-6)
-        assert said[name].dtype == np.float32
+    said = ask_teachers([path, path], ["consensus"], pixels)
+    assert list(said) == ["consensus"] and said["consensus"].dtype == np.float32
+    mirrored = predictions(load_model(path), pixels[:, :, ::-1])
+    expected = np.zeros((4, 7))
+    for found in (plain["consensus"], mirrored["consensus"]):
+        raised = found.astype(float) ** temperatures["consensus"]
+        expected += raised / raised.sum(axis=1, keepdims=True) / 2
+    assert said["consensus"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_temperature_is_taken_out() -> None:
+    logits = np.random.default_rng(0).normal(0, 2, (5, 7))
+    shipped = softmax(logits / 0.5, axis=1).astype(np.float32)
+    assert at_temperature(shipped, 0.5) == pytest.approx(softmax(logits, axis=1), abs=1e-5)
 
 
 def test_a_teacher_without_what_is_to_be_taught_is_refused(
@@ -54,6 +67,7 @@ def test_a_teacher_without_what_is_to_be_taught_is_refused(
     assert not (tmp_path / "checkpoint.json").exists()
 
 
+@pytest.mark.long
 def test_seeds_give_mean_and_spread(tiny: Path, votes: Path, settings: Path, tmp_path: Path) -> None:
     assert main(arguments("fit", tiny, votes, settings, tmp_path, "--seed", "4", "--seeds", "2")) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -67,6 +81,7 @@ def test_seeds_give_mean_and_spread(tiny: Path, votes: Path, settings: Path, tmp
         assert summary[label_set]["top1"]["deviation"] == pytest.approx(np.std(values, ddof=1))
 
 
+@pytest.mark.long
 def test_folds_train_on_the_others_and_leave_validation_out(
     tiny: Path, votes: Path, settings: Path, tmp_path: Path
 ) -> None:
