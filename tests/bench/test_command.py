@@ -42,8 +42,11 @@ def test_the_command_measures_prints_and_writes(tiny_model: Path, tmp_path: Path
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(tiny_model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    # Tests that a shell runs in the background are given SIGINT ignored, and what they start inherits that.
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     bench = subprocess.Popen(words(tiny_model), stderr=subprocess.PIPE, text=True, env=environment)
+    signal.signal(signal.SIGINT, kept)
     deadline_s = time.monotonic() + 100
     while not list(tmp_path.glob("emotions-bench-*/results.jsonl")) and time.monotonic() < deadline_s:
         time.sleep(0.05)  # until a loop is under way
