@@ -8,5 +8,10 @@ class UserError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What another's `error` says, as a part of one line; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class LateError(UserError):
     """A UserError that happens once frames have come, as a full disk does: it ends the run with status 1."""

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.emotions import LABEL_SETS
@@ -71,9 +71,9 @@ def add_fit(command: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--settings", type=Path, metavar="FILE", help="settings of one's own, as TOML")
     add("--outputs", nargs="+", choices=LABEL_SETS, help="what is learned (default: all that can be)")
-    add("--epochs", type=positive, metavar="N", help="passes over the data (default: the network's)")
-    add("--batch", type=positive, metavar="N", help="faces a step (default: the network's)")
-    add("--seed", type=natural, metavar="N", help="of all that is random (default: 0)")
+    add("--epochs", type=at_least(1), metavar="N", help="passes over the data (default: the network's)")
+    add("--batch", type=at_least(1), metavar="N", help="faces a step (default: the network's)")
+    add("--seed", type=at_least(0), metavar="N", help="of all that is random (default: 0)")
     add("--backend", choices=list(INSTALL), help="what computes (default: tensorflow)")
     add("--precision", choices=["float32", "mixed_bfloat16"], help="of the computing (default: float32)")
     add(
@@ -86,8 +86,8 @@ def add_fit(command: argparse.ArgumentParser) -> None:
     add("--set", action="append", metavar="KEY=VALUE", help="any other setting, as in fitting.average=0.99")
     add("--resume", action="store_true", help="go on after the last complete epoch in DIR")
     several = command.add_mutually_exclusive_group()
-    several.add_argument("--seeds", type=positive, metavar="N", help="train N times, for mean and spread")
-    several.add_argument("--folds", type=folds, metavar="K", help="cross-validate on the training part")
+    several.add_argument("--seeds", type=at_least(1), metavar="N", help="train N times, for mean and spread")
+    several.add_argument("--folds", type=at_least(2), metavar="K", help="cross-validate on the training part")
 
 
 def add_distill(command: argparse.ArgumentParser) -> None:
@@ -135,7 +135,7 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--bootstrap",
-        type=positive,
+        type=at_least(1),
         default=2000,
         metavar="N",
         help="resamples for intervals (default: 2000)",
@@ -146,25 +146,15 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {value}")
-    return value
+def at_least(least: int) -> Callable[[str], int]:
+    """The type, for argparse, of a whole number of at least `least`."""
 
+    def whole_number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least}, found {value}")
+        return value
 
-def folds(text: str) -> int:
-    """A whole number of at least 2, for argparse."""
-    if (value := int(text)) < 2:
-        raise argparse.ArgumentTypeError(f"expected at least 2, found {value}")
-    return value
-
-
-def natural(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"expected at least 0, found {value}")
-    return value
+    return whole_number
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.card import choose_labels, find_model, read_model
 from pipeline.emotions import EMOTIONS, FACE_SIZE
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from pipeline.messages import TOLERANCE
 from pipeline.quiet import quiet_native
 from pipeline.settings import ClassifySettings
@@ -64,8 +64,7 @@ class Classifier:
                 for size in self._sizes:
                     _check_sums(self(np.zeros((size, FACE_SIZE, FACE_SIZE), np.uint8)), path)
             except (*_LOADING_FAILS, tf.errors.OpError) as error:
-                first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise UserError(f"{path}: can't be loaded as a Keras model: {first_line}") from error
+                raise UserError(f"{path}: can't be loaded as a Keras model: {first_line(error)}") from error
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classify any number of crops; the last part is padded to the next batch size."""

@@ -1,9 +1,9 @@
 """Random changes of faces, for a whole batch at once.
 
 Rotation, shift, shear, zoom and flip are composed into one affine map per face, with the change of size that
-a training on smaller faces asks for, and each face is resampled once. The random numbers come from numpy and
-the resampling is OpenCV's, so that they depend on nothing but the seed, the epoch and the step, whichever
-backend trains (3 ms a batch of 128 where the step takes 300).
+a training on smaller faces asks for, and resampled once; faces to be made coarse are resized before that. The
+random numbers come from numpy and the resampling is OpenCV's, so that they depend on nothing but the seed,
+the epoch and the step, whichever backend trains.
 """
 
 import cv2

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from trainer.files import replacing, write_json
 from trainer.fitting.history import Epoch, Progress
 from trainer.settings import convert
@@ -131,11 +131,6 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
         else:
             values[key] = json.loads(json.dumps(value))
     return values
-
-
-def first_line(error: Exception) -> str:
-    """What `error` says, short."""
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def damaged(path: Path, why: str) -> UserError:

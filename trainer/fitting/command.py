@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
@@ -19,7 +19,7 @@ from trainer.fitting.teachers import check_teachers
 from trainer.quiet import load_keras
 from trainer.settings import MODELS, Settings, change, parse_change, read_settings
 
-CHANGES = {
+CHANGES: Final = {
     "epochs": "fitting.epochs",
     "batch": "fitting.batch",
     "seed": "seed",
@@ -31,7 +31,7 @@ CHANGES = {
 }
 """The key of the settings that each option changes."""
 
-TEACHER_SHARE = 0.5
+TEACHER_SHARE: Final = 0.5
 """Where neither the settings nor the command line say one."""
 
 

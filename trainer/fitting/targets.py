@@ -1,7 +1,5 @@
 """What each picture teaches: a distribution over the emotions for each output, and how much it counts."""
 
-from typing import Final
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +12,6 @@ from trainer.settings import Settings
 
 Probabilities = dict[str, NDArray[np.float32]]
 """(n, 7) float32 by output, rows adding up to 1."""
-
-FLAT: Final = 0
-"""The spread (highest less lowest grey value) of a picture that shows nothing."""
 
 
 class Targets(msgspec.Struct, frozen=True):
@@ -63,5 +58,4 @@ def make_targets(
 
 def show_something(faces: Faces) -> NDArray[np.bool_]:
     """Which of `faces` are not of one grey throughout: from those nothing can be learned. (n,) bool."""
-    flat = faces.pixels.reshape(len(faces), -1)
-    return np.asarray(flat.max(axis=1).astype(int) - flat.min(axis=1) > FLAT)
+    return np.asarray(np.ptp(faces.pixels, axis=(1, 2, 3)) > 0)

@@ -10,7 +10,7 @@ import keras
 import msgspec
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from trainer.card import read_card
 from trainer.files import clear_unfinished
 from trainer.fitting import augment, batchnorm, checkpoint
@@ -81,7 +81,7 @@ def begin(settings: Settings, steps: int) -> tuple[Any, Any]:
         loss={name: keras.losses.CategoricalCrossentropy(from_logits=True) for name in outputs},
         loss_weights={name: weights[name] for name in outputs},
         weighted_metrics={name: [keras.metrics.CategoricalAccuracy(name="top1")] for name in outputs},
-        # On two cores XLA's convolutions take twice as long as oneDNN's; JAX has nothing else.
+        # Uncompiled, TensorFlow and PyTorch convolve with oneDNN; JAX has nothing but XLA.
         jit_compile=keras.backend.backend() == "jax",
     )
     model.optimizer.build(model.trainable_variables)
@@ -101,7 +101,7 @@ def take_weights(network: Any, path: Path, settings: Settings) -> None:
     except ValueError as error:
         raise UserError(
             f"{path}: expected a model of the network that is trained, found another "
-            f"({checkpoint.first_line(error)}); choose another --start"
+            f"({first_line(error)}); choose another --start"
         ) from error
 
 

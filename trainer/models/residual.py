@@ -5,7 +5,7 @@ pooling, dropout and one dense layer an output. Everything is convolutional up t
 be trained on smaller faces first.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import keras
 from keras import layers
@@ -14,9 +14,9 @@ from pipeline.emotions import EMOTIONS
 from trainer.models.normalisation import batch_normalisation
 from trainer.settings import Network
 
-EPSILON = 1e-5
+EPSILON: Final = 1e-5
 """Of batch normalisation; PyTorch's default, with which the recipe was known to work."""
-MOMENTUM = 0.9
+MOMENTUM: Final = 0.9
 
 
 def residual(network: Network, faces: Any, seed: int, training: bool) -> dict[str, Any]:

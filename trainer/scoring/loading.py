@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.emotions import EMOTIONS, FACE_SIZE, LABEL_SETS
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from trainer.card import card_path
 from trainer.quiet import load_keras
 from trainer.scoring.predict import by_output
@@ -22,9 +22,9 @@ def load_model(path: Path) -> Any:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path}: expected a Keras model, found another file ({why}); train or fetch it anew"
+            f"{path}: expected a Keras model, found another file ({first_line(error)}); "
+            "train or fetch it anew"
         ) from error
     check_form(model, path)
     return model
