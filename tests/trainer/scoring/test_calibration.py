@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.scoring.calibration import expected_calibration_error, fit_temperature, halves, reliability
+from trainer.scoring.calibration import (
+    TEMPERATURES,
+    expected_calibration_error,
+    fit_temperature,
+    halves,
+    reliability,
+)
 
 NAMES = [f"test/sad/PublicTest_{number:05d}.png" for number in range(28709, 32298)]
 
@@ -30,6 +36,22 @@ def test_the_temperature_gives_back_the_scale(scale: float) -> None:
     assert fit_temperature(log_probabilities, labels) == pytest.approx(
         fit_temperature(logits * scale, labels), rel=1e-3
     )
+
+
+def test_with_it_the_mean_confidence_is_the_share_that_is_right() -> None:
+    # Sure of a third that is always right, and unsure, in truth even less right, of the rest: no temperature
+    # mends both, and the least cross-entropy would leave the mean confidence too high.
+    rng = np.random.default_rng(7)
+    logits = np.concatenate([rows(0.9)] * 1000 + [rows(0.6)] * 2000)
+    labels = np.where(np.arange(3000) < 1000, 0, rng.choice([0, 1], 3000, p=[0.4, 0.6]))
+    logits = np.log(logits)
+    found = softmax(logits.astype(np.float64) / fit_temperature(logits, labels))
+    assert found.max(axis=1).mean() == pytest.approx((labels == 0).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("label", "temperature"), [(0, TEMPERATURES[0]), (1, TEMPERATURES[1])])
+def test_pictures_that_are_all_right_or_all_wrong_bring_it_to_an_end(label: int, temperature: float) -> None:
+    assert fit_temperature(np.log(rows(0.4, 0.6)), np.full(2, label)) == temperature
 
 
 def test_a_calibrated_model_has_next_to_no_error() -> None:
