@@ -86,6 +86,16 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     erase_px: tuple[Positive, Positive] = (8, 19)
 
 
+class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """By output, how much of an emotion's rarity in training is forgotten; trainer/fitting/adjust.py does it.
+
+    Training is the same with any.
+    """
+
+    fer2013: Share = 0.0
+    consensus: Share = 0.0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that may be chosen. The rest of what a result depends on is the data and the program."""
 
@@ -93,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Network
     fitting: Fitting
     augmentation: Augmentation
+    adjustment: Adjustment = Adjustment()
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     backend: Literal["tensorflow", "torch", "jax"] = "tensorflow"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"

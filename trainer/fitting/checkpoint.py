@@ -101,12 +101,14 @@ def read_progress(path: Path) -> Progress:
 def check_settings(found: dict[str, Any], expected: dict[str, Any], out: Path) -> None:
     """Raise UserError naming the first setting in which the checkpoint differs.
 
-    More epochs are no other setting where rate and size are constant: those done are the same.
+    More epochs are no other setting where rate and size are constant: those done are the same. The adjustment
+    is of the network that is complete.
     """
     one, two = flat(complete(found, out / STATE)), flat(expected)
     constant = expected["fitting"]["schedule"] == "constant" and len(expected["fitting"]["sizes"]) == 1
-    more = {"fitting.epochs"} if constant else set()
-    for key in sorted({*one, *two} - more):
+    free = {"fitting.epochs"} if constant else set()
+    free |= {key for key in two if key.startswith("adjustment.")}
+    for key in sorted({*one, *two} - free):
         if one.get(key) != two.get(key):
             raise UserError(
                 f"{out / STATE}: expected a checkpoint with {key} {two.get(key)}, "

@@ -18,6 +18,7 @@ from trainer.data.forms import PARTS
 from trainer.data.material import Material
 from trainer.files import replacing, sha256, write_json
 from trainer.fitting import checkpoint
+from trainer.fitting.adjust import Offsets, find_offsets
 from trainer.fitting.history import Epoch, Progress
 from trainer.fitting.lesson import Lesson
 from trainer.limits import LIMITS
@@ -52,10 +53,11 @@ def write_product(
     """
     trained = for_training(settings)
     checkpoint.read_weights(trained, checkpoint.kept_file(out, progress))
-    temperatures = find_temperatures(settings, trained, lesson)
+    offsets = find_offsets(settings.adjustment, lesson.targets)
+    temperatures = find_temperatures(settings, trained, lesson, offsets)
     path = out / "emotion.keras"
     with replacing(path) as temporary:
-        for_use(settings, trained.get_weights(), temperatures).save(temporary)
+        for_use(settings, trained.get_weights(), temperatures, offsets).save(temporary)
     model = load_model(path)
     scores = score(model, lesson.validation, lesson.consensus if material.votes else None)
     write_history(progress.history, out / "history.csv")
@@ -66,6 +68,7 @@ def write_product(
         "name": settings.name,
         "parameters": model.count_params(),
         "multiply_adds": multiply_adds(model),
+        "offsets": offsets,
         "temperatures": temperatures,
         "data": describe(material),
         "settings": progress.settings,
@@ -85,9 +88,10 @@ def write_product(
     return card
 
 
-def find_temperatures(settings: Settings, trained: Any, lesson: Lesson) -> dict[str, float]:
+def find_temperatures(settings: Settings, trained: Any, lesson: Lesson, offsets: Offsets) -> dict[str, float]:
     """The temperature of each output, fitted on the fitting half of validation; 1 where that has no truth."""
-    plain = for_use(settings, trained.get_weights(), dict.fromkeys(settings.network.outputs, 1.0))
+    ones = dict.fromkeys(settings.network.outputs, 1.0)
+    plain = for_use(settings, trained.get_weights(), ones, offsets)
     found = predictions(plain, lesson.validation.pixels)
     fitting, _ = halves(lesson.validation.names)
     temperatures = {}

@@ -1,6 +1,6 @@
 """Networks as they are trained and as they are kept."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,20 +29,26 @@ def for_training(settings: Settings) -> Any:
         return keras.Model(faces, logits(settings, faces, training=True), name=settings.name)
 
 
-def for_use(settings: Settings, weights: list[Any], temperatures: Mapping[str, float]) -> Any:
+def for_use(
+    settings: Settings,
+    weights: list[Any],
+    temperatures: Mapping[str, float],
+    offsets: Mapping[str, Sequence[float]],
+) -> Any:
     """The network as it is kept: faces (n, 48, 48, 1) in, a dict of probabilities out, in float32.
 
     weights: as `get_weights` of the one that was trained gives them; the order is the same.
-    temperatures: by output; the logits are divided by them.
+    offsets: seven numbers by output, that are added to its logits if there are any.
+    temperatures: by output; the sums are divided by them.
     """
     with globals_set("float32", "channels_last"):
         faces = keras.Input((FACE_SIZE, FACE_SIZE, 1), dtype="uint8", name="faces")
-        outputs = {
-            name: layers.Softmax(name=name)(
-                layers.Rescaling(1 / temperatures[name], name=f"{name}_temperature")(tensor)
-            )
-            for name, tensor in logits(settings, faces, training=False).items()
-        }
+        outputs = {}
+        for name, tensor in logits(settings, faces, training=False).items():
+            scale = 1 / temperatures[name]
+            added: Any = [offset * scale for offset in offsets[name]] if name in offsets else 0.0
+            rescaling = layers.Rescaling(scale, added, name=f"{name}_temperature")
+            outputs[name] = layers.Softmax(name=name)(rescaling(tensor))
         model = keras.Model(faces, outputs, name=settings.name)
     model.set_weights(weights)
     return model

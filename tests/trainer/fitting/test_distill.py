@@ -11,7 +11,7 @@ from tests.trainer import faces as made
 from tests.trainer.untrained import write_votes
 from trainer.__main__ import main
 from trainer.data.material import folds, read_material
-from trainer.fitting.teachers import ask_teachers, at_temperature
+from trainer.fitting.teachers import as_learned, ask_teachers, corrections
 from trainer.scoring.loading import load_model
 from trainer.scoring.predict import predictions
 
@@ -52,10 +52,17 @@ def test_teachers_say_the_mean_over_faces_and_mirror_images_at_the_temperature_t
     assert said["consensus"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_temperature_is_taken_out() -> None:
+def test_temperature_and_offsets_are_taken_out() -> None:
     logits = np.random.default_rng(0).normal(0, 2, (5, 7))
-    shipped = softmax(logits / 0.5, axis=1).astype(np.float32)
-    assert at_temperature(shipped, 0.5) == pytest.approx(softmax(logits, axis=1), abs=1e-5)
+    offsets = [0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 2.0]
+    shipped = softmax((logits + offsets) / 0.5, axis=1).astype(np.float32)
+    assert as_learned(shipped, 0.5, offsets) == pytest.approx(softmax(logits, axis=1), abs=1e-5)
+
+
+def test_a_card_may_say_neither() -> None:
+    assert corrections({}, "fer2013") == (1.0, [0.0] * 7)
+    card = {"temperatures": {"fer2013": 2.0}, "offsets": {"fer2013": [1.0] * 7}}
+    assert corrections(card, "fer2013") == (2.0, [1.0] * 7)
 
 
 def test_a_teacher_without_what_is_to_be_taught_is_refused(

@@ -18,7 +18,7 @@ def settings_of(name: str, **changes: Any) -> Settings:
 
 def kept(settings: Settings, **temperatures: float) -> Any:
     every = dict.fromkeys(settings.network.outputs, 1.0) | temperatures
-    return for_use(settings, for_training(settings).get_weights(), every)
+    return for_use(settings, for_training(settings).get_weights(), every, {})
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +71,17 @@ def test_uint8_faces_in_probabilities_out() -> None:
         assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_what_is_kept_says_what_was_trained_divided_by_the_temperature() -> None:
+def test_what_is_kept_says_what_was_trained_with_offsets_divided_by_the_temperature() -> None:
     settings = settings_of("small")
     trained = for_training(settings)
     logits = {name: np.asarray(tensor) for name, tensor in trained.predict_on_batch(faces()).items()}
-    model = for_use(settings, trained.get_weights(), {"fer2013": 2.0, "consensus": 0.5})
+    offsets = [0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 2.0]
+    temperatures = {"fer2013": 2.0, "consensus": 0.5}
+    model = for_use(settings, trained.get_weights(), temperatures, {"fer2013": offsets})
     found = model.predict_on_batch(faces())
-    for name, temperature in (("fer2013", 2.0), ("consensus", 0.5)):
-        assert np.allclose(found[name], softmax(logits[name] / temperature, axis=1), atol=1e-5)
+    for name, added in (("fer2013", offsets), ("consensus", [0.0] * 7)):
+        expected = softmax((logits[name] + added) / temperatures[name], axis=1)
+        assert np.allclose(found[name], expected, atol=1e-5)
 
 
 def test_what_is_kept_is_of_keras_own_layers_in_float32() -> None:
