@@ -90,7 +90,7 @@ def write_product(
 
 def find_temperatures(settings: Settings, trained: Any, lesson: Lesson, offsets: Offsets) -> dict[str, float]:
     """The temperature of each output, fitted on the fitting half of validation; 1 where that has no truth."""
-    ones = dict.fromkeys(settings.network.outputs, 1.0)
+    ones: dict[str, float] = dict.fromkeys(settings.network.outputs, 1.0)
     plain = for_use(settings, trained.get_weights(), ones, offsets)
     found = predictions(plain, lesson.validation.pixels)
     fitting, _ = halves(lesson.validation.names)
