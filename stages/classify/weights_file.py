@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import h5py
 
+from pipeline.errors import first_line
 from stages.classify.model_file import MEMBERS, Refused
 
 MOST_OBJECTS: Final = 20_000
@@ -25,7 +26,7 @@ def check_weights(path: Path, data: bytes) -> None:
         with h5py.File(io.BytesIO(data), "r") as file:
             _walk(path, file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises
-        raise Refused(path, f"its weights can't be read ({str(error).splitlines()[0]})") from error
+        raise Refused(path, f"its weights can't be read ({first_line(error)})") from error
 
 
 def _walk(path: Path, file: Any) -> None:

@@ -1,8 +1,8 @@
 """Batch normalisation in training, by PyTorch's own kernel where PyTorch does the computing.
 
-Keras composes it of several passes over the activations, each of which autograd goes through once more, which
-on a processor costs more than the convolutions. PyTorch has one kernel for it. The layer is
-Keras's own but for that, has the same weights, and is never saved: networks that are kept hold Keras's.
+Keras composes it of several passes over the activations, each of which autograd goes through once more.
+PyTorch has one kernel for it. The layer is Keras's own but for that, has the same weights,
+and is never saved: networks that are kept hold Keras's.
 """
 
 from typing import Any
