@@ -42,12 +42,12 @@ def test_a_complete_training_may_be_adjusted_anew(
     arguments = ["fit", "--data", str(tiny), "--votes", str(votes), "--settings", str(settings)]
     arguments += ["--out", str(tmp_path), "--epochs", "1"]
     assert main(arguments) == 0
-    plain = keras.saving.load_model(tmp_path / "emotion.keras").get_weights()
+    plain = keras.saving.load_model(tmp_path / "emotion.keras", safe_mode=True).get_weights()
     assert json.loads((tmp_path / "emotion.json").read_text())["offsets"] == {}
     assert main([*arguments, "--resume", "--set", "adjustment.consensus=0.5"]) == 0
     card = json.loads((tmp_path / "emotion.json").read_text())
     assert card["settings"]["adjustment"] == {"fer2013": 0.0, "consensus": 0.5}
-    adjusted = keras.saving.load_model(tmp_path / "emotion.keras")
+    adjusted = keras.saving.load_model(tmp_path / "emotion.keras", safe_mode=True)
     assert all(np.array_equal(a, b) for a, b in zip(plain, adjusted.get_weights(), strict=True))
     temperature, offsets = card["temperatures"]["consensus"], card["offsets"]["consensus"]
     rescaling = adjusted.get_layer("consensus_temperature")
