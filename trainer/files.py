@@ -55,6 +55,11 @@ def make_folder(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a file's bytes, in hex. Raises UserError if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); give one that can be"
+        ) from error

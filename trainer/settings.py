@@ -40,10 +40,10 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: Positive = 128
     optimizer: Literal["adam", "sgd"] = "sgd"
     """sgd: Nesterov's momentum of 0.9."""
-    learning_rate: Annotated[float, Meta(gt=0)] = 0.1
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.1
     warmup_steps: Annotated[int, Meta(ge=0)] = 0
     schedule: Literal["constant", "cosine"] = "cosine"
-    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+    weight_decay: Share = 0.0
     """As the factor of an L2 penalty in the gradient; not of norms and biases."""
     average: Factor = 0.0
     """Of the weights over the steps, which is what is validated and kept; 0 leaves it out."""
@@ -54,7 +54,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sizes: tuple[tuple[Share, Positive], ...] = ((0.0, 48),)
     """From which share of the epochs on faces are given in which size, in pixels."""
     label_smoothing: Factor = 0.0
-    consensus_weight: Annotated[float, Meta(ge=0)] = 1.0
+    consensus_weight: Annotated[float, Meta(ge=0, le=100)] = 1.0
     """Of the loss of `consensus`, beside 1 for `fer2013`."""
     fewest_votes: Positive = 5
     """For the seven emotions; a picture with fewer doesn't teach `consensus`."""
@@ -108,7 +108,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: Literal["tensorflow", "torch", "jax"] = "tensorflow"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     deterministic: bool = False
-    """To the bit the same on one machine."""
+    """To the bit the same on one machine, on its processor."""
     teachers: tuple[str, ...] = ()
     """sha256 of each."""
     start: str = ""

@@ -45,8 +45,12 @@ def open_pictures(path: Path) -> AbstractContextManager[list[Picture]]:
 
     Raises UserError for a missing path, an unknown form, a layout or label that isn't FER2013's.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected FER2013 as a folder, a zip or fer2013.csv")
+    try:
+        path.stat()
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; expected FER2013 as a folder, a zip or fer2013.csv"
+        ) from error
     if path.is_dir():
         return folder_pictures(path)
     if is_csv(path):

@@ -6,6 +6,7 @@ decoded until a picture's `read` is called, so that scoring one part doesn't rea
 
 import difflib
 import itertools
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,11 @@ PARTS: Final[dict[str, Part]] = {"Training": "train", "PublicTest": "validation"
 """What FER2013 calls its parts, in the column `Usage` and in front of file names, and what they are here."""
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg")
+UNPACKING: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError, NotImplementedError),
+)
+"""What unpacking a damaged or unknown entry of a zip raises."""
 LAYOUT: Final = "train/<emotion>/*.png and test/<emotion>/*.png (or .jpg)"
 
 
@@ -167,7 +173,7 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> 
     """Decode one picture of a zip. Raises UserError."""
     try:
         content = archive.read(entry)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+    except UNPACKING as error:
         raise UserError(
             f"{where}: cannot be unpacked ({error}); expected a whole picture; fetch the zip anew"
         ) from error

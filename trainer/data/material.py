@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from trainer.data.faces import SPLIT_SEED, Faces, load_for_training
 from trainer.data.forms import Part
 from trainer.data.votes import read_votes
+from trainer.files import sha256
 
 LEARNED: Final[tuple[Part, ...]] = ("train", "validation")
 """The parts that a training looks at."""
@@ -19,12 +20,17 @@ LEARNED: Final[tuple[Part, ...]] = ("train", "validation")
 
 @dataclass(frozen=True)
 class Material:
-    """`parts` of the data at `path`, and the votes (n, 10) of each part, of the file `votes_path`."""
+    """`parts` of the data at `path`, and the votes (n, 10) of each part, of the file `votes_path`.
+
+    `sha256` and `votes_sha256` are of the files as they were read, None for a folder and without votes.
+    """
 
     path: Path
     votes_path: Path | None
     parts: dict[Part, Faces]
     votes: dict[Part, NDArray[np.uint8]] | None
+    sha256: str | None
+    votes_sha256: str | None
 
 
 def read_material(path: Path, votes_path: Path | None) -> Material:
@@ -37,7 +43,15 @@ def read_material(path: Path, votes_path: Path | None) -> Material:
         found = read_votes(votes_path, path, names)
         middle = len(parts["train"])
         votes = {"train": found[:middle], "validation": found[middle:]}
-    return Material(path, votes_path, parts, votes)
+    # Now: when the training is over the files may have gone.
+    return Material(
+        path,
+        votes_path,
+        parts,
+        votes,
+        sha256=sha256(path) if path.is_file() else None,
+        votes_sha256=None if votes_path is None else sha256(votes_path),
+    )
 
 
 def folds(material: Material, count: int) -> Iterator[Material]:

@@ -7,6 +7,8 @@ before.
 """
 
 import json
+import math
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,10 @@ from trainer.fitting.history import Epoch, Progress
 from trainer.settings import convert
 
 STATE: Final = "checkpoint.json"
+BYTES: Final = 4
+"""Of a number in a network or an optimizer."""
+HEADER: Final = 4096
+"""Bytes that HDF5 adds for an array, and more than that."""
 
 
 def last_file(out: Path, progress: Progress) -> Path:
@@ -52,7 +58,20 @@ def save(out: Path, progress: Progress, model: Any, averaged: Any) -> None:
 
 
 def write_weights(model: Any, path: Path) -> None:
-    """Write the weights of `model`, and its optimizer's state if it has one."""
+    """Write the weights of `model`, and its optimizer's state if it has one.
+
+    Raises UserError if it can't be written.
+    """
+    # A disk that fills up under HDF5 takes the whole process down: asked before, since no error comes.
+    optimizer = getattr(model, "optimizer", None)
+    arrays = [*model.weights, *(optimizer.variables if optimizer else ())]
+    needed = sum(math.prod(array.shape) * BYTES + HEADER for array in arrays)
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise UserError(
+            f"{path}: expected {needed / 1e6:.1f} MB free on its disk, found {free / 1e6:.1f}; make room and "
+            "go on with --resume"
+        )
     with replacing(path) as temporary:
         model.save_weights(temporary)
 
@@ -82,7 +101,7 @@ def read_weights(model: Any, path: Path) -> None:
     """Read the weights in `path` into `model`. Raises UserError if they can't be, or don't fit."""
     try:
         model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise damaged(path, first_line(error)) from error
 
 
@@ -90,7 +109,7 @@ def read_progress(path: Path) -> Progress:
     """The JSON of a checkpoint. Raises UserError if it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        progress = Progress(value["settings"], [Epoch(**epoch) for epoch in value["history"]])
+        progress = Progress(dict(value["settings"]), [Epoch(**epoch) for epoch in value["history"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error)) from error
     if not progress.history:

@@ -69,6 +69,8 @@ def choose_settings(chosen: argparse.Namespace, console: Console) -> Settings:
     changes = dict(map(parse_change, chosen.set or []))
     given = {key: getattr(chosen, name, None) for name, key in CHANGES.items()}
     changes |= {key: value for key, value in given.items() if value is not None}
+    if chosen.teachers and not settings.fitting.teacher_share:
+        changes.setdefault("fitting.teacher_share", TEACHER_SHARE)
     settings = change(settings, changes)
     if settings.teachers or settings.start:
         raise UserError("teachers and start: expected none in settings; give them by --teachers and --start")
@@ -89,10 +91,12 @@ def with_models(settings: Settings, chosen: argparse.Namespace) -> Settings:
         )
     if chosen.start is not None:
         settings = msgspec.structs.replace(settings, start=str(read_card(chosen.start)["sha256"]))
+    share = settings.fitting.teacher_share
+    if bool(chosen.teachers) != (share > 0):
+        expected = "more than 0" if chosen.teachers else "0 without teachers (distill --teachers)"
+        raise UserError(f"fitting.teacher_share: expected {expected}, found {share}")
     if not chosen.teachers:
         return settings
-    if not settings.fitting.teacher_share:
-        settings = change(settings, {"fitting.teacher_share": TEACHER_SHARE})
     return msgspec.structs.replace(
         settings, teachers=check_teachers(chosen.teachers, settings.network.outputs)
     )
@@ -145,14 +149,15 @@ def fit_several(
     """Several trainings, each in a folder of its own, and the spread of their figures in summary.json."""
     from trainer.fitting.spread import write_summary
 
+    # One at a time: a fold is a copy of the faces.
     if chosen.folds is not None:
-        runs = [(f"fold-{index}", settings, part) for index, part in enumerate(folds(material, chosen.folds))]
+        runs = ((f"fold-{index}", settings, part) for index, part in enumerate(folds(material, chosen.folds)))
     else:
         seeds = range(settings.seed, settings.seed + chosen.seeds)
-        runs = [(f"seed-{seed}", msgspec.structs.replace(settings, seed=seed), material) for seed in seeds]
+        runs = ((f"seed-{seed}", msgspec.structs.replace(settings, seed=seed), material) for seed in seeds)
     cards: dict[str, dict[str, Any]] = {}
     for name, one, part in runs:
-        console.print(f"{name}, {len(cards) + 1} of {len(runs)}:")
+        console.print(f"{name}, {len(cards) + 1} of {chosen.folds or chosen.seeds}:")
         make_folder(chosen.out / name)
         cards[name] = fit_one(one, part, asked, chosen.out / name, chosen, console)
     write_summary(cards, chosen.out / "summary.json", console)

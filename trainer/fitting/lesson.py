@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import UserError
 from trainer.data.faces import Faces, digest
 from trainer.data.forms import Part
 from trainer.data.votes import majority
@@ -34,18 +35,27 @@ class Lesson:
 def make_lesson(
     settings: Settings, parts: dict[Part, Faces], votes: Votes | None, taught: Probabilities | None = None
 ) -> Lesson:
-    """Make the lesson of `settings` from the data; `taught` as `make_targets` has it, of all of train."""
+    """Make the lesson of `settings` from the data; `taught` as `make_targets` has it, of all of train.
+
+    Raises UserError if there is nothing that an output could be taught or validated by.
+    """
     train, validation = parts["train"], parts["validation"]
     total = hashlib.sha256(digest(parts).encode())
     if votes is not None:
         for part in ("train", "validation"):
             total.update(votes[part].tobytes())
+    people = np.full(len(validation), -1) if votes is None else majority(votes["validation"])
+    if "consensus" in settings.network.outputs and votes is not None and not (people >= 0).any():
+        raise UserError(
+            "network.outputs: consensus is validated on pictures on which most people agree, found none of "
+            "validation in --votes; give the votes of all parts, or leave it out with --outputs fer2013"
+        )
     targets = make_targets(settings, train, None if votes is None else votes["train"], taught)
     kept = np.flatnonzero(show_something(train))
     return Lesson(
         train=train.chosen(kept),
         targets=targets.chosen(kept),
         validation=validation,
-        consensus=np.full(len(validation), -1) if votes is None else majority(votes["validation"]),
+        consensus=people,
         sha256=total.hexdigest(),
     )

@@ -16,7 +16,7 @@ from trainer.card import card_path, identity
 from trainer.data.faces import Faces
 from trainer.data.forms import PARTS
 from trainer.data.material import Material
-from trainer.files import replacing, sha256, write_json
+from trainer.files import replacing, write_json
 from trainer.fitting import checkpoint
 from trainer.fitting.adjust import Offsets, find_offsets
 from trainer.fitting.history import Epoch, Progress
@@ -59,7 +59,7 @@ def write_product(
     with replacing(path) as temporary:
         for_use(settings, trained.get_weights(), temperatures, offsets).save(temporary)
     model = load_model(path)
-    scores = score(model, lesson.validation, lesson.consensus if material.votes else None)
+    scores = score(model, lesson.validation, lesson.consensus if (lesson.consensus >= 0).any() else None)
     write_history(progress.history, out / "history.csv")
     plot_curves(progress.history, progress.kept, out / "curves.png")
     draw(scores, "validation", out)
@@ -120,10 +120,10 @@ def describe(material: Material) -> dict[str, Any]:
     }
     return {
         "name": material.path.resolve().name,
-        "sha256": sha256(material.path) if material.path.is_file() else None,
+        "sha256": material.sha256,
         "votes": None
         if material.votes_path is None
-        else {"name": material.votes_path.name, "sha256": sha256(material.votes_path)},
+        else {"name": material.votes_path.name, "sha256": material.votes_sha256},
         "parts": {
             part: {"pictures": len(faces), "prefixes": prefixes(faces), "used_for": purposes[part]}
             for part, faces in material.parts.items()

@@ -45,6 +45,12 @@ def make_targets(
             raise UserError("network.outputs: consensus is taught by votes; give --votes, or leave it out")
         shares, enough = distribution(votes, fitting.fewest_votes)
         wanted["consensus"], weights["consensus"] = shares, enough.astype(np.float32)
+        if taught is None and not enough.any():
+            raise UserError(
+                "network.outputs: consensus is taught by training pictures with "
+                f"{fitting.fewest_votes} votes or more for the seven emotions, found none; "
+                "give other --votes, lower fitting.fewest_votes, or leave it out with --outputs fer2013"
+            )
     if taught is not None:
         share = np.float32(fitting.teacher_share)
         for name in settings.network.outputs:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from trainer.files import make_folder
 from trainer.fitting.history import Progress
 
 
@@ -12,7 +13,9 @@ class Log:
     """Writes each epoch's figures under `out`/tensorboard."""
 
     def __init__(self, out: Path) -> None:
+        """Raises UserError if the folder can't be made."""
         self._folder = out / "tensorboard"
+        make_folder(self._folder)
         self._writer: SummaryWriter | None = None
 
     def epoch(self, progress: Progress) -> None:

@@ -61,10 +61,22 @@ def fit(
         averaged.set_weights(model.get_weights())
     while progress.epochs_done < settings.fitting.epochs:
         epoch = run_epoch(model, averaged, lesson, settings, progress.epochs_done + 1, on_step)
+        check_finite(epoch)
         progress.history.append(epoch)
         checkpoint.save(out, progress, model, averaged)
         on_epoch(progress)
     return progress
+
+
+def check_finite(epoch: Epoch) -> None:
+    """Raise UserError if training has diverged in `epoch`: nothing would come of going on."""
+    for name in ("loss", "validation_loss", "validation_consensus_loss"):
+        value = getattr(epoch, name)
+        if value is not None and not math.isfinite(value):
+            raise UserError(
+                f"epoch {epoch.epoch}: expected a finite {name}, found {value}: training has diverged; train "
+                "anew in another --out with a lower rate, as in --set fitting.learning_rate=0.01"
+            )
 
 
 def begin(settings: Settings, steps: int) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import keras
 from keras import layers
@@ -11,6 +11,9 @@ from pipeline.emotions import FACE_SIZE
 from trainer.models.baseline import baseline
 from trainer.models.residual import residual
 from trainer.settings import Settings
+
+NAME: Final = "emotions"
+"""Of the network within Keras, where not every file name that settings may have is a valid one."""
 
 
 def for_training(settings: Settings) -> Any:
@@ -26,7 +29,7 @@ def for_training(settings: Settings) -> Any:
     with globals_set(settings.precision, "channels_first" if first else "channels_last"):
         size = FACE_SIZE if settings.network.kind == "baseline" else None
         faces = keras.Input((size, size, 1), dtype="uint8", name="faces")
-        return keras.Model(faces, logits(settings, faces, training=True), name=settings.name)
+        return keras.Model(faces, logits(settings, faces, training=True), name=NAME)
 
 
 def for_use(
@@ -49,7 +52,7 @@ def for_use(
             added: Any = [offset * scale for offset in offsets[name]] if name in offsets else 0.0
             rescaling = layers.Rescaling(scale, added, name=f"{name}_temperature")
             outputs[name] = layers.Softmax(name=name)(rescaling(tensor))
-        model = keras.Model(faces, outputs, name=settings.name)
+        model = keras.Model(faces, outputs, name=NAME)
     model.set_weights(weights)
     return model
 

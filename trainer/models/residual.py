@@ -15,7 +15,7 @@ from trainer.models.normalisation import batch_normalisation
 from trainer.settings import Network
 
 EPSILON: Final = 1e-5
-"""Of batch normalisation; PyTorch's default, with which the recipe was known to work."""
+"""Of batch normalisation: PyTorch's default."""
 MOMENTUM: Final = 0.9
 
 

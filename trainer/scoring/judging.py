@@ -80,15 +80,13 @@ def judged_figures(
     }
 
 
-def score(
-    model: Any, faces: Faces, people: NDArray[np.int64] | None = None, halved: bool = True
-) -> dict[str, dict[str, Any]]:
-    """The figures of `model` on `faces` by set of labels, as `judged_figures` has them.
+def score(model: Any, faces: Faces, people: NDArray[np.int64] | None = None) -> dict[str, dict[str, Any]]:
+    """The figures of `model` on `faces`, of validation, by set of labels, as `judged_figures` has them.
 
     `people` (n,) is what most people saw in each picture, -1 where that is unclear; None leaves it out.
     """
     predicted = predictions(model, faces.pixels)
     return {
-        label_set: judged_figures(judge(label_set, truth, predicted), faces.names, halved)
+        label_set: judged_figures(judge(label_set, truth, predicted), faces.names, halved=True)
         for label_set, truth in truths(faces, people).items()
     }

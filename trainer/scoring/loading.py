@@ -21,7 +21,7 @@ def load_model(path: Path) -> Any:
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{path}: expected a Keras model, found another file ({first_line(error)}); "
             "train or fetch it anew"

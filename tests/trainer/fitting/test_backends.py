@@ -72,7 +72,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert any(line.startswith("epoch 1/3") for line in process.stdout)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert (killed / "checkpoint.json").exists()
+    assert (killed / "checkpoint.json").exists() and not (killed / "emotion.keras").exists()
     assert "epoch 3/3" in finish([*arguments, str(killed), "--resume"])
     for name in ("last-0003.weights.h5", "average-0003.weights.h5"):
         one, two = arrays(whole / name), arrays(killed / name)
@@ -102,7 +102,7 @@ for layer in (batch_normalisation(True, axis=axis, momentum=0.9), keras.layers.B
 for one, other in zip(*results, strict=True):
     # PyTorch's moving variance is the unbiased one: n / (n - 1) of Keras's.
     rough = one.ndim == 1
-    np.testing.assert_allclose(one, other, rtol=2e-2 if rough else 1e-4, atol=2e-3)
+    np.testing.assert_allclose(one, other, rtol=1e-3 if rough else 1e-4, atol=2e-3)
 assert isinstance(layer, keras.layers.BatchNormalization) and type(layer) is not FusedBatchNormalization
 assert type(batch_normalisation(False, axis=axis)) is keras.layers.BatchNormalization
 """

@@ -258,7 +258,10 @@ def test_a_checkpoint_of_other_faces_is_refused(
     assert "faces_sha256" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"settings": {}}', '{"settings": {}, "history": []}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"settings": {}}', '{"settings": {}, "history": []}', '{"settings": [1], "history": []}'],
+)
 def test_a_damaged_checkpoint_is_told(
     content: str, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

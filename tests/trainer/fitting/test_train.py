@@ -41,6 +41,8 @@ def test_decay_is_that_of_a_penalty_in_the_gradient_and_spares_norms_and_biases(
     optimizer = train.make_optimizer(
         Fitting(learning_rate=0.5, schedule="constant", weight_decay=0.01), steps=1
     )
+    for weight in network.trainable_weights:
+        weight.assign(weight + 1)  # what begins at 0 would not show a decay
     before = [np.array(weight) for weight in network.trainable_weights]
     optimizer.build(network.trainable_weights)
     optimizer.apply([np.zeros_like(weight) for weight in before])
