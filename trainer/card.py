@@ -78,3 +78,13 @@ def parse(path: Path) -> dict[str, Any]:
             f"{path}: expected a card, a JSON object, found {type(value).__name__}; fetch it anew"
         )
     return value
+
+
+def ancestor(model: Path, role: str) -> dict[str, Any]:
+    """What the card of a model learned from another says of that other: the file `model`.
+
+    `role` is what it was, "start" or "teacher". Beside it stand its sha256, the command and data that made
+    it and its own ancestors, each None where its card doesn't say. Raises UserError as `read_card` does.
+    """
+    card = read_card(model)
+    return {"role": role, **{key: card.get(key) for key in ("sha256", "command", "data", "ancestors")}}

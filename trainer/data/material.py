@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class Material:
     """`parts` of the data at `path`, and the votes (n, 10) of each part, of the file `votes_path`.
 
     `sha256` and `votes_sha256` are of the files as they were read, None for a folder and without votes.
+    `ancestors` are the models that training begins with or is taught by, as `trainer.card.ancestor` has them.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Material:
     votes: dict[Part, NDArray[np.uint8]] | None
     sha256: str | None
     votes_sha256: str | None
+    ancestors: tuple[dict[str, Any], ...] = ()
 
 
 def read_material(path: Path, votes_path: Path | None) -> Material:

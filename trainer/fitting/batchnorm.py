@@ -2,9 +2,8 @@
 
 In training a layer normalises by the statistics of its batch, and keeps a moving average for later use. That
 average lags behind the weights (at 28 steps an epoch and Keras's momentum of 0.99, by several epochs), and it
-is of augmented faces with dropout on. Estimating it from plain training faces, as the network will be used, is
-what Wu and Johnson do in "Rethinking 'Batch' in BatchNorm" (2021), section 3. Training itself is not changed
-by it.
+is of augmented faces with dropout on. It is estimated from plain training faces instead, as the network will
+be used: Wu and Johnson, "Rethinking 'Batch' in BatchNorm" (2021), section 3. Training itself is not changed.
 """
 
 from typing import Any, Final

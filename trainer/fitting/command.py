@@ -1,6 +1,8 @@
 """The commands `fit` and `distill`: check the data, train with a progress bar, write the product."""
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from pipeline.errors import UserError
-from trainer.card import read_card
+from trainer.card import ancestor, read_card
 from trainer.data.material import Material, folds, read_material
 from trainer.files import make_folder
 from trainer.fitting.backend import choose_backend
@@ -46,7 +48,7 @@ def fit_command(chosen: argparse.Namespace) -> None:
             f"{chosen.out}: holds a checkpoint already; add --resume to go on, or choose another --out"
         )
     choose_backend(settings.backend, settings.deterministic)
-    material = read_material(chosen.data, chosen.votes)
+    material = replace(read_material(chosen.data, chosen.votes), ancestors=tuple(ancestors(chosen)))
     console.print(
         ", ".join(f"{len(faces):,} faces for {part}" for part, faces in material.parts.items() if len(faces))
     )
@@ -100,6 +102,14 @@ def with_models(settings: Settings, chosen: argparse.Namespace) -> Settings:
     return msgspec.structs.replace(
         settings, teachers=check_teachers(chosen.teachers, settings.network.outputs)
     )
+
+
+def ancestors(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The models that the training begins with or is taught by, for its card. Raises UserError."""
+    if chosen.start is not None:
+        yield ancestor(chosen.start, "start")
+    for path in chosen.teachers:
+        yield ancestor(path, "teacher")
 
 
 def fit_one(

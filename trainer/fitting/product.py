@@ -74,6 +74,7 @@ def write_product(
         "settings": progress.settings,
         "seed": settings.seed,
         "command": command(chosen, settings.seed, out),
+        "ancestors": list(material.ancestors),
         "versions": versions(),
         "chosen": {
             "epoch": progress.kept.epoch,

@@ -28,8 +28,10 @@ def test_the_card_names_the_teachers(
     more = ["--teachers", str(teacher), str(teacher), "--teacher-share", "0.25"]
     assert main(arguments("distill", tiny, votes, settings, tmp_path, *more)) == 0
     card = json.loads((tmp_path / "emotion.json").read_text())
-    sha256 = json.loads((taught / "emotion.json").read_text())["sha256"]
-    assert card["settings"]["teachers"] == [sha256, sha256]
+    old = json.loads((taught / "emotion.json").read_text())
+    assert card["settings"]["teachers"] == [old["sha256"]] * 2
+    whence = {"role": "teacher", "ancestors": [], **{key: old[key] for key in ("sha256", "command", "data")}}
+    assert card["ancestors"] == [whence, whence] and old["command"].startswith("python -m trainer fit ")
     assert card["settings"]["fitting"]["teacher_share"] == 0.25
     assert card["command"].startswith("python -m trainer distill ")
     assert f"--teachers {teacher} {teacher} --teacher-share 0.25" in card["command"]
