@@ -117,7 +117,8 @@ class Broker:
         if self.state.stopping and now_ns >= self.state.stop_deadline_ns:
             self._abandon()
         pump(self.state, now_ns)
-        if now_ns >= self.state.next_report_ns:
+        # The parent must hear of what hangs even in the tick after which the broker ends.
+        if now_ns >= self.state.next_report_ns or self.state.given_up:
             report(self.state, now_ns)
 
     def slept(self, gap_ns: int) -> None:

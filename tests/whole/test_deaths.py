@@ -61,14 +61,15 @@ def test_a_process_that_hangs_is_replaced(
     start: Start, quick: list[str], clip: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     results = tmp_path / "r.jsonl"
-    run = in_the_middle(start, quick, clip, results, "--set", "broker.peer_timeout_s=5")
+    # The only detector: beside another one the run may be over before it is missed.
+    alone = ["--set", "detect.workers=1", "--set", "broker.peer_timeout_s=5"]
+    run = in_the_middle(start, quick, clip, results, *alone)
     os.kill(run.pid("detect-1"), signal.SIGSTOP)
     done = run.end()
     assert done.status == 0
     print("\n".join(done.stderr))
     assert any("detect-1 has been silent" in line for line in done.stderr)
-    ends = ("detect-1 died (signal SIGKILL)", "detect-1 did not end cleanly (signal SIGKILL)")
-    assert any(end in line for line in done.stderr for end in ends)
+    assert any("detect-1 died (signal SIGKILL)" in line for line in done.stderr)
     same_but_for_time(read_jsonl(results), undisturbed)
 
 

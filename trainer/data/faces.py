@@ -46,11 +46,11 @@ def open_pictures(path: Path) -> AbstractContextManager[list[Picture]]:
     Raises UserError for a missing path, an unknown form, a layout or label that isn't FER2013's.
     """
     try:
-        path.stat()
+        there = path.exists()
     except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; expected FER2013 as a folder, a zip or fer2013.csv"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected FER2013") from error
+    if not there:
+        raise UserError(f"{path}: no such file or folder; expected FER2013 as a folder, a zip or fer2013.csv")
     if path.is_dir():
         return folder_pictures(path)
     if is_csv(path):

@@ -1,6 +1,6 @@
 """Who is silent for too long: it depends on what there is to do, and on how long that has taken."""
 
-from pipeline.messages import Delivery, Detected, DetectWork, Died, Progress, Written
+from pipeline.messages import Delivery, Detected, DetectWork, Died, Heartbeat, Progress, StatusReport, Written
 from tests.builders import World, make_frame, make_source, pixels
 from tests.pipeline.broker.test_broker import send_frames
 
@@ -24,6 +24,20 @@ def test_one_that_waits_for_work_may_not_be_silent() -> None:
     assert not given_up(world, "detect")
     world.wait(1, silent="detect")
     assert given_up(world, "detect")
+
+
+def test_its_parent_hears_of_it_in_the_same_tick() -> None:
+    """It may be the last one: a broker whose run is over ends once nobody is left."""
+    world = World()
+    world.join("parent", "parent")
+    world.join_all()
+    world.wait(1, silent="detect")
+    while not given_up(world, "detect"):
+        world.take("parent", StatusReport)
+        for name in ("parent", "display", "classify", "clip"):
+            world.give(name, Heartbeat())
+        world.pass_time(30)
+    assert [peer.name for peer in world.take("parent", StatusReport)[-1].peers if peer.given_up] == ["detect"]
 
 
 def test_a_first_step_may_take_long_since_nobody_knows_how_long_they_take() -> None:
