@@ -80,7 +80,7 @@ def add_fit(command: argparse.ArgumentParser) -> None:
         "--deterministic",
         action="store_true",
         default=None,
-        help="to the bit the same on one machine; slower",
+        help="to the bit the same on one machine, on its processor; slower",
     )
     add("--start", type=Path, metavar="FILE", help="begin with the weights of this model, not with new ones")
     add("--set", action="append", metavar="KEY=VALUE", help="any other setting, as in fitting.average=0.99")

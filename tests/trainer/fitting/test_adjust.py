@@ -36,6 +36,7 @@ def test_an_output_that_is_not_adjusted_has_none() -> None:
     assert find_offsets(Adjustment(consensus=0.5), targets([1] * 7)) == {}
 
 
+@pytest.mark.long
 def test_a_complete_training_may_be_adjusted_anew(
     tiny: Path, votes: Path, settings: Path, tmp_path: Path
 ) -> None:

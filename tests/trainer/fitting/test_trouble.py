@@ -41,6 +41,7 @@ def the_line(capfd: pytest.CaptureFixture[str]) -> str:
     return error
 
 
+@pytest.mark.long
 def test_a_full_disk(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_teachers_without_a_share_and_a_share_without_teachers(
     assert "expected 0 without teachers (distill --teachers), found 0.3" in the_line(capfd)
 
 
+@pytest.mark.long
 def test_the_card_has_the_hashes_of_data_that_has_gone_since(
     fit: Fit, tiny: Path, votes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
