@@ -41,6 +41,6 @@ $(VENV)/.run: requirements.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements.txt requirements-torch.txt requirements-dev.txt | $(BIN)/python
+$(VENV)/.dev: requirements.txt requirements-torch.txt requirements-jax.txt requirements-dev.txt | $(BIN)/python
 	$(PIP) -r requirements-dev.txt
 	touch $@ $(VENV)/.run

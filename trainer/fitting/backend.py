@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 
 INSTALL: Final = {
     "torch": "pip install -r requirements-torch.txt",
-    "jax": "pip install jax",
+    "jax": "pip install -r requirements-jax.txt",
     "tensorflow": "pip install -r requirements.txt",
 }
 

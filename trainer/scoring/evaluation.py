@@ -13,7 +13,7 @@ from trainer.scoring.compare import compare
 from trainer.scoring.drawing import draw, draw_mistakes
 from trainer.scoring.judging import Judged, judge, judged_figures, truths
 from trainer.scoring.loading import check_outputs, load_model
-from trainer.scoring.mistakes import listed
+from trainer.scoring.mistakes import listed, listed_worst, most_confident
 from trainer.scoring.predict import predictions
 from trainer.scoring.speed import size, speed
 
@@ -43,7 +43,8 @@ def evaluate(chosen: argparse.Namespace, faces: Faces, people: NDArray[np.int64]
         },
         "model": size(model, chosen.model),
         "speed": speed(model),
-        "mistakes": {name: listed(one, faces) for name, one in judged.items()},
+        "mistakes": {name: listed(one, faces, most_confident(one)) for name, one in judged.items()},
+        "worst": {name: listed_worst(one, faces) for name, one in judged.items()},
     }
     if chosen.compare is not None:
         document["comparison"] = comparison(judged, chosen.compare, faces, people, chosen.bootstrap)

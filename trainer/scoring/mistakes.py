@@ -32,17 +32,23 @@ def worst(judged: Judged, label: int, count: int = COLUMNS) -> NDArray[np.int64]
     return wrong[np.argsort(truth[wrong], kind="stable")][:count]
 
 
-def listed(judged: Judged, faces: Faces) -> list[dict[str, Any]]:
-    """The most confident mistakes as plain JSON: picture, true and predicted emotion, confidence."""
+def listed(judged: Judged, faces: Faces, mistakes: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """`mistakes` as plain JSON: picture, true and predicted emotion, and the probability of either."""
     return [
         {
             "picture": faces.names[judged.chosen[index]],
             "true": EMOTIONS[judged.labels[index]],
+            "true_probability": float(judged.probabilities[index, judged.labels[index]]),
             "predicted": EMOTIONS[judged.predicted[index]],
             "confidence": float(judged.probabilities[index].max()),
         }
-        for index in most_confident(judged)
+        for index in mistakes
     ]
+
+
+def listed_worst(judged: Judged, faces: Faces) -> dict[str, list[dict[str, Any]]]:
+    """The worst mistakes by true emotion, as `listed` has them."""
+    return {emotion: listed(judged, faces, worst(judged, label)) for label, emotion in enumerate(EMOTIONS)}
 
 
 def plot_most_confident(judged: Judged, faces: Faces, title: str, path: Path) -> None:
@@ -60,7 +66,7 @@ def plot_worst(judged: Judged, faces: Faces, title: str, path: Path) -> None:
 def plot_rows(
     judged: Judged, faces: Faces, rows: Sequence[NDArray[np.int64]], title: str, path: Path
 ) -> None:
-    """Faces with the true emotion, what was said instead and how surely, in the given rows."""
+    """Faces with the true emotion, what was said instead and the probability of either, in the given rows."""
     rows = [row for row in rows if len(row)]
     figure = Figure(figsize=(1.35 * COLUMNS, 1.72 * max(len(rows), 1) + 0.7), layout="constrained")
     figure.suptitle(title if rows else f"{title}: none")
@@ -70,6 +76,8 @@ def plot_rows(
     for row, places in zip(rows, grid, strict=False):
         for index, axes in zip(row, places, strict=False):
             axes.imshow(faces.pixels[judged.chosen[index], :, :, 0], cmap="gray", vmin=0, vmax=255)
-            true, said = EMOTIONS[judged.labels[index]], EMOTIONS[judged.predicted[index]]
-            axes.set_title(f"true: {true}\n{said} {judged.probabilities[index].max():.1%}", fontsize=8)
+            probabilities, label = judged.probabilities[index], judged.labels[index]
+            true = f"true: {EMOTIONS[label]} {probabilities[label]:.1%}"
+            said = f"{EMOTIONS[judged.predicted[index]]} {probabilities.max():.1%}"
+            axes.set_title(f"{true}\n{said}", fontsize=8)
     write(figure, path)

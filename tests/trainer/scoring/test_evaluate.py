@@ -44,7 +44,7 @@ def test_json_and_plots(trained: Path, tiny: Path, tmp_path: Path) -> None:
     model = trained / "emotion.keras"
     assert evaluate(model, tiny, "--json", str(scores), "--plots", str(plots)) == 0
     found = json.loads(scores.read_text())
-    assert set(found) == {"fer2013", "split", "data", "model", "speed", "mistakes"}
+    assert set(found) == {"fer2013", "split", "data", "model", "speed", "mistakes", "worst"}
     assert found["fer2013"] == json.loads((trained / "emotion.json").read_text())["figures"]["fer2013"]
     assert found["fer2013"]["pictures"] == 14
     assert list(found["fer2013"]["per_class"]) == list(EMOTIONS)

@@ -7,7 +7,14 @@ import pytest
 
 from trainer.data.faces import Faces
 from trainer.scoring.judging import Judged
-from trainer.scoring.mistakes import listed, most_confident, plot_most_confident, plot_worst, worst
+from trainer.scoring.mistakes import (
+    listed,
+    listed_worst,
+    most_confident,
+    plot_most_confident,
+    plot_worst,
+    worst,
+)
 
 FACES = Faces(np.zeros((6, 48, 48, 1), np.uint8), np.zeros(6, np.int64), tuple("abcdef"))
 
@@ -35,10 +42,11 @@ JUDGED = Judged(
 def test_the_most_confident_come_first_and_what_is_right_not_at_all() -> None:
     assert most_confident(JUDGED).tolist() == [4, 2, 3, 1]
     assert most_confident(JUDGED, 2).tolist() == [4, 2]
-    first = listed(JUDGED, FACES)[0]
+    first = listed(JUDGED, FACES, most_confident(JUDGED))[0]
     assert first == {
         "picture": "f",
         "true": "angry",
+        "true_probability": pytest.approx(0.05),
         "predicted": "surprise",
         "confidence": pytest.approx(0.95),
     }
@@ -47,6 +55,9 @@ def test_the_most_confident_come_first_and_what_is_right_not_at_all() -> None:
 def test_the_worst_give_the_true_emotion_least() -> None:
     assert worst(JUDGED, 0).tolist() == [1, 4, 3, 2]
     assert worst(JUDGED, 3).tolist() == [], "no picture is truly happy"
+    by_emotion = listed_worst(JUDGED, FACES)
+    assert [mistake["picture"] for mistake in by_emotion["angry"]] == ["c", "f", "e", "d"]
+    assert by_emotion["happy"] == []
 
 
 @pytest.mark.parametrize("plot", [plot_most_confident, plot_worst])
