@@ -83,8 +83,10 @@ def parse(path: Path) -> dict[str, Any]:
 def ancestor(model: Path, role: str) -> dict[str, Any]:
     """What the card of a model learned from another says of that other: the file `model`.
 
-    `role` is what it was, "start" or "teacher". Beside it stand its sha256, the command and data that made
-    it and its own ancestors, each None where its card doesn't say. Raises UserError as `read_card` does.
+    `role` is what it was, "start" or "teacher". Beside it stand its sha256, the command, settings, versions
+    and data that made it and its own ancestors, each None where its card doesn't say. Raises UserError as
+    `read_card` does.
     """
     card = read_card(model)
-    return {"role": role, **{key: card.get(key) for key in ("sha256", "command", "data", "ancestors")}}
+    made_by = ("sha256", "command", "settings", "versions", "data", "ancestors")
+    return {"role": role, **{key: card.get(key) for key in made_by}}

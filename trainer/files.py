@@ -1,9 +1,9 @@
 """Files that are whole or not there at all."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 UNFINISHED: Final = ".unfinished-"
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` once the block ends well.
 
@@ -29,7 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}); choose another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not even be made
+            temporary.unlink(missing_ok=True)
 
 
 def clear_unfinished(folder: Path) -> None:

@@ -7,8 +7,8 @@ LIMITS: Final = [
     "faces of 48x48 grey pixels, cut out by a Haar cascade. Spontaneous faces, small, dark or turned-away "
     "ones, masks and other cameras are hardly in it.",
     "The label fer2013 came from the search word and a quick cleaning by hand; on PublicTest it "
-    "agrees with the majority of ten people in 65.4 % of the pictures. The label consensus is what ten "
-    "strangers saw in a picture, not what the person felt.",
+    "agrees with the majority of ten people in 65.4 % of the pictures that have one. The label consensus is "
+    "what ten strangers saw in a picture, not what the person felt.",
     "Who is shown was not recorded: age, sex, skin colour and origin are not balanced, and errors by group "
     "were not measured. Children, old people and people of other origins than those whom an English search "
     "finds are likely to be missing.",

@@ -1,10 +1,13 @@
 """The command line from outside: quick help, quiet TensorFlow, exit statuses."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from trainer.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +48,47 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     done = trainer(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--model", f"{LONG}.keras", "--data", "x"],
+        ["fit", "--data", "x", "--out", LONG],
+        ["fit", "--data", LONG, "--out", "y"],
+        ["distill", "--data", "x", "--out", "y", "--teachers", f"{LONG}.keras"],
+    ],
+)
+def test_a_path_that_the_system_refuses_is_one_line(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and LONG in said.err and said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_that_one_may_not_enter_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = tmp_path / "closed"
+    (closed / "train" / "angry").mkdir(parents=True)
+    closed.chmod(0)
+    try:
+        for arguments in (
+            ["evaluate", "--model", str(closed / "m.keras"), "--data", "x"],
+            ["fit", "--data", str(closed), "--out", str(tmp_path / "out")],
+        ):
+            assert main(arguments) == 2
+            said = capsys.readouterr().err
+            assert said.startswith(f"error: {closed}") and said.count("\n") == 1
+    finally:
+        closed.chmod(0o700)
 
 
 def test_evaluate_says_nothing_but_its_figures(trained: Path, tiny: Path) -> None:

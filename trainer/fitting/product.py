@@ -155,5 +155,5 @@ def command(chosen: argparse.Namespace, seed: int, out: Path) -> str:
 def versions() -> dict[str, str]:
     """What the training ran on."""
     backend = keras.backend.backend()
-    packages = ("keras", backend, "numpy")
+    packages = ("keras", backend, "numpy", "scipy", "opencv-python")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainer.data.faces import Faces
 from trainer.scoring.bootstrap import RESAMPLES, intervals
-from trainer.scoring.calibration import expected_calibration_error, halves, reliability
+from trainer.scoring.calibration import error_by_chance, expected_calibration_error, halves, reliability
 from trainer.scoring.metrics import figures
 from trainer.scoring.predict import predictions
 
@@ -70,6 +70,7 @@ def judged_figures(
         "macro_f1": plain["macro_f1"],
         # A handful of pictures may lie all in the other half: nothing was measured then.
         "ece": expected_calibration_error(labels, found) if len(labels) else None,
+        "ece_by_chance": error_by_chance(found) if len(labels) else None,
         "ece_of": MEASURING_HALF if halved else ALL_PICTURES,
         "ece_pictures": len(labels),
         "ece_all": expected_calibration_error(judged.labels, judged.probabilities),

@@ -45,6 +45,11 @@ def show_figures(figures: Mapping[str, Any], console: Console) -> None:
         low, high = ends[key]
         console.print(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
     console.print(f"  {'ECE':<9} {calibration(figures)}")
+    if (chance := figures["ece_by_chance"]) is not None:
+        console.print(
+            f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "
+            f"{chance['level']:.0%} below {chance['up_to']:.4f}"
+        )
     table = Table("emotion")
     for column in ("precision", "recall", "F1", "pictures"):
         table.add_column(column, justify="right")

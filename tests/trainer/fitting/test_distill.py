@@ -15,6 +15,8 @@ from trainer.fitting.teachers import as_learned, ask_teachers, corrections
 from trainer.scoring.loading import load_model
 from trainer.scoring.predict import predictions
 
+MADE_BY = ("sha256", "command", "settings", "versions", "data")
+
 
 def arguments(command: str, tiny: Path, votes: Path, settings: Path, out: Path, *more: str) -> list[str]:
     given = ["--data", str(tiny), "--votes", str(votes), "--settings", str(settings), "--out", str(out)]
@@ -30,7 +32,7 @@ def test_the_card_names_the_teachers(
     card = json.loads((tmp_path / "emotion.json").read_text())
     old = json.loads((taught / "emotion.json").read_text())
     assert card["settings"]["teachers"] == [old["sha256"]] * 2
-    whence = {"role": "teacher", "ancestors": [], **{key: old[key] for key in ("sha256", "command", "data")}}
+    whence = {"role": "teacher", "ancestors": [], **{key: old[key] for key in MADE_BY}}
     assert card["ancestors"] == [whence, whence] and old["command"].startswith("python -m trainer fit ")
     assert card["settings"]["fitting"]["teacher_share"] == 0.25
     assert card["command"].startswith("python -m trainer distill ")

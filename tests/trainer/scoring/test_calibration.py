@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from trainer.scoring.calibration import (
     TEMPERATURES,
+    error_by_chance,
     expected_calibration_error,
     fit_temperature,
     halves,
@@ -95,3 +96,20 @@ def test_halves_are_apart_even_and_the_same_in_any_selection() -> None:
 def test_the_halves_are_those_that_shipped_temperatures_were_fitted_on() -> None:
     fitting, _ = halves(NAMES)
     assert "".join("FM"[not f] for f in fitting[:16]) == "MMMMMMFMMFMFMMMF"
+
+
+def test_the_error_by_chance_is_that_of_a_model_whose_confidence_is_right() -> None:
+    logits, _ = calibrated(1500)
+    probabilities = softmax(logits)
+    found = error_by_chance(probabilities.astype(np.float32))
+    rng = np.random.default_rng(11)
+    errors = []
+    for _ in range(200):
+        labels = np.minimum((rng.random((1500, 1)) > probabilities.cumsum(axis=1)).sum(axis=1), 6)
+        errors.append(expected_calibration_error(labels, probabilities.astype(np.float32)))
+    assert found["mean"] == pytest.approx(np.mean(errors), rel=0.05)
+    assert np.mean(np.array(errors) < found["up_to"]) == pytest.approx(found["level"], abs=0.05)
+
+
+def test_there_is_no_chance_in_certainty() -> None:
+    assert error_by_chance(np.eye(7, dtype=np.float32)[[0, 3, 3]]) == {"mean": 0, "level": 0.95, "up_to": 0}

@@ -55,5 +55,5 @@ def test_the_half_is_that_of_the_pictures_own_names() -> None:
     labels = np.zeros(len(chosen), np.int64)
     judged = Judged("consensus", "consensus", chosen, labels, says(labels, 0.9))
     found = judged_figures(judged, NAMES, halved=True)
-    assert (found["ece"], found["ece_pictures"]) == (None, 0)
+    assert (found["ece"], found["ece_by_chance"], found["ece_pictures"]) == (None, None, 0)
     assert found["ece_all"] == pytest.approx(0.1)

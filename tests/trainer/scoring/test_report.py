@@ -36,6 +36,7 @@ def test_all_figures_in_lines_of_100(capsys: pytest.CaptureFixture[str]) -> None
     assert f"{figures['top1']:.2%}" in said
     assert f"{figures['ece']:.4f}   of {figures['ece_pictures']}, the half of validation" in said
     assert f"{figures['ece_all']:.4f} of all" in said
+    assert f"{figures['ece_by_chance']['mean']:.4f}   by chance alone" in said
     assert f"p = {found['comparison']['fer2013']['p']:.2g}" in said
     assert max(map(len, said.splitlines())) <= 100
 
