@@ -40,10 +40,10 @@ class Card(msgspec.Struct, frozen=True):
     """What the pipeline reads of a card; other keys (settings, seed, command) are for people."""
 
     format: int
-    file: str  # the Keras file, as `sha256`
-    sha256: str
     labels: list[str]
     input: CardInput
+    file: str = ""  # the Keras file, as `sha256`; empty: there is none
+    sha256: str = ""
     name: str = ""
     parameters: int = 0
     multiply_adds: int = 0

@@ -10,7 +10,6 @@ from pipeline.messages import PeerReport
 from pipeline.plan import make_plan
 from pipeline.process import ChildProcess, stop_all
 from pipeline.settings import DetectSettings, PipelineSettings
-from pipeline.sources import SourceSpec
 from pipeline.status import Reporter
 from pipeline.supervisor import MOST_ERRORS, Supervisor
 from tests.builders import make_report
