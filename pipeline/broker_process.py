@@ -48,6 +48,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         options.encoding,
         rejoin_s=REJOIN_S if options.sources is None else 0.0,
         owner=assignment.slot.partition("/")[0],
+        frames=assignment.frames,
     )
     take_all_descriptors()
     keys = broker_keys(Path(assignment.keys)) if assignment.keys else None

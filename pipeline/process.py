@@ -67,6 +67,7 @@ class ChildProcess:
             publish=self._run.publish,
             max_message_bytes=self._max_message_bytes,
             log_level=self._log_level,
+            frames=self._run.frames,
             keys=self._run.keys_of(self.plan.role),
             options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
         )

@@ -48,6 +48,7 @@ class Session:
         self._make_hello = make_hello
         self._next_heartbeat_s = 0.0
         self._remote = is_remote(assignment.address)
+        self._frames = assignment.frames
         self._clock = ClockOffset()
         self._connections = 0
         self._again_s: float | None = None
@@ -64,7 +65,9 @@ class Session:
         if self._remote and not self._clock.known:
             self._send_heartbeat()
         else:
-            self._channel.send(msgspec.structs.replace(self._make_hello(), remote=self._remote))
+            self._channel.send(
+                msgspec.structs.replace(self._make_hello(), remote=self._remote, frames=self._frames)
+            )
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
         """Wait for a message to this stage; None if none came in time.

@@ -37,7 +37,7 @@ from pipeline.plan import DRAIN_S, ROLES, RunPlan, make_plan
 from pipeline.preparation import prepare, with_keys
 from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
-from pipeline.run_directory import run_directory
+from pipeline.run_directory import frames_directory, run_directory
 from pipeline.security import stage_keys
 from pipeline.settings import PipelineSettings
 from pipeline.signals import Signals
@@ -69,9 +69,9 @@ def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | N
     reporter = _reporter(settings)
     try:
         settings, specs, model = prepare(settings, sources, only, reporter)
-        with Signals() as signals, run_directory() as directory:
+        with Signals() as signals, run_directory() as directory, frames_directory() as frames:
             plan = make_plan(settings, specs, only, directory, model)
-            plan = with_keys(plan, settings, directory)
+            plan = with_keys(plan, settings, directory)._replace(frames=str(frames or ""))
             return Supervisor(settings, plan, reporter, signals=signals).run()
     finally:
         reporter.close()
