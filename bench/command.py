@@ -78,7 +78,7 @@ def _described(settings: PipelineSettings, source: str, runs: int) -> dict[str, 
     model = {
         "name": card.name or path.stem,
         "file": path.name,
-        "sha256": card.sha256,
+        "sha256": card.sha256_of(path),
         "labels": choose_labels(card, settings.classify.labels, path),
         "parameters": card.parameters,
         "multiply_adds": card.multiply_adds,

@@ -13,7 +13,6 @@ class Assignment(msgspec.Struct, frozen=True):
     role: Role | str  # the broker is no role of a peer
     name: str  # as in the log: detect-1
     slot: str  # the same for each restart of this process
-    spare: bool  # works only while another of its role is missing
     incarnation: int  # how often it has been started before
     parent_pid: int
     address: str

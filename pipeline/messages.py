@@ -51,7 +51,7 @@ from pipeline.bounds import (
 from pipeline.bounds import MAX_SIDE as MAX_SIDE  # what stages need to know of frames
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 """Raised whenever a message changes: peers of another protocol are refused."""
 
 JPEG_OVERHEAD: Final = 4096
@@ -117,7 +117,6 @@ class Hello(Message, frozen=True):
     protocol: int
     credits: Credits = 0  # pieces of work that may be under way at this worker
     fingerprint: Text = ""  # of the model and its labels: workers of one role must agree
-    spare: bool = False  # classify: warm, and gets work only while another one is missing
     source: SourceInfo | None = None  # capture
     wants_pixels: bool = False  # display
     watched: bool = False  # display: people look at it, so files play at their own rate

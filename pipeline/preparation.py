@@ -85,7 +85,7 @@ def _settle_labels(settings: PipelineSettings, reporter: Reporter) -> tuple[Pipe
     labels = choose_labels(card, settings.classify.labels, path)
     reporter.info(f"emotion model: {path}, labels: {labels}")
     classify = msgspec.structs.replace(settings.classify, labels=labels)
-    return msgspec.structs.replace(settings, classify=classify), card.sha256
+    return msgspec.structs.replace(settings, classify=classify), card.sha256_of(path)
 
 
 def _for_display(

@@ -61,7 +61,6 @@ class ChildProcess:
             role=self.plan.role,
             name=self.plan.name,
             slot=self.slot,
-            spare=self.plan.spare,
             incarnation=self.starts,
             parent_pid=os.getpid(),
             address=self._run.address if self.plan.role == "broker" else self._run.dialed,

@@ -21,5 +21,6 @@ def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.Infere
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a class of its own for each fault
-        raise UserError(f"{what}: {path} is not an ONNX model that can be run: {first_line(error)}") from error
+    except Exception as error:  # ONNX Runtime raises a class of its own for each fault
+        said = first_line(error)
+        raise UserError(f"{what}: {path} is not an ONNX model that can be run: {said}") from error

@@ -85,7 +85,7 @@ def detect(state: State, peer: Peer, entry: Entry, now_ns: int, *, alone: bool) 
 
 
 def send_classify_work(state: State, now_ns: int) -> None:
-    workers = sorted(on_duty(state), key=lambda peer: len(peer.jobs))
+    workers = sorted(state.peers.of("classify"), key=lambda peer: len(peer.jobs))
     for peer in workers:
         while peer.free > 0 and not peer.has_suspect:
             suspect = state.batcher.take_suspect() if not peer.jobs else None
@@ -96,15 +96,6 @@ def send_classify_work(state: State, now_ns: int) -> None:
             work = new_job(state, peer, Job(frames, slices, now_ns, alone=suspect is not None))
             message = ClassifyWork(state.name, work, sum(piece.count for piece in slices))
             state.send(peer.identity, message, [piece.crops for piece in slices])
-
-
-def on_duty(state: State) -> list[Peer]:
-    """The classifiers that get work: a spare only while one of the others is missing."""
-    peers = state.peers.of("classify")
-    regulars = [peer for peer in peers if not peer.hello.spare]
-    state.classifiers = max(state.classifiers, len(regulars))
-    spares = [peer for peer in peers if peer.hello.spare]
-    return regulars + spares[: max(1, state.classifiers) - len(regulars)]
 
 
 def new_job(state: State, peer: Peer, job: Job) -> int:

@@ -58,7 +58,6 @@ class State:
         self.meters = Meters()
         self.offenders = Offenders()
         self.patience = Patience(round(rules.settings.peer_timeout_s * 1e9))
-        self.classifiers = 0  # the most that have been here, without spares
         self.next_work = 0
         self.next_turn = 0  # of the sources at display
         self.next_report_ns = 0

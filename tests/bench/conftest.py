@@ -11,7 +11,7 @@ import pytest
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.settings import ClassifySettings, DetectSettings, PipelineSettings
 from tests.conftest import PROJECT
-from tests.outputs import BOTH
+from tests.support.models import BOTH
 
 _MAKE = f"""
 import sys, keras
@@ -27,7 +27,7 @@ model.save(sys.argv[1])
 _MAKE_BOTH = """
 import sys
 from pathlib import Path
-from tests.outputs import save_model
+from tests.support.models import save_keras
 save_model(Path(sys.argv[1]))
 """
 

@@ -10,7 +10,7 @@ from bench.pipeline_run import run_pipeline
 from pipeline.config import override
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings
-from tests.outputs import BOTH, CONFIDENCE
+from tests.support.models import BOTH, CONFIDENCE
 
 FRAMES = 4
 

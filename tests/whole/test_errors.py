@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.whole.conftest import Start, write_card
+from tests.support.models import write_card
+from tests.whole.conftest import Start
 from tests.whole.runs import Ended, balance, read_jsonl
 
 
@@ -45,7 +46,7 @@ def refused(done: Ended, *said: str) -> None:
         (["--display", "window"], ["display.mode", "DISPLAY is not set", "--display none"]),
         (["--set", "detect.worker=2"], ["detect.worker", "did you mean detect.workers?"]),
         (["--set", "detect.workers=two"], ["detect.workers", "a whole number", "'two'"]),
-        (["--set", "classify.model=nowhere.keras"], ["nowhere.keras", "no emotion model"]),
+        (["--set", "classify.model=nowhere.onnx"], ["nowhere.onnx", "no emotion model"]),
         (
             ["--set", "classify.labels=consensus"],
             ["classify.labels", "fer2013 alone", "classify.labels=fer2013"],
@@ -71,9 +72,9 @@ def test_settings_of_a_file(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_model_without_card(start: Start, quick: list[str], model: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "lonely.keras"
+    copy = tmp_path / "lonely.onnx"
     copy.write_bytes(model.read_bytes())
-    refused(start(*quick, "--set", f"classify.model={copy}").end(), "lonely.keras", "has no card")
+    refused(start(*quick, "--set", f"classify.model={copy}").end(), "lonely.onnx", "has no card")
 
 
 def test_an_address_in_use(start: Start, quick: list[str]) -> None:
@@ -143,18 +144,18 @@ def test_a_screen_that_does_not_answer(start: Start, quick: list[str], clip: Pat
 
 
 def test_a_model_that_is_none(start: Start, quick: list[str], clip: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.keras"
+    broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network " * 1000)
     write_card(broken)
     done = start(*quick, "--source", clip, "--set", f"classify.model={broken}").end()
-    refused(done, "broken.keras", "it is no whole .keras file")
+    refused(done, "broken.onnx", "not an ONNX model")
 
 
 @pytest.mark.long
 def test_a_model_of_another_shape(start: Start, quick: list[str], clip: Path, models: Path) -> None:
-    eight = models / "eight.keras"
+    eight = models / "eight.onnx"
     done = start(*quick, "--source", clip, "--set", f"classify.model={eight}").end()
-    refused(done, "eight.keras", "(None, 7)", "(None, 8)")
+    refused(done, "eight.onnx", "(faces, 7)", "8]")
 
 
 # ------------------------------------------------------------------------------- known only on the way

@@ -96,10 +96,7 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
     (folder / "5 broken.jpg").write_bytes((folder / "8 large.jpg").read_bytes()[:300])
     (folder / "note.txt").write_text("not a picture")
 
-    run = start(
-        *quick, "--source", folder, "--results", results, "--set", "detect.haar_scale=1.1",
-        "--set", "classify.batch_sizes=1,8,64",
-    )  # fmt: skip
+    run = start(*quick, "--source", folder, "--results", results, "--set", "detect.haar_scale=1.1")
     address = run.line(r"results are published at (\S+)")[1]
     context = zmq.Context()
     subscriber = context.socket(zmq.SUB)
@@ -156,10 +153,10 @@ def test_real_clips_with_yunet(
 
 @pytest.mark.long
 def test_the_model_of_the_project(start: Start, clip: Path, tmp_path: Path) -> None:
-    if not (PROJECT / "models" / "emotion.keras").is_file():
-        pytest.skip("models/emotion.keras is not there")
+    if not (PROJECT / "models" / "emotion.onnx").is_file():
+        pytest.skip("models/emotion.onnx is not there")
     results = tmp_path / "r.jsonl"
-    options = ["detect.model=haar", "display.mode=none", "classify.batch_sizes=1,8", "capture.max_frames=20"]
+    options = ["detect.model=haar", "display.mode=none", "capture.max_frames=20"]
     words = [word for option in options for word in ("--set", option)]
     done = start(*words, "--source", clip, "--results", results).end()
     assert done.status == 0
