@@ -33,9 +33,7 @@ def prepare(
     if "classify" in here:
         settings, model = _settle_labels(settings, reporter)
     if "detect" in here:
-        choice = resolve_model(settings.detect.model)
-        if choice.said:
-            reporter.info(choice.said)
+        resolve_model(settings.detect.model)
     display = settings.display
     if "display" in here:
         display, said = resolve_display(display)

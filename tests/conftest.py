@@ -54,7 +54,6 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> None:
     """Nothing of the user's environment decides a test, and no test writes to his home."""
     monkeypatch.setenv("XDG_STATE_HOME", str(state_home))
     for name in (
-        "YUNET_URL",
         "http_proxy",
         "https_proxy",
         "HTTP_PROXY",

@@ -1,6 +1,5 @@
 """`check`: what is there, what is missing, what would run."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -176,12 +175,11 @@ def test_the_detector_is_named() -> None:
     assert detector_lines("haar") == [Line("ok", "detector", "haar")]
     (line,) = detector_lines("none.onnx")
     assert line.state == "missing"
-    assert "download yunet" in line.detail
+    assert "none.onnx" in line.detail
+    assert states(detector_lines("yunet")) == ["ok"]
 
 
-def test_a_damaged_detector_is_noted(shared: Path, tmp_path: Path) -> None:
-    yunet = tmp_path / "mine.onnx"
-    shutil.copy(next((shared / "models").glob("face_detection_yunet*.onnx")), yunet)
-    assert states(detector_lines(str(yunet))) == ["ok"]
-    yunet.write_bytes(yunet.read_bytes()[:1000])
-    assert states(detector_lines(str(yunet))) == ["note"]
+def test_a_detector_without_card_is_noted(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.onnx"
+    mine.touch()
+    assert states(detector_lines(str(mine))) == ["note"]
