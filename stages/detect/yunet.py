@@ -67,7 +67,13 @@ class YuNetDetector:
         return x + (width - side) / 2, y + (height - side) / 2 - RISE * side, side
 
     def _check(self) -> None:
-        """Run it once, on a black frame that is not square; ValueError if the outputs are not YuNet's."""
+        """Raise ValueError if it is not YuNet, or takes one size only; a black frame is tried."""
+        inputs = [(tensor.type, tensor.shape) for tensor in self._session.get_inputs()]
+        kind, shape = inputs[0]
+        if len(inputs) != 1 or kind != "tensor(float)" or len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"one input, tensor(float) (1, 3, height, width), expected, {inputs} found")
+        if any(isinstance(side, int) for side in shape[2:]):
+            raise ValueError(f"any height and width expected, {shape[2]}×{shape[3]} alone found")
         height, width = 2 * SIDE_STEP, SIDE_STEP
         outputs = self._run(self._buffers.to_input(np.zeros((height, width, 3), np.uint8)))
         for name, output in zip(NAMES, outputs, strict=True):
@@ -166,10 +172,12 @@ def decode(
 
 def _read(path: Path) -> bytes:
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise UserError(
-                f"detect.model: {path}: {size:,} bytes, at most {MAX_BYTES:,} are expected of a YuNet file"
-            )
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"detect.model: {path} can't be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise UserError(
+            f"detect.model: {path}: at most {MAX_BYTES:,} bytes are expected of a YuNet file, found more"
+        )
+    return data
