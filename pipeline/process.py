@@ -15,6 +15,10 @@ from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
 _DEFAULTS: Final = {
+    # glibc: freed blocks of up to 32 MiB (the most that is allowed) are kept and used again. By default frames
+    # go back to the system, and on virtual machines the first touch of each fresh page is dear.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(512 * 1024 * 1024),
     # OpenCV waits 10 s for a camera that has stalled; here it is told, and opened again, as soon as a stream.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "4",
 }
