@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -88,8 +89,8 @@ class ChildProcess:
         stdin = self._popen.stdin
         assert stdin is not None
         try:
-            stdin.write(msgspec.json.encode(assignment))
-            stdin.close()
+            stdin.write(msgspec.json.encode(assignment) + b"\n")
+            stdin.flush()  # it stays open: where the system has no better way, its end is the parent's
         except BrokenPipeError:
             pass  # it died at once: `poll` tells
 
@@ -117,8 +118,11 @@ class ChildProcess:
         return True
 
     def close(self) -> None:
-        """After its end: pass on the last lines and give the pipe back."""
+        """After its end: pass on the last lines and give the pipes back."""
         if self._popen is not None and self._reader is not None:
+            assert self._popen.stdin is not None
+            with suppress(BrokenPipeError):
+                self._popen.stdin.close()
             self._reader.join(LAST_LINES_S)
             if not self._reader.is_alive():
                 assert self._popen.stdout is not None
