@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,8 @@ from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
 _DEFAULTS: Final = {
-    # glibc: freed blocks of up to 32 MiB (the most that is allowed) are kept and used again. By default frames
-    # go back to the system, and on virtual machines the first touch of each fresh page is dear.
+    # glibc: freed blocks of up to 32 MiB (its limit) are kept and used again. By default the memory of frames
+    # goes back to the system, and on virtual machines the first touch of each fresh page is dear.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(512 * 1024 * 1024),
     # OpenCV waits 10 s for a camera that has stalled; here it is told, and opened again, as soon as a stream.
@@ -91,8 +92,8 @@ class ChildProcess:
         stdin = self._popen.stdin
         assert stdin is not None
         try:
-            stdin.write(msgspec.json.encode(assignment))
-            stdin.close()
+            stdin.write(msgspec.json.encode(assignment) + b"\n")
+            stdin.flush()  # it stays open: where the system has no better way, its end is the parent's
         except BrokenPipeError:
             pass  # it died at once: `poll` tells
 
@@ -120,8 +121,11 @@ class ChildProcess:
         return True
 
     def close(self) -> None:
-        """After its end: pass on the last lines and give the pipe back."""
+        """After its end: pass on the last lines and give the pipes back."""
         if self._popen is not None and self._reader is not None:
+            assert self._popen.stdin is not None
+            with suppress(BrokenPipeError):
+                self._popen.stdin.close()
             self._reader.join(LAST_LINES_S)
             if not self._reader.is_alive():
                 assert self._popen.stdout is not None
