@@ -111,11 +111,16 @@ class Buffers:
         self._floats = np.empty(0, np.float32)
 
     def shrink(self, image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-        """Return a smaller copy (height, width, 3) of a frame, good until the next call."""
+        """Return a smaller copy (height, width, 3) of a frame, good until the next call.
+
+        Down to half the size, two pixels each way are averaged by their nearness: four times faster than all
+        that the new pixel covers, and as good (docs/detection.md). Below, pixels would be left out.
+        """
+        method = cv2.INTER_LINEAR if 2 * width >= image.shape[1] else cv2.INTER_AREA
         if self._small.size < height * width * 3:
             self._small = np.empty(height * width * 3, np.uint8)
         small = self._small[: height * width * 3].reshape(height, width, 3)
-        cv2.resize(image, (width, height), dst=small, interpolation=cv2.INTER_AREA)
+        cv2.resize(image, (width, height), dst=small, interpolation=method)
         return small
 
     def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

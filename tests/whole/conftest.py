@@ -67,13 +67,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def yunet(shared: Path) -> Path:
-    return next((shared / "models").glob("face_detection_yunet*.onnx"))
-
-
-@pytest.fixture(scope="session")
 def quick(model: Path) -> list[str]:
-    """Options of a run that is not about detector or model: Haar, which is always there, in large steps."""
+    """Options of a run that is not about detector or model: Haar in large steps."""
     settings = {
         "classify.model": model,
         "detect.model": "haar",

@@ -128,9 +128,7 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
 
 
 @pytest.mark.long
-def test_real_clips_with_yunet(
-    start: Start, quick: list[str], shared: Path, yunet: Path, tmp_path: Path
-) -> None:
+def test_real_clips_with_yunet(start: Start, quick: list[str], shared: Path, tmp_path: Path) -> None:
     clips = {  # frames, and the most people at once
         "three_faces_walking.mp4": (41, 3),
         "one_face_expressions.mp4": (62, 1),
@@ -140,7 +138,7 @@ def test_real_clips_with_yunet(
     results, video = tmp_path / "r.jsonl", tmp_path / "v.mkv"
     sources = [word for name in clips for word in ("--source", shared / "video" / name)]
     outputs = ["--results", results, "--record", video]
-    done = start(*quick, *sources, *outputs, "--set", f"detect.model={yunet}").end()
+    done = start(*quick, *sources, *outputs, "--set", "detect.model=yunet").end()
     assert done.status == 0
     records = read_jsonl(results)
     for number, (name, (frames, people)) in enumerate(clips.items(), start=1):

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.settings import DetectSettings
+from stages.detect.detector import open_detector
 from stages.display.record import Box, round_box
 from stages.display.tracker import MAX_MISSED, MAX_UNSEEN_S, MEMORY, Tracker
 
@@ -127,17 +129,16 @@ def test_only_the_last_records_matter() -> None:
     ],
 )
 def test_real_people_keep_their_numbers(clip: str, every: int, people: int) -> None:
-    video, model = SHARED / "video" / clip, SHARED / "models" / "face_detection_yunet_2026may.onnx"
-    if not (video.exists() and model.exists()):
+    video = SHARED / "video" / clip
+    if not video.exists():
         pytest.skip("../shared is absent: no real clips")
     capture = cv2.VideoCapture(str(video))
-    size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
-    detector = cv2.FaceDetectorYN.create(str(model), "", size, 0.6, 0.3, 100)
+    detector = open_detector(DetectSettings())
     fps, tracker, tracks, number = capture.get(cv2.CAP_PROP_FPS), Tracker(), set(), 0
     while (read := capture.read())[0]:
         if number % every == 0:
-            found = detector.detect(read[1])[1]
-            rows = [] if found is None else found[:, :4].tolist()
-            tracks |= set(tracker.update(round(number / fps, 4), [round_box(tuple(row)) for row in rows]))
+            faces = detector.detect(np.asarray(read[1], np.uint8))
+            boxes = [round_box(face.box_px) for face in faces]
+            tracks |= set(tracker.update(round(number / fps, 4), boxes))
         number += 1
     assert tracks == set(range(1, people + 1))
