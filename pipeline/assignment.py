@@ -20,6 +20,7 @@ class Assignment(msgspec.Struct, frozen=True):
     max_message_bytes: int
     log_level: str
     options: msgspec.Raw  # one of the structs below, or the stage's table of the settings
+    frames: str = ""  # the directory of shared frames; empty: they travel in messages
     keys: str = ""  # the directory that they lie in, never a key itself; empty: the address needs none
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,6 @@ from pipeline.assignment import Assignment, BrokerOptions
 from pipeline.broker import Broker, BrokerRules
 from pipeline.channel import BrokerChannel, Malformed
 from pipeline.child import StopFlag
-from pipeline.security import broker_keys
 
 TICK_NS = 50_000_000
 ASLEEP_NS = 1_000_000_000  # a longer gap between two turns: this process was stopped
@@ -48,14 +46,19 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         options.encoding,
         rejoin_s=REJOIN_S if options.sources is None else 0.0,
         owner=assignment.slot.partition("/")[0],
+        frames=assignment.frames,
     )
     take_all_descriptors()
-    keys = broker_keys(Path(assignment.keys)) if assignment.keys else None
+    keys = None
+    if assignment.keys:
+        from pipeline.security import broker_keys
+
+        keys = broker_keys(Path(assignment.keys))
     channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes, keys)
     stop.listen()
     try:
         limit_bytes = 2 * rules.settings.max_bytes + 4 * assignment.max_message_bytes + MEMORY_BYTES
-        _serve(Broker(secrets.token_hex(6), rules), channel, stop, Memory(limit_bytes))
+        _serve(Broker(os.urandom(6).hex(), rules), channel, stop, Memory(limit_bytes))
     finally:
         channel.close()
     return 0

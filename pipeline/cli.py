@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from pipeline.config import DISPLAY_MODES, PROJECT, load_settings, nearest, override
+from pipeline.config import DISPLAY_MODES, load_settings, nearest, override
 from pipeline.endpoints import check_bindable, check_dialable
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings
@@ -24,7 +24,6 @@ commands:
   check            is the configuration sound, what would run, which parts are missing
   bench            frames per second, latency, batches, efficiency, against the plain loop
   keys DIR         make the keys that tcp addresses beyond this machine need
-  download yunet   fetch the YuNet face detector from the OpenCV Zoo and check it
 
 `python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.
 """
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str, words: Sequence[str]) -> int:
-    commands = {"check": _check, "bench": _bench, "keys": _keys, "download": _download}
+    commands = {"check": _check, "bench": _bench, "keys": _keys}
     if name not in commands:
         _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
     return commands[name](words)
@@ -180,21 +179,6 @@ def _keys(words: Sequence[str]) -> int:
         "for each other one: broker.public, and the .secret files of its stages and of parent "
         "(docs/machines.md)"
     )
-    return 0
-
-
-def _download(words: Sequence[str]) -> int:
-    parser = _Parser("run.py download", description="Fetches a model once and checks its sha256.")
-    parser.add_argument(
-        "model", metavar="yunet", choices=["yunet"], help="OpenCV Zoo's face detector, 230 kB, MIT"
-    )
-    parser.add_argument(
-        "--url", metavar="URL", help="where to fetch it from instead of the OpenCV Zoo: a mirror"
-    )
-    options = parser.read(words)
-    from pipeline.download import download_yunet
-
-    download_yunet(PROJECT / "models", options.url)
     return 0
 
 

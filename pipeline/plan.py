@@ -40,6 +40,7 @@ class RunPlan(NamedTuple):
     sources: list[SourceSpec]
     has_broker: bool
     keys: str = ""  # the directory of the keys; empty: no address needs any
+    frames: str = ""  # the directory of shared frames; empty: they travel in messages
 
     @property
     def dialed(self) -> str:

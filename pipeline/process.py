@@ -1,7 +1,6 @@
 """One child process: started, listened to, and stopped by a bounded ladder."""
 
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -36,7 +35,7 @@ class ChildProcess:
     ) -> None:  # fmt: skip
         """`parent_slot` is a secret of the parent's, by which the broker knows its children."""
         self.plan = plan
-        self.slot = f"{parent_slot}/{plan.name}-{secrets.token_hex(6)}"
+        self.slot = f"{parent_slot}/{plan.name}-{os.urandom(6).hex()}"
         self.starts = 0
         self.started_s = 0.0
         self.dismissed = False  # told to end: its end is no death
@@ -67,6 +66,7 @@ class ChildProcess:
             publish=self._run.publish,
             max_message_bytes=self._max_message_bytes,
             log_level=self._log_level,
+            frames=self._run.frames,
             keys=self._run.keys_of(self.plan.role),
             options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
         )

@@ -39,9 +39,9 @@ class CaptureSettings(Settings, frozen=True):
 class DetectSettings(Settings, frozen=True):
     """`[detect]`: the face detector."""
 
-    model: str = "auto"  # haar | yunet | auto | the path of a YuNet .onnx file
+    model: str = "yunet"  # yunet | haar | the path of a YuNet .onnx file
     workers: Natural = 0  # processes; 0: one for each core
-    threads: Positive = 1  # OpenCV threads of each process
+    threads: Positive = 1  # of each process, for OpenCV and ONNX Runtime
     score_threshold: Fraction = 0.6  # YuNet: the least score of a face
     nms_threshold: Fraction = 0.3  # YuNet: boxes that overlap more are one face
     max_side: Positive = 1280  # px; YuNet: a longer frame is searched in a smaller copy

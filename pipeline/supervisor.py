@@ -5,12 +5,10 @@ stages have fallen silent; the broker itself it knows by the reports that it sen
 """
 
 import os
-import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -37,8 +35,8 @@ from pipeline.plan import DRAIN_S, ROLES, RunPlan, make_plan
 from pipeline.preparation import prepare, with_keys
 from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
-from pipeline.run_directory import run_directory
-from pipeline.security import stage_keys
+from pipeline.run_directory import frames_directory, run_directory
+from pipeline.session import load_stage_keys
 from pipeline.settings import PipelineSettings
 from pipeline.signals import Signals
 from pipeline.status import Reporter, print_summary, summary
@@ -69,9 +67,9 @@ def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | N
     reporter = _reporter(settings)
     try:
         settings, specs, model = prepare(settings, sources, only, reporter)
-        with Signals() as signals, run_directory() as directory:
+        with Signals() as signals, run_directory() as directory, frames_directory() as frames:
             plan = make_plan(settings, specs, only, directory, model)
-            plan = with_keys(plan, settings, directory)
+            plan = with_keys(plan, settings, directory)._replace(frames=str(frames or ""))
             return Supervisor(settings, plan, reporter, signals=signals).run()
     finally:
         reporter.close()
@@ -94,7 +92,7 @@ class Supervisor:
         self._reporter = reporter
         self._observer = observer
         self._signals = signals
-        self._slot = secrets.token_hex(6)
+        self._slot = os.urandom(6).hex()
         self._children = [
             ChildProcess(
                 process,
@@ -128,12 +126,11 @@ class Supervisor:
         self._status: int | None = None  # decided: the run is being ended
         self._deadline_s: float | None = None  # when the loop ends at the latest
         self._at_once = False
-        keys = plan.keys_of("parent")
         self._channel = StageChannel(
             plan.dialed,
             self._name,
             settings.broker.max_message_bytes,
-            stage_keys(Path(keys), "parent") if keys else None,
+            load_stage_keys(plan.keys_of("parent"), "parent"),
         )
         self._said_unheard = False
         self._next_beat_s = 0.0

@@ -51,7 +51,7 @@ def refused(done: Ended, *said: str) -> None:
             ["--set", "classify.labels=consensus"],
             ["classify.labels", "fer2013 alone", "classify.labels=fer2013"],
         ),
-        (["--set", "detect.model=nowhere.onnx"], ["nowhere.onnx", "download yunet"]),
+        (["--set", "detect.model=nowhere.onnx"], ["nowhere.onnx", "detect.model", "yunet, haar"]),
         (["--broker", "tcp://192.168.0.1:5555"], ["192.168.0.1", "needs keys"]),
         (["--only", "detect", "--broker", "tcp://0.0.0.0:5555"], ["0.0.0.0", "needs keys"]),
         (["--only", "detekt", "--broker", "tcp://127.0.0.1:5555"], ["did you mean detect?"]),
@@ -127,7 +127,7 @@ def test_a_broken_detector(start: Start, quick: list[str], tmp_path: Path) -> No
     path = tmp_path / "face_detection_yunet.onnx"
     path.write_bytes(b"no network " * 1000)
     done = start(*quick, "--source", "demo", "--set", f"detect.model={path}").end()
-    refused(done, "face_detection_yunet.onnx", "download yunet")
+    refused(done, "face_detection_yunet.onnx", "detect.model", "not an ONNX model")
 
 
 @pytest.mark.parametrize(("option", "name"), [("--results", "missing/r.jsonl"), ("--record", "file/v.mkv")])

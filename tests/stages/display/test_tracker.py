@@ -3,7 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.display.record import Box, round_box
@@ -76,7 +76,6 @@ frames = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(frames)
 def test_numbers_are_unique_in_a_frame_and_new_ones_follow_on(run: list[tuple[float, list[Box]]]) -> None:
     tracker, time_s, highest = Tracker(), 0.0, 0
@@ -89,7 +88,6 @@ def test_numbers_are_unique_in_a_frame_and_new_ones_follow_on(run: list[tuple[fl
         highest += len(new)
 
 
-@settings(deadline=None)
 @given(frames, st.integers(0, 25))
 def test_a_new_process_goes_on_with_the_same_numbers(run: list[tuple[float, list[Box]]], cut: int) -> None:
     undisturbed, resumed, time_s = Tracker(), Tracker(), 0.0
