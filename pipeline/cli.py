@@ -99,20 +99,57 @@ def _check(words: Sequence[str]) -> int:
 
 
 def _bench(words: Sequence[str]) -> int:
-    parser = _Parser("run.py bench", description="Measures the pipeline against the plain loop.")
+    parser = _Parser(
+        "run.py bench",
+        description="Measures the pipeline against the tutorial's loop and a plain loop, or with --against\n"
+        "against the pipeline of another checkout. See docs/benchmarks.md.",
+    )
     _add_common(parser)
-    parser.add_argument("--source", metavar="S", help="a video file, a folder, demo or demo:N")
+    parser.add_argument("--source", metavar="S", default="demo", help="a video, a folder, demo or demo:N")
     parser.add_argument("--frames", metavar="N", type=_positive, help="frames measured of the source")
     parser.add_argument("--runs", metavar="N", type=_positive, default=5, help="repetitions (default 5)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
     parser.add_argument("--plots", metavar="DIR", type=Path, help="write the plots there")
-    options = parser.read(words)
-    settings = load_settings(options.config, options.set)
-    # By name: the pipeline doesn't import the benchmark, which imports OpenCV and TensorFlow.
-    bench = importlib.import_module("bench.command")
-    return int(
-        bench.run_bench(settings, options.source, options.frames, options.runs, options.json, options.plots)
+    parser.add_argument(
+        "--without-tutorial",
+        action="store_true",
+        help="leave out the tutorial's loop, which needs TensorFlow",
     )
+    parser.add_argument(
+        "--against",
+        metavar="DIR",
+        type=Path,
+        help="run the pipeline of the checkout in DIR in turn with this one instead of the loops: "
+        "`run.py --display none --results FILE`, with DIR/.venv if there is one",
+    )
+    parser.add_argument(
+        "--against-set",
+        metavar="table.key=value",
+        action="append",
+        default=[],
+        help="any key of the other checkout's pipeline.toml (--set is for this one alone); repeatable",
+    )
+    options = parser.read(words)
+    if options.against is not None and (options.plots or options.without_tutorial or options.config):
+        parser.error("--plots, --without-tutorial and --config can't be used with --against")
+    if options.against is None and options.against_set:
+        parser.error("--against-set needs --against DIR")
+    settings = load_settings(options.config, options.set)
+    # By name: the pipeline doesn't import the benchmark, which imports OpenCV and the stages.
+    bench = importlib.import_module("bench.command")
+    asked = bench.Options(
+        options.source,
+        options.frames,
+        options.runs,
+        options.json,
+        options.plots,
+        not options.without_tutorial,
+    )
+    if options.against is None:
+        return int(bench.run_bench(settings, asked))
+    against = importlib.import_module("bench.against")
+    sides = against.Against(options.against, options.set, options.against_set)
+    return int(against.run_against(settings, asked, sides))
 
 
 def _keys(words: Sequence[str]) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from pipeline.bounds import (
@@ -500,6 +499,8 @@ def _are_pixels(size: int, shape: tuple[int, int, int], encoding: Encoding) -> b
 
 def _are_probabilities(buffer: Buffer) -> bool:
     """Whether the rows, float32 in the order of EMOTIONS, are finite, from 0 to 1, and add up to 1."""
+    import numpy as np  # here: the parent, which sees no probabilities, does not load it
+
     rows = np.frombuffer(buffer, np.float32).reshape(-1, len(EMOTIONS))
     if not (rows.min() >= 0 and rows.max() <= 1):  # nor is it so of what is not a number
         return False

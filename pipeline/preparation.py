@@ -12,7 +12,6 @@ from pipeline.detectors import resolve_model
 from pipeline.display_mode import resolve_display
 from pipeline.plan import ROLES, RunPlan
 from pipeline.process import ROOT
-from pipeline.security import check_keys, make_keys, user_directory
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import SourceSpec, parse_sources
 from pipeline.status import Reporter
@@ -50,6 +49,8 @@ def with_keys(plan: RunPlan, settings: PipelineSettings, directory: Path) -> Run
     """
     if not plan.needs_keys:
         return plan
+    from pipeline.security import check_keys, make_keys, user_directory
+
     named = settings.broker.address or settings.broker.publish
     if settings.security.keys:
         keys = Path(settings.security.keys).expanduser().absolute()

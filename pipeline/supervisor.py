@@ -5,12 +5,10 @@ stages have fallen silent; the broker itself it knows by the reports that it sen
 """
 
 import os
-import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -38,7 +36,7 @@ from pipeline.preparation import prepare, with_keys
 from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
 from pipeline.run_directory import frames_directory, run_directory
-from pipeline.security import stage_keys
+from pipeline.session import load_stage_keys
 from pipeline.settings import PipelineSettings
 from pipeline.signals import Signals
 from pipeline.status import Reporter, print_summary, summary
@@ -94,7 +92,7 @@ class Supervisor:
         self._reporter = reporter
         self._observer = observer
         self._signals = signals
-        self._slot = secrets.token_hex(6)
+        self._slot = os.urandom(6).hex()
         self._children = [
             ChildProcess(
                 process,
@@ -128,12 +126,11 @@ class Supervisor:
         self._status: int | None = None  # decided: the run is being ended
         self._deadline_s: float | None = None  # when the loop ends at the latest
         self._at_once = False
-        keys = plan.keys_of("parent")
         self._channel = StageChannel(
             plan.dialed,
             self._name,
             settings.broker.max_message_bytes,
-            stage_keys(Path(keys), "parent") if keys else None,
+            load_stage_keys(plan.keys_of("parent"), "parent"),
         )
         self._said_unheard = False
         self._next_beat_s = 0.0

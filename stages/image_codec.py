@@ -5,10 +5,8 @@ import math
 import warnings
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.messages import Buffer, Encoding
 from stages.shared_frames import FrameReader
@@ -22,6 +20,8 @@ class BadFrame(Exception):  # noqa: N818  (what arrived, not a fault of the prog
 
 def to_jpeg(image: NDArray[np.uint8], quality: int) -> Buffer:
     """Return a picture (height, width, 3), BGR, as a JPEG of a quality from 1 to 100."""
+    import cv2
+
     written, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
     assert written
     return data.data
@@ -61,6 +61,8 @@ class ImageReader:
             raise BadFrame(f"shared frame: {error.strerror or error}") from error
 
     def _from_jpeg(self, buffer: Buffer, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+        import cv2
+
         if math.prod(shape) > self._max_bytes:
             raise BadFrame(f"JPEG of {shape[1]}×{shape[0]} px: larger than broker.max_message_bytes")
         found = _claimed_size(buffer)
@@ -80,6 +82,8 @@ class ImageReader:
 
 def _claimed_size(buffer: Buffer) -> tuple[int, int]:
     """Width and height that a JPEG's header claims, px; its pixels are left alone."""
+    from PIL import Image  # here, as OpenCV below: a run on one machine sends no JPEG
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bombs: the announced size is the limit; of odd metadata
         try:

@@ -57,21 +57,24 @@ class FrameWriter:
         """Return the name of a new file of `size` bytes; "" where there is no room for it."""
         name = f"{self._prefix}-{self._made}"
         path = self._directory / name
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.posix_fallocate(handle, 0, size)  # a page that can't be had later would end the process
-            self._mapped[name] = mmap.mmap(handle, size)
+            with open(path, "x+b", opener=_private) as file:
+                # A page that can't be had later would end the process.
+                os.posix_fallocate(file.fileno(), 0, size)
+                self._mapped[name] = mmap.mmap(file.fileno(), size)
         except OSError:
-            path.unlink()
+            path.unlink(missing_ok=True)
             return ""
-        finally:
-            os.close(handle)
         self._made += 1
         return name
 
     def _remove(self, name: str) -> None:
         self._mapped.pop(name)  # unmapped with the last array over it
         (self._directory / name).unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class FrameReader:

@@ -21,6 +21,9 @@ from pipeline.messages import (
 LIVE_CREDITS: Final = 2
 """Frames of a live source on their way to the broker: one travels while one arrives."""
 
+GRANTS: Final = 4
+"""In so many parts a file is granted its window: a message for each frame would cost more than it gains."""
+
 LIVE_ACTIVE: Final = 8
 """Frames of a live source past their slot: more would only grow old."""
 
@@ -165,7 +168,7 @@ def grant(state: State) -> None:
         credits = window - peer.granted
         if credits > 0:
             credits = min(credits, frames_that_fit(state, ledger) - peer.granted)
-        if credits > 0:
+        if credits >= (1 if live or not peer.granted else max(1, state.rules.file_window // GRANTS)):
             peer.granted += credits
             wanted = encoding(state, peer)
             state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress, wanted))

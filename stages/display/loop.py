@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -96,18 +97,21 @@ def _pause(session: Session, stop: StopFlag, seconds: float) -> bool:
 def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, reader: ImageReader) -> None:
     wish: str | None = None
     next_check_s = time.monotonic() + CHECK_S
+    written = Acknowledgements(display)
     while not stop:
         if time.monotonic() >= next_check_s:
             next_check_s = time.monotonic() + CHECK_S
             display.check()
-        received = session.receive(poll_ms)
+        received = session.receive(0 if written else poll_ms)
+        if received is None or not isinstance(received[0], Delivery):
+            written.send(session)
         match received:
             case (Welcome(progress=progress), _):
                 display.adopt(progress)
                 if wish is not None:  # said to a broker that may be gone
                     session.send(StopRequest(wish))
             case (Delivery() as delivery, buffers):
-                _deliver(session, display, delivery, buffers, reader)
+                _deliver(session, display, delivery, buffers, reader, written)
             case (EndOfSource(source), _):
                 display.end_source(source)
             case (End(), _):
@@ -119,8 +123,47 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, rea
                 session.send(StopRequest(wish))
 
 
+class Acknowledgements:
+    """What is written and not yet told: deliveries come in bursts, and one message tells of a whole burst."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._by_source: dict[str, Unsent] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_source)
+
+    def add(self, source: str, record: bytes, latency_ns: int | None, step_ns: int) -> None:
+        """Note a delivery. record: empty if it was written before. latency_ns: of frames that are ok."""
+        unsent = self._by_source.setdefault(source, Unsent())
+        unsent.step_ns += step_ns
+        if record:
+            unsent.records.append(record)
+            unsent.latency_ns += [] if latency_ns is None else [latency_ns]
+
+    def send(self, session: Session) -> None:
+        for source, unsent in self._by_source.items():
+            progress = self._display.progress[source]
+            session.send(Written(source, progress, unsent.latency_ns, unsent.step_ns), unsent.records)
+        self._by_source.clear()
+
+
+@dataclass
+class Unsent:
+    """Records of one source, their latencies, and the time that they took."""
+
+    records: list[Buffer] = field(default_factory=list)
+    latency_ns: list[int] = field(default_factory=list)
+    step_ns: int = 0
+
+
 def _deliver(
-    session: Session, display: Display, delivery: Delivery, buffers: Sequence[Buffer], reader: ImageReader
+    session: Session,
+    display: Display,
+    delivery: Delivery,
+    buffers: Sequence[Buffer],
+    reader: ImageReader,
+    written: Acknowledgements,
 ) -> None:
     started_ns = clock_ns() + session.offset_ns  # on the broker's clock, as `captured_ns` is
     waited_ns = display.patience.waited_ns
@@ -128,10 +171,9 @@ def _deliver(
     image = _image(delivery, buffers, reader)
     record = display.deliver(delivery, probabilities, image, started_ns)
     now_ns = clock_ns() + session.offset_ns
-    seen = [max(0, now_ns - delivery.captured_ns)] if record and delivery.status == "ok" else []
+    latency_ns = max(0, now_ns - delivery.captured_ns) if delivery.status == "ok" else None
     step_ns = now_ns - started_ns - (display.patience.waited_ns - waited_ns)  # a full disk is no slow step
-    written = Written(delivery.source, display.progress[delivery.source], seen, step_ns)
-    session.send(written, [record] if record else [])
+    written.add(delivery.source, record, latency_ns, step_ns)
 
 
 def unpack(delivery: Delivery, buffers: Sequence[Buffer]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from pipeline.check import (
 from pipeline.config import load_settings
 from pipeline.security import make_keys
 from pipeline.settings import ClassifySettings, DisplaySettings, PipelineSettings
+from tests.conftest import PROJECT
 from tests.pipeline.test_card import write_model
 
 
@@ -74,6 +75,12 @@ def test_packages_are_compared_with_their_pins(tmp_path: Path) -> None:
     pins.write_text("# why\nmsgspec==0.0.1\nno-such-package==1.2  # why\n")
     assert states(package_lines(pins)) == ["note", "missing"]
     assert "pip install no-such-package==1.2" in package_lines(pins)[1].detail
+
+
+def test_only_packages_that_the_pipeline_needs_are_listed() -> None:
+    listed = {line.part for line in package_lines(PROJECT / "requirements.txt")}
+    assert {"onnxruntime", "opencv-python", "pyzmq"} <= listed
+    assert not listed & {"tensorflow", "keras", "h5py", "scikit-learn", "torch", "jax"}
 
 
 def test_sources_are_looked_for_but_not_opened(tmp_path: Path) -> None:
