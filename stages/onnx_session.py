@@ -1,6 +1,11 @@
 """Opens an ONNX file for inference: the detector's and the classifier's alike."""
 
+import os
 from pathlib import Path
+
+# Unless this is set before the import, the wheels of ONNX Runtime send usage data to Microsoft and keep an
+# identifier in the user's cache directory.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 

@@ -23,7 +23,8 @@ save_keras(Path(sys.argv[1]))
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of an untrained network: it takes faces and gives seven probabilities."""
-    return save_onnx(tmp_path_factory.mktemp("model") / "tiny.onnx", {"fer2013": 0})
+    path = save_onnx(tmp_path_factory.mktemp("model") / "tiny.onnx", {"fer2013": 0})
+    return write_card(path, multiply_adds=112)
 
 
 @pytest.fixture(scope="session")
