@@ -2,8 +2,8 @@
 
 The cameras are MJPEG streams over http at 640×480 and 30 frames a second, served by this program on the same
 cores: the demo's 300 frames, scaled and encoded once. Two scenes: one camera with four faces, and four
-cameras with two faces each. The latency is that of the records, from the decoded frame to the record written; a
-frame done is one whose record is `ok`. Medians of the runs.
+cameras with two faces each. The latency is that of the records, from the decoded frame to the record written;
+a frame done is one whose record is `ok`. Medians of the runs.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SECONDS: Final = 30.0
 FPS: Final = 30.0
 SIZE: Final = (640, 480)
 WARM_UP_S: Final = 20.0
-"""Left out, after each camera's first frame: up to commit 36390dd a spare process is still loading then."""
+"""Not counted, after each camera's first frame: up to commit 36390dd a spare process is loading then."""
 
 LIMIT_S: Final = 300.0
 """Until the first record: longer than any start takes."""
