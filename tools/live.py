@@ -2,8 +2,8 @@
 
 The cameras are MJPEG streams over http at 640×480 and 30 frames a second, served by this program on the same
 cores: the demo's 300 frames, scaled and encoded once. Two scenes: one camera with four faces, and four
-cameras with two faces each. The latency is that of the records, from the decoded frame to the record written; a
-frame done is one whose record is `ok`. Medians of the runs.
+cameras with two faces each. The latency is that of the records, from the decoded frame to the record written;
+a frame done is one whose record is `ok`. Medians of the runs.
 """
 
 import argparse
