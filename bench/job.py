@@ -18,6 +18,10 @@ from pipeline.settings import PipelineSettings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
+MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+"""Keeps freed memory for the next frame (glibc): fresh pages are expensive on virtual machines. 32 MiB is the
+largest first value that every glibc accepts."""
+
 Kind = Literal["probe", "scale", "tutorial", "plain", "bare"]
 
 
@@ -28,6 +32,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     frames: int
     settings: PipelineSettings
+    threads: int = 1  # of OpenCV, the decoder and each network (plain, bare)
     output: str = ""  # results (tutorial, plain) or the scaled clip (scale)
     parent_pid: int = 0
 
@@ -73,7 +78,7 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
     job = msgspec.structs.replace(job, parent_pid=os.getpid())
     child = subprocess.Popen(
         [sys.executable, "-m", "bench.loops"],
-        env={**os.environ, **_limits(job), "PYTHONPATH": _python_path()},
+        env={**os.environ, **_variables(job), "PYTHONPATH": _python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -90,9 +95,9 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
     return msgspec.json.decode(out.splitlines()[-1], type=answer)
 
 
-def _limits(job: Job) -> dict[str, str]:
-    """Only the bare costs are taken with one thread: the loops have their libraries' defaults."""
-    return thread_limits(1) if job.kind == "bare" else {}
+def _variables(job: Job) -> dict[str, str]:
+    """The environment of the stages, for what is built from their parts; the tutorial's loop has none."""
+    return {**MALLOC, **thread_limits(job.threads)} if job.kind in ("plain", "bare") else {}
 
 
 def _python_path() -> str:

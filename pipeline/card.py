@@ -1,11 +1,12 @@
-"""The card of an emotion model: `emotion.json` beside `emotion.keras`, without which it is refused.
+"""The card of an emotion model: `emotion.json` beside `emotion.keras` and `emotion.onnx`.
 
-It says what the file holds before anything heavy is imported, and whether the file is the one it describes.
+A model file without one is refused. The card says what the files hold before anything heavy is imported, and
+whether a file is the one it describes.
 """
 
 import hashlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -27,23 +28,45 @@ class CardInput(msgspec.Struct, frozen=True):
     dtype: str
 
 
+class OnnxFile(msgspec.Struct, frozen=True):
+    """The same network for ONNX Runtime; other keys (command, calibration, loss) are for people."""
+
+    file: str
+    sha256: str
+    precision: Literal["float32", "int8"]
+
+
 class Card(msgspec.Struct, frozen=True):
     """What the pipeline reads of a card; other keys (settings, seed, command) are for people."""
 
     format: int
-    file: str
-    sha256: str
     labels: list[str]
     input: CardInput
+    file: str = ""  # the Keras file, as `sha256`; empty: there is none
+    sha256: str = ""
     name: str = ""
     parameters: int = 0
     multiply_adds: int = 0
     outputs: tuple[str, ...] = ("fer2013",)  # the sets of labels that the model has an output for
     figures: dict[str, Any] = {}  # by set of labels: {"fer2013": {"top1": 0.66, …}}
+    onnx: OnnxFile | None = None
+
+    def sha256_of(self, model: Path) -> str:
+        """Return the sha256 that the file `model` must have. Raises UserError if the card has none for it."""
+        if model.suffix != ".onnx":
+            if not self.sha256:
+                raise UserError(f"{model}: its card describes no Keras file; take model and card together")
+            return self.sha256
+        if self.onnx is None:
+            raise UserError(
+                f"{model}: its card describes no ONNX file; make it with: "
+                f"python -m trainer export {model.with_suffix('.keras')}"
+            )
+        return self.onnx.sha256
 
 
 def read_card(model: Path) -> Card:
-    """Return the card of a model file.
+    """Return the card of a model file, .onnx or .keras.
 
     Raises UserError if model or card is missing, or the model is not what the card and the pipeline expect.
     """
@@ -59,7 +82,7 @@ def read_model(model: Path) -> tuple[Card, bytes]:
         raise UserError(f"no emotion model {model}; set classify.model, or train one: python -m trainer fit")
     path = card_path(model)
     if model == path:
-        raise UserError(f"{model} is a card; classify.model names the .keras file beside it")
+        raise UserError(f"{model} is a card; classify.model names the .onnx or .keras file beside it")
     try:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
     except FileNotFoundError as error:
@@ -69,11 +92,12 @@ def read_model(model: Path) -> tuple[Card, bytes]:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the card of a model: {error}") from error
     _check(card, path)
+    expected = card.sha256_of(model)
     data = _content(model)
     found = hashlib.sha256(data).hexdigest()
-    if found != card.sha256:
+    if found != expected:
         raise UserError(
-            f"{model}: not the file of {path}: sha256 {card.sha256[:12]}… expected, {found[:12]}… found"
+            f"{model}: not the file of {path}: sha256 {expected[:12]}… expected, {found[:12]}… found"
         )
     return card, data
 

@@ -1,12 +1,12 @@
 """One child process: started, listened to, and stopped by a bounded ladder."""
 
 import os
-import secrets
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,10 @@ from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
 _DEFAULTS: Final = {
+    # glibc: freed blocks of up to 32 MiB (its limit) are kept and used again. By default the memory of frames
+    # goes back to the system, and on virtual machines the first touch of each fresh page is dear.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(512 * 1024 * 1024),
     # OpenCV waits 10 s for a camera that has stalled; here it is told, and opened again, as soon as a stream.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "4",
 }
@@ -36,7 +40,7 @@ class ChildProcess:
     ) -> None:  # fmt: skip
         """`parent_slot` is a secret of the parent's, by which the broker knows its children."""
         self.plan = plan
-        self.slot = f"{parent_slot}/{plan.name}-{secrets.token_hex(6)}"
+        self.slot = f"{parent_slot}/{plan.name}-{os.urandom(6).hex()}"
         self.starts = 0
         self.started_s = 0.0
         self.dismissed = False  # told to end: its end is no death
@@ -61,13 +65,13 @@ class ChildProcess:
             role=self.plan.role,
             name=self.plan.name,
             slot=self.slot,
-            spare=self.plan.spare,
             incarnation=self.starts,
             parent_pid=os.getpid(),
             address=self._run.address if self.plan.role == "broker" else self._run.dialed,
             publish=self._run.publish,
             max_message_bytes=self._max_message_bytes,
             log_level=self._log_level,
+            frames=self._run.frames,
             keys=self._run.keys_of(self.plan.role),
             options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
         )
@@ -88,8 +92,8 @@ class ChildProcess:
         stdin = self._popen.stdin
         assert stdin is not None
         try:
-            stdin.write(msgspec.json.encode(assignment))
-            stdin.close()
+            stdin.write(msgspec.json.encode(assignment) + b"\n")
+            stdin.flush()  # it stays open: where the system has no better way, its end is the parent's
         except BrokenPipeError:
             pass  # it died at once: `poll` tells
 
@@ -117,8 +121,11 @@ class ChildProcess:
         return True
 
     def close(self) -> None:
-        """After its end: pass on the last lines and give the pipe back."""
+        """After its end: pass on the last lines and give the pipes back."""
         if self._popen is not None and self._reader is not None:
+            assert self._popen.stdin is not None
+            with suppress(BrokenPipeError):
+                self._popen.stdin.close()
             self._reader.join(LAST_LINES_S)
             if not self._reader.is_alive():
                 assert self._popen.stdout is not None

@@ -3,6 +3,7 @@
 For every source, at every moment: captured = ok + dropped + failed + in flight.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +26,7 @@ class Entry:
 
     header: Frame | NoFrame
     received_ns: int
-    pixels: Buffer | None = None  # uint8 BGR
+    pixels: Buffer | None = None  # as the header's encoding says
     phase: Phase = "waiting"
     status: Status = "ok"
     reason: str = ""
@@ -45,8 +46,14 @@ class Entry:
 
     @property
     def held_bytes(self) -> int:
-        pixels = 0 if self.pixels is None else len(self.pixels)
-        return pixels + (0 if self.crops is None else len(self.crops))
+        return frame_bytes(self.header, self.pixels) + (0 if self.crops is None else len(self.crops))
+
+
+def frame_bytes(header: Frame | NoFrame, pixels: Buffer | None) -> int:
+    """What a frame's pixels take, here or in shared memory."""
+    if pixels is None or isinstance(header, NoFrame):
+        return 0
+    return math.prod(header.shape) if header.encoding == "shared" else len(pixels)
 
 
 class SourceLedger:
@@ -200,5 +207,5 @@ class SourceLedger:
 
     def _release_pixels(self, entry: Entry) -> None:
         if entry.pixels is not None:
-            self.held_bytes -= len(entry.pixels)
+            self.held_bytes -= frame_bytes(entry.header, entry.pixels)
             entry.pixels = None

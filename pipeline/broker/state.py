@@ -39,6 +39,7 @@ class BrokerRules:
     drain_s: float  # after a stop: how long frames under way may take
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
+    frames: str = ""  # where the processes of this run share the memory of frames; empty: nowhere
     rejoin_s: float = 0.0  # after its start: how long sources captured elsewhere may take to come (back)
     owner: str = ""  # the slot of the parent whose run it is; the slots of its processes begin with it
 
@@ -58,7 +59,6 @@ class State:
         self.meters = Meters()
         self.offenders = Offenders()
         self.patience = Patience(round(rules.settings.peer_timeout_s * 1e9))
-        self.classifiers = 0  # the most that have been here, without spares
         self.next_work = 0
         self.next_turn = 0  # of the sources at display
         self.next_report_ns = 0

@@ -26,6 +26,8 @@ from stages.detect.detector import Detector, open_detector
 
 FRAMES: Final = 100
 
+SAME_FACE: Final = 0.5  # least intersection over union of two boxes of one face
+
 
 class Layout(msgspec.Struct, frozen=True):
     """A mosaic's tiles: squares of `tile` px with `gap` px between them and round all."""
@@ -127,6 +129,32 @@ def measure(detector: Detector, images: Sequence[NDArray[np.uint8]], layout: Lay
     return figures
 
 
+class Agreement(NamedTuple):
+    """Of two detectors on one clip: the second one's faces, those that both find, and the first one's own."""
+
+    faces: int
+    shared: int
+    own: int
+
+
+def compare(detector: Detector, other: Detector, images: Sequence[NDArray[np.uint8]]) -> Agreement:
+    """Count the faces that two detectors find in frames (h, w, 3), BGR."""
+    faces = shared = own = 0
+    for image in images:
+        found, expected = detector.detect(image), other.detect(image)
+        matched = sum(any(_overlap(face, twin) >= SAME_FACE for twin in found) for face in expected)
+        faces, shared, own = faces + len(expected), shared + matched, own + len(found) - matched
+    return Agreement(faces, shared, own)
+
+
+def _overlap(face: Face, other: Face) -> float:
+    """Intersection over union."""
+    (x, y, width, height), (left, top, wide, high) = face.box_px, other.box_px
+    across, down = min(x + width, left + wide) - max(x, left), min(y + height, top + high) - max(y, top)
+    common = max(across, 0) * max(down, 0)
+    return common / (width * height + wide * high - common)
+
+
 def read_frames(clip: Path, most: int) -> list[NDArray[np.uint8]]:
     """The first frames of a video. Raises UserError if it can't be read."""
     try:
@@ -156,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--score", type=float, default=DetectSettings().score_threshold, help="YuNet's least score"
     )
+    parser.add_argument("--against", metavar="FILE", help="compare with another YuNet file")
     parser.add_argument("--frames", type=int, default=FRAMES, help="frames measured at most")
     given = parser.parse_args(arguments)
     cv2.setNumThreads(1)
@@ -167,6 +196,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{detector.fingerprint.split()[0]}:")
             for line in measure(detector, images, layout).lines():
                 print(f"  {line}")
+        if given.against:
+            models = (given.model, given.against)
+            first, second = (
+                open_detector(DetectSettings(model=model, score_threshold=given.score)) for model in models
+            )
+            faces, shared, own = compare(first, second, images)
+            print(f"{shared} of {faces} faces of {given.against} are found, and {own} others")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

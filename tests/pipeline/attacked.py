@@ -52,8 +52,8 @@ class Attacked:
         publish = f"ipc://{place}/results"
         options = BrokerOptions(BrokerSettings(max_bytes=MAX_BYTES), 4, 8, 0.0, 2.0, ["clip"], "raw")
         assignment = Assignment(
-            "broker", "broker", "run/broker", False, 0, psutil.Process().pid, self.address, publish,
-            MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), str(self.keys or ""),
+            "broker", "broker", "run/broker", 0, psutil.Process().pid, self.address, publish,
+            MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), "", str(self.keys or ""),
         )  # fmt: skip
         self._log = place / "log"
         with self._log.open("wb") as log:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.card import choose_labels, find_model, read_card
+from pipeline.card import choose_labels, find_model, read_card, read_model
 from pipeline.emotions import EMOTIONS
 from pipeline.errors import UserError
 
@@ -47,7 +47,6 @@ def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> N
         ({"labels": [*EMOTIONS[1:], EMOTIONS[0]]}, "labels: expected"),
         ({"labels": list(EMOTIONS[:6])}, "labels: expected"),
         ({"labels": None}, "missing required field `labels`"),
-        ({"sha256": None}, "missing required field `sha256`"),
         (
             {"input": {"shape": [64, 64, 1], "dtype": "uint8"}},
             r"input.shape: expected \[48, 48, 1\], found \[64",
@@ -57,6 +56,11 @@ def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> N
         ({"outputs": ["fer2013", "people"]}, r"outputs: expected .*, found \['fer2013', 'people'\]"),
         ({"outputs": "consensus"}, "Expected `array`, got `str`"),
         ({"parameters": "many"}, "Expected `int`, got `str`"),
+        ({"onnx": {"file": "emotion.onnx", "precision": "int8"}}, "missing required field `sha256`"),
+        (
+            {"onnx": {"file": "emotion.onnx", "sha256": "0", "precision": "int4"}},
+            r"Invalid enum value 'int4' - at `\$.onnx.precision`",
+        ),
     ],
 )
 def test_a_card_that_is_wrong_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
@@ -96,6 +100,50 @@ def test_a_file_that_is_not_the_one_described_is_refused(tmp_path: Path) -> None
     found = hashlib.sha256(b"other weights").hexdigest()[:12]
     with pytest.raises(UserError, match=f"{model}: not the file of .*{found}… found"):
         read_card(model)
+
+
+def write_onnx(folder: Path) -> Path:
+    """As `write_model`, with an ONNX file as well; returns the latter."""
+    model = folder / "emotion.onnx"
+    model.write_bytes(b"nodes and weights")
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    write_model(folder, onnx={"file": model.name, "sha256": sha256, "precision": "float32"})
+    return model
+
+
+def test_one_card_describes_the_keras_and_the_onnx_file(tmp_path: Path) -> None:
+    model = write_onnx(tmp_path)
+    keras = model.with_suffix(".keras")
+    card, data = read_model(model)
+    assert data == b"nodes and weights"
+    assert card.onnx is not None and card.onnx.precision == "float32"
+    assert card.sha256_of(model) == hashlib.sha256(data).hexdigest()
+    card, data = read_model(keras)
+    assert data == b"layers and weights"
+    assert card.sha256_of(keras) == card.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("changed", ["emotion.onnx", "emotion.keras"])
+def test_each_file_is_checked_against_its_own_hash(tmp_path: Path, changed: str) -> None:
+    model = write_onnx(tmp_path)
+    (tmp_path / changed).write_bytes(b"other weights")
+    for path in (model, model.with_suffix(".keras")):
+        if path.name != changed:
+            assert read_card(path).onnx
+            continue
+        with pytest.raises(UserError, match=f"{path}: not the file of {tmp_path / 'emotion.json'}"):
+            read_card(path)
+
+
+def test_onnx_file_without_an_entry_in_the_card_is_refused(tmp_path: Path) -> None:
+    keras = write_model(tmp_path)
+    model = keras.with_suffix(".onnx")
+    model.write_bytes(b"nodes and weights")
+    with pytest.raises(UserError) as caught:
+        read_card(model)
+    assert str(caught.value) == (
+        f"{model}: its card describes no ONNX file; make it with: python -m trainer export {keras}"
+    )
 
 
 def test_a_model_without_a_card_and_no_model_at_all_are_refused(tmp_path: Path) -> None:

@@ -96,10 +96,7 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
     (folder / "5 broken.jpg").write_bytes((folder / "8 large.jpg").read_bytes()[:300])
     (folder / "note.txt").write_text("not a picture")
 
-    run = start(
-        *quick, "--source", folder, "--results", results, "--set", "detect.haar_scale=1.1",
-        "--set", "classify.batch_sizes=1,8,64",
-    )  # fmt: skip
+    run = start(*quick, "--source", folder, "--results", results, "--set", "detect.haar_scale=1.1")
     address = run.line(r"results are published at (\S+)")[1]
     context = zmq.Context()
     subscriber = context.socket(zmq.SUB)
@@ -131,9 +128,7 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
 
 
 @pytest.mark.long
-def test_real_clips_with_yunet(
-    start: Start, quick: list[str], shared: Path, yunet: Path, tmp_path: Path
-) -> None:
+def test_real_clips_with_yunet(start: Start, quick: list[str], shared: Path, tmp_path: Path) -> None:
     clips = {  # frames, and the most people at once
         "three_faces_walking.mp4": (41, 3),
         "one_face_expressions.mp4": (62, 1),
@@ -143,7 +138,7 @@ def test_real_clips_with_yunet(
     results, video = tmp_path / "r.jsonl", tmp_path / "v.mkv"
     sources = [word for name in clips for word in ("--source", shared / "video" / name)]
     outputs = ["--results", results, "--record", video]
-    done = start(*quick, *sources, *outputs, "--set", f"detect.model={yunet}").end()
+    done = start(*quick, *sources, *outputs, "--set", "detect.model=yunet").end()
     assert done.status == 0
     records = read_jsonl(results)
     for number, (name, (frames, people)) in enumerate(clips.items(), start=1):
@@ -156,10 +151,10 @@ def test_real_clips_with_yunet(
 
 @pytest.mark.long
 def test_the_model_of_the_project(start: Start, clip: Path, tmp_path: Path) -> None:
-    if not (PROJECT / "models" / "emotion.keras").is_file():
-        pytest.skip("models/emotion.keras is not there")
+    if not (PROJECT / "models" / "emotion.onnx").is_file():
+        pytest.skip("models/emotion.onnx is not there")
     results = tmp_path / "r.jsonl"
-    options = ["detect.model=haar", "display.mode=none", "classify.batch_sizes=1,8", "capture.max_frames=20"]
+    options = ["detect.model=haar", "display.mode=none", "capture.max_frames=20"]
     words = [word for option in options for word in ("--set", option)]
     done = start(*words, "--source", clip, "--results", results).end()
     assert done.status == 0
