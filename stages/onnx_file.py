@@ -22,29 +22,31 @@ MAX_FIELDS: Final = 1 << 17
 
 MAX_NODES: Final = 4096
 
+MAX_TEXT: Final = 1024
+"""Bytes of a name."""
+
 MAX_NUMBER: Final = 1 << 20
 """Largest dimension, and largest magnitude of an integer attribute."""
 
 MAX_DIMENSIONS: Final = 8
 
 OPERATORS: Final = frozenset((
-    "Conv", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization", "LayerNormalization",
+    "Conv", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization",
     "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceSum",
     "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus",
     "Softsign", "Erf", "Gelu", "Clip", "Softmax", "LogSoftmax",
     "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp", "Log", "Neg", "Abs", "Reciprocal", "Max", "Min",
-    "Mean", "Sum",
-    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Gather", "Pad",
-    "Resize", "DepthToSpace", "SpaceToDepth", "Shape", "Cast", "Identity", "Constant",
-    "QuantizeLinear", "DequantizeLinear",
+    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Gather", "Pad", "Resize",
+    "Shape", "Cast", "Identity", "Constant", "QuantizeLinear", "DequantizeLinear",
 ))  # fmt: skip
 """Of ONNX's own domain. Left out on purpose are those that hold graphs (If, Loop, Scan), texts or random
-numbers, those that only blow a tensor up (Expand, Tile, ConstantOfShape, Range), and Split: ONNX Runtime 1.32
-writes outside of its memory where `num_outputs` is less than the outputs that there are."""
+numbers; those that only blow a tensor up (Expand, Tile, ConstantOfShape, Range); and those over whose misuse
+ONNX Runtime 1.32 crashes: Split with `num_outputs` below the number of its outputs, InstanceNormalization of
+nothing."""
 
 OPTIONAL: Final = frozenset(("Clip", "Resize"))
-"""Operators whose inputs may be left out by an empty name. ONNX Runtime 1.32 crashes over one that Sum, Max,
-Min or LayerNormalization needs."""
+"""Operators of which an input may be left out by an empty name. Where it is needed, ONNX Runtime 1.32 crashes
+(Max, Min, LayerNormalization)."""
 
 _TYPES: Final = {
     1: (4, "float_data"), 2: (1, "int32_data"), 3: (1, "int32_data"), 4: (2, "int32_data"),
@@ -56,47 +58,47 @@ number has in `raw_data`, and the field where the numbers stand if they are not 
 
 _BROKEN: Final = "it is cut off, or no ONNX file"
 
-# A field of a message: its name and what it is. "int", "float", "bytes" (numbers in a row as well) and "text"
-# are protobuf's own; a capital begins the name of a message; "*" is any number of them; "!" is refused.
+# A field of a message: its name and what it is. "int", "float", "bytes" (whatever nobody looks at, too) and
+# "text" are protobuf's own; a capital begins the name of a message; "*": any number of them; "!": refused.
 _MESSAGES: Final[dict[str, dict[int, tuple[str, str]]]] = {
     "Model": {
         1: ("ir_version", "int"), 2: ("producer_name", "text"), 3: ("producer_version", "text"),
-        4: ("domain", "text"), 5: ("model_version", "int"), 6: ("doc_string", "text"),
+        4: ("domain", "text"), 5: ("model_version", "int"), 6: ("doc_string", "bytes"),
         7: ("graph", "Graph"), 8: ("opset_import", "Opset*"), 14: ("metadata_props", "Entry*"),
         20: ("training info", "!"), 25: ("functions of its own", "!"),
     },
     "Opset": {1: ("domain", "text"), 2: ("version", "int")},
-    "Entry": {1: ("key", "text"), 2: ("value", "text")},
+    "Entry": {1: ("key", "text"), 2: ("value", "bytes")},
     "Graph": {
         1: ("node", "Node*"), 2: ("name", "text"), 5: ("initializer", "Tensor*"),
-        10: ("doc_string", "text"), 11: ("input", "ValueInfo*"), 12: ("output", "ValueInfo*"),
+        10: ("doc_string", "bytes"), 11: ("input", "ValueInfo*"), 12: ("output", "ValueInfo*"),
         13: ("value_info", "ValueInfo*"), 15: ("sparse weights", "!"), 16: ("metadata_props", "Entry*"),
     },
     "Node": {
         1: ("input", "text*"), 2: ("output", "text*"), 3: ("name", "text"), 4: ("op_type", "text"),
-        5: ("attribute", "Attribute*"), 6: ("doc_string", "text"), 7: ("domain", "text"),
+        5: ("attribute", "Attribute*"), 6: ("doc_string", "bytes"), 7: ("domain", "text"),
         9: ("metadata_props", "Entry*"),
     },
     "Attribute": {
         1: ("name", "text"), 2: ("f", "float"), 3: ("i", "int"), 4: ("s", "bytes"), 5: ("t", "Tensor"),
         6: ("a graph within its graph", "!"), 7: ("floats", "float*"), 8: ("ints", "int*"),
-        11: ("graphs within its graph", "!"), 13: ("doc_string", "text"), 20: ("type", "int"),
+        11: ("graphs within its graph", "!"), 13: ("doc_string", "bytes"), 20: ("type", "int"),
         22: ("sparse weights", "!"),
     },
     "Tensor": {
         1: ("dims", "int*"), 2: ("data_type", "int"), 4: ("float_data", "bytes"), 5: ("int32_data", "bytes"),
         7: ("int64_data", "bytes"), 8: ("name", "text"), 9: ("raw_data", "bytes"),
-        10: ("double_data", "bytes"), 12: ("doc_string", "text"), 13: ("weights in another file", "!"),
+        10: ("double_data", "bytes"), 12: ("doc_string", "bytes"), 13: ("weights in another file", "!"),
         14: ("data_location", "int"), 16: ("metadata_props", "Entry*"),
     },
     "ValueInfo": {
-        1: ("name", "text"), 2: ("type", "Type"), 3: ("doc_string", "text"),
+        1: ("name", "text"), 2: ("type", "Type"), 3: ("doc_string", "bytes"),
         4: ("metadata_props", "Entry*"),
     },
-    "Type": {1: ("tensor_type", "TensorType"), 6: ("denotation", "text")},
+    "Type": {1: ("tensor_type", "TensorType"), 6: ("denotation", "bytes")},
     "TensorType": {1: ("elem_type", "int"), 2: ("shape", "Shape")},
     "Shape": {1: ("dim", "Dimension*")},
-    "Dimension": {1: ("dim_value", "int"), 2: ("dim_param", "text"), 3: ("denotation", "text")},
+    "Dimension": {1: ("dim_value", "int"), 2: ("dim_param", "text"), 3: ("denotation", "bytes")},
 }  # fmt: skip
 
 _WIRE_TYPES: Final = {"int": 0, "float": 5}  # else 2: a length, and so many bytes
@@ -147,8 +149,12 @@ class _Reader:
     def _value(self, value: Any, kind: str) -> Any:
         if kind in _MESSAGES:
             return self.read(value, kind)
+        if kind != "text":
+            return value
+        if len(value) > MAX_TEXT:
+            raise _RefusedError(f"it has a name of {len(value):,} bytes, at most {MAX_TEXT:,} are taken")
         try:
-            return str(value, "utf-8") if kind == "text" else value
+            return str(value, "utf-8")
         except UnicodeDecodeError as error:
             raise _RefusedError(_BROKEN) from error
 
@@ -199,7 +205,7 @@ def _check_model(model: _Message) -> None:
     for tensor in tensors:
         _check_tensor(tensor)
     for value in graph.get("input", []) + graph.get("output", []) + graph.get("value_info", []):
-        _check_value(value)
+        _check_shape(_sizes(value))
 
 
 def _check_operator(node: _Message) -> None:
@@ -226,11 +232,11 @@ def _check_shape(shape: list[int]) -> None:
     _check_numbers("a dimension", shape)
 
 
-def _check_value(value: _Message) -> None:
-    """An input, an output or what lies between: its shape, if it has one."""
+def _sizes(value: _Message) -> list[int]:
+    """Return the dimensions of a known size of an input, an output or what lies between."""
     for part in ("type", "tensor_type", "shape"):
         value = value.get(part, [{}])[0]
-    _check_shape([size for dimension in value.get("dim", []) for size in dimension.get("dim_value", [])])
+    return [size for dimension in value.get("dim", []) for size in dimension.get("dim_value", [])]
 
 
 def _check_tensor(tensor: _Message) -> None:

@@ -30,8 +30,8 @@ def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.Infere
     """Return a session over the graph in `data`, the content of the file at `path`.
 
     threads: of ONNX Runtime, 1 or more; 0 leaves the choice to it. what: the setting that names the file,
-    for errors. Raises UserError if it is not an ONNX file that is accepted (docs/models.md). Whether its graph
-    can be run is known after `first_run`.
+    for errors. Raises UserError if it is not an ONNX file that is accepted (docs/models.md). Whether its
+    graph can be run is known after `first_run`.
     """
     check_onnx_file(path, data, what)
     _limit_memory()
