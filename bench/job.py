@@ -1,6 +1,6 @@
 """What the benchmark asks of a process of its own, and what that answers.
 
-The parent loads neither TensorFlow nor OpenCV, and no loop inherits what another has warmed: each runs in a
+The parent loads neither OpenCV nor a network, and no loop inherits what another has warmed: each runs in a
 fresh interpreter, `python -m bench.loops`, with its job on standard input and its answer on standard output.
 """
 
@@ -77,7 +77,7 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
     """Run the job in a fresh process. Raises UserError with what the process said if it fails."""
     job = msgspec.structs.replace(job, parent_pid=os.getpid())
     child = subprocess.Popen(
-        [sys.executable, "-m", "bench.loops"],
+        [sys.executable, "-P", "-m", "bench.loops"],  # -P: no module of the folder that this is run from
         env={**os.environ, **_variables(job), "PYTHONPATH": _python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -32,6 +32,7 @@ class BrokerOptions(msgspec.Struct, frozen=True):
     drain_s: float
     sources: list[str] | None  # that the run waits for, in this order; None: whatever comes
     encoding: str  # auto, raw or jpeg
+    search_interval_s: float
 
 
 class CaptureOptions(msgspec.Struct, frozen=True):

@@ -96,10 +96,14 @@ class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fps: Rate  # nominal; 0: unknown
 
 
+Box = tuple[Place, Place, Extent, Extent]
+"""x, y, width, height in pixels of the frame."""
+
+
 class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A detected face: the detector's box in pixels of the frame, and its score in 0..1."""
 
-    box_px: tuple[Place, Place, Extent, Extent]  # x, y, width, height
+    box_px: Box
     score: Score
 
 
@@ -283,12 +287,13 @@ class Grant(Message, frozen=True):
 
 
 class DetectWork(Message, frozen=True):
-    """Buffer: the frame as capture has sent it."""
+    """Buffer: the frame as capture has sent it. `around`: search for faces near these; None: everywhere."""
 
     broker: Label
     work: Index
     shape: Shape
     encoding: Encoding = "raw"
+    around: Annotated[list[Box], Meta(max_length=MAX_FACES)] | None = None
 
 
 class ClassifyWork(Message, frozen=True):

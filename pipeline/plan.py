@@ -126,4 +126,5 @@ def _broker_options(settings: PipelineSettings, awaited: list[str] | None) -> Br
         DRAIN_S,
         awaited,
         settings.network.encoding,
+        settings.detect.search_interval_ms / 1000,
     )

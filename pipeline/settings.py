@@ -48,6 +48,7 @@ class DetectSettings(Settings, frozen=True):
     haar_scale: Annotated[float, Meta(gt=1.0)] = 1.1  # Haar: step between sizes searched
     haar_neighbours: Natural = 5  # Haar: hits that must agree on a face
     min_face_px: Positive = 30  # Haar: the least width of a face
+    search_interval_ms: Annotated[float, Meta(ge=0)] = 150.0  # live: how often the whole frame is searched
     max_faces: Annotated[int, Meta(ge=1, le=MAX_FACES)] = (
         256  # faces kept of one frame, the most certain ones
     )

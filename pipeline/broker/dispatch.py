@@ -94,7 +94,9 @@ def detect(state: State, peer: Peer, entry: Entry, now_ns: int, *, alone: bool) 
     assert isinstance(header, Frame) and entry.pixels is not None
     entry.phase = "detecting"
     work = new_job(state, peer, Job([entry], [], now_ns, alone))
-    state.send(peer.identity, DetectWork(state.name, work, header.shape, header.encoding), [entry.pixels])
+    around = state.ledgers[entry.source].around(entry, state.search_interval_ns)
+    message = DetectWork(state.name, work, header.shape, header.encoding, around)
+    state.send(peer.identity, message, [entry.pixels])
 
 
 def send_classify_work(state: State, now_ns: int) -> None:

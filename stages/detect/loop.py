@@ -37,7 +37,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         started_ns = clock_ns()
         try:
             image = reader.image(buffers[0], work.encoding, work.shape)
-            faces, crops = detect_step(detector, image)
+            faces, crops = detect_step(detector, image, work.around)
         except BadFrame as error:
             raise StepError(str(error)[:MAX_REASON]) from error
         except cv2.error as error:

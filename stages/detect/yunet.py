@@ -4,6 +4,7 @@ Its boxes are those of cv2.FaceDetectorYN, which takes more than twice as long.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError, first_line
-from pipeline.messages import Face
+from pipeline.messages import Box, Face
 from pipeline.settings import DetectSettings
+from stages.detect.regions import STEP as SIDE_STEP
+from stages.detect.regions import regions_around
 from stages.onnx_session import open_session
 
 MAX_BYTES: Final = 1 << 24
 """Of a YuNet file: seventy times what the project's own has."""
 
-SIDE_STEP: Final = 32  # px; the network takes sides that are multiples of it
 HEADS: Final = {"cls": 1, "obj": 1, "bbox": 4}  # outputs asked for, and their values a cell
 STRIDES: Final = (8, 16, 32)  # px between the cells of each output
 NAMES: Final = [f"{head}_{stride}" for stride in STRIDES for head in HEADS]
@@ -49,13 +51,16 @@ class YuNetDetector:
                 f"detect.model: {path} is not a YuNet face detector: {first_line(error)}"
             ) from error
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
         """See Detector. A frame longer than `max_side` is searched in a smaller copy."""
         height, width = image.shape[:2]
         scale = min(1.0, self._settings.max_side / max(height, width))
         if scale < 1:
             image = self._buffers.shrink(image, max(1, round(width * scale)), max(1, round(height * scale)))
-        boxes, scores = self._search(self._buffers.to_input(image))
+        if around is None:
+            boxes, scores = self._search(self._buffers.to_input(image))
+        else:
+            boxes, scores = self._search_around(image, np.array(around, np.float64).reshape(-1, 4) * scale)
         kept = self._merge(boxes, scores)[: self._settings.max_faces]
         found = zip((boxes[kept] / scale).tolist(), scores[kept].tolist(), strict=True)
         return [Face((x, y, width, height), score) for (x, y, width, height), score in found]
@@ -100,6 +105,19 @@ class YuNetDetector:
         boxes, scores = (np.concatenate(parts) for parts in zip(*levels, strict=True))
         sound = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
         return boxes[sound], scores[sound]
+
+    def _search_around(
+        self, image: NDArray[np.uint8], around: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes and scores as `_search` does, from the parts of a frame that are near known faces."""
+        found = [(np.empty((0, 4), np.float32), np.empty(0, np.float32))]
+        for region in regions_around(around.tolist(), image.shape[1], image.shape[0]):
+            part = image[region.top : region.bottom, region.left : region.right]
+            boxes, scores = self._search(self._buffers.to_input(part))
+            boxes[:, :2] += (region.left, region.top)
+            found.append((boxes, scores))
+        all_boxes, all_scores = zip(*found, strict=True)
+        return np.concatenate(all_boxes), np.concatenate(all_scores)
 
     def _merge(self, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[int]:
         """Return which boxes are kept of those that overlap, the highest scores first."""

@@ -92,6 +92,16 @@ def test_a_clip_is_counted_and_made_larger(tmp_path: Path) -> None:
     assert run_job(again, ClipInfo) == ClipInfo(FRAMES, 1920, 1080)
 
 
+def test_modules_of_the_current_folder_are_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("bench", "pipeline", "stages"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise AssertionError('loaded')")
+    monkeypatch.chdir(tmp_path)
+    assert run_job(job("probe", PipelineSettings(), tmp_path), ClipInfo).frames == FRAMES
+
+
 def test_what_is_wrong_with_a_clip_comes_back_in_one_line(tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")

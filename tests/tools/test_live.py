@@ -9,6 +9,7 @@ from bench.checkout import Checkout, Record
 from pipeline.errors import UserError
 from tests.conftest import PROJECT
 from tests.support.models import save_onnx
+from tools import live
 from tools.live import WARM_UP_S, LiveRun, Scene, describe, row, run_live, summed
 
 
@@ -52,7 +53,8 @@ def test_figures_are_medians() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_two_cameras_through_the_pipeline(tmp_path: Path) -> None:
+def test_two_cameras_through_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "WARM_UP_S", 1.0)
     model = save_onnx(tmp_path / "tiny.onnx", {"fer2013": 0})
     settings = ("detect.model=haar", "detect.haar_scale=1.5", f"classify.model={model}")
     run = run_live(Checkout("this", PROJECT, Path(sys.executable), settings), Scene(2, 1), 2.0, tmp_path)

@@ -264,3 +264,29 @@ def test_noise_in_small_frames_is_no_face(yunet: YuNetDetector, size: tuple[int,
     rng = np.random.default_rng(0)
     for _ in range(20):
         assert yunet.detect(rng.integers(0, 256, (*size, 3), np.uint8)) == []
+
+
+def moved(image: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:
+    return np.asarray(np.roll(image, (down, right), (0, 1)), np.uint8)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_search_near_known_faces_finds_them_where_they_went(yunet: YuNetDetector, scale: int) -> None:
+    """Also in frames so long that a smaller copy is searched."""
+    before = np.asarray(cv2.resize(portrait(800, 500, 2), None, fx=scale, fy=scale), np.uint8)
+    after = moved(before, 60 * scale, 40 * scale)
+    known = [face.box_px for face in yunet.detect(before)]
+    everywhere = yunet.detect(after)
+    near = yunet.detect(after, known)
+    assert len(known) == len(near) == len(everywhere) == 2
+    for found, expected in zip(near, everywhere, strict=True):
+        assert np.allclose(found.box_px, expected.box_px, atol=0.05 * expected.box_px[2])
+
+
+def test_search_near_known_faces_leaves_the_rest_of_the_frame_alone(yunet: YuNetDetector) -> None:
+    image = portrait(1200, 400, 3)
+    first, _, last = sorted(face.box_px for face in yunet.detect(image))
+    assert len(yunet.detect(image, [first])) == 1
+    assert len(yunet.detect(image, [first, last])) == 2
+    assert yunet.detect(image, []) == []
+    assert yunet.detect(np.zeros_like(image), [first]) == []
