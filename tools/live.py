@@ -27,7 +27,7 @@ SECONDS: Final = 30.0
 FPS: Final = 30.0
 SIZE: Final = (640, 480)
 WARM_UP_S: Final = 20.0
-"""Left out, after each camera's first frame: up to commit 36390dd a spare process is still loading then."""
+"""Not counted, after each camera's first frame: up to commit 36390dd a spare process is loading then."""
 
 LIMIT_S: Final = 300.0
 """Until the first record: longer than any start takes."""
