@@ -14,13 +14,10 @@ import msgspec
 
 from pipeline.errors import UserError
 from pipeline.plan import thread_limits
+from pipeline.process import LIBRARY_DEFAULTS
 from pipeline.settings import PipelineSettings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-
-MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""Keeps freed memory for the next frame (glibc): fresh pages are expensive on virtual machines. 32 MiB is the
-largest first value that every glibc accepts."""
 
 Kind = Literal["probe", "scale", "tutorial", "plain", "bare"]
 
@@ -78,7 +75,7 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
     job = msgspec.structs.replace(job, parent_pid=os.getpid())
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "bench.loops"],  # -P: no module of the folder that this is run from
-        env={**os.environ, **_variables(job), "PYTHONPATH": _python_path()},
+        env={**_variables(job), "PYTHONPATH": _python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -96,8 +93,10 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
 
 
 def _variables(job: Job) -> dict[str, str]:
-    """The environment of the stages, for what is built from their parts; the tutorial's loop has none."""
-    return {**MALLOC, **thread_limits(job.threads)} if job.kind in ("plain", "bare") else {}
+    """The environment of the stages, for what is made of their parts; the user's, for the tutorial's loop."""
+    if job.kind not in ("plain", "bare"):
+        return dict(os.environ)
+    return {**LIBRARY_DEFAULTS, **os.environ, **thread_limits(job.threads)}
 
 
 def _python_path() -> str:

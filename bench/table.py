@@ -5,7 +5,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-WIDTH: Final = 108  # where there is no terminal to fit
+WIDTH: Final = 120  # where there is no terminal to fit
 
 
 def show(document: dict[str, Any], main: dict[str, Any]) -> None:

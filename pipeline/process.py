@@ -15,7 +15,7 @@ import msgspec
 from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
-_DEFAULTS: Final = {
+LIBRARY_DEFAULTS: Final = {
     # glibc: freed blocks of up to 32 MiB (its limit) are kept and used again. By default the memory of frames
     # goes back to the system, and on virtual machines the first touch of each fresh page is dear.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
@@ -23,6 +23,7 @@ _DEFAULTS: Final = {
     # OpenCV waits 10 s for a camera that has stalled; here it is told, and opened again, as soon as a stream.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "4",
 }
+"""Of every child's environment, unless the user has set them."""
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 POLL_S: Final = 0.05
@@ -79,9 +80,15 @@ class ChildProcess:
         self.started_s = time.monotonic()
         self.dismissed = False
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.child", self.plan.name],
+            # -P: modules of the folder that the user is in are not to be taken for the project's.
+            [sys.executable, "-P", "-m", "pipeline.child", self.plan.name],
             cwd=None,
-            env={**_DEFAULTS, **os.environ, **thread_limits(self.plan.threads), "PYTHONPATH": _python_path()},
+            env={
+                **LIBRARY_DEFAULTS,
+                **os.environ,
+                **thread_limits(self.plan.threads),
+                "PYTHONPATH": _python_path(),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # what libraries print there is not the run's result
             stderr=subprocess.STDOUT,

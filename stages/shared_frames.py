@@ -1,23 +1,40 @@
 """Frames in memory that the processes of a run share, so that only a name travels in the message.
 
-Capture writes each frame into a file of the run's directory in /dev/shm, and uses the file again once the
-frame's outcome is written. Each process that reads the file maps it once.
+Capture writes frames into files of the run's directory in /dev/shm, several to a file since each mapped file
+holds a descriptor, and uses a frame's place again once its outcome is written. A reader maps each file once.
 """
 
 import mmap
 import os
 import re
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_MAPPED: Final = 256
-"""Files that a reader keeps mapped: the windows of several sources."""
+PLACES: Final = 4
+"""Frames in a file: as many as a live source has under way."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+MOST_MAPPED: Final = 128
+"""Files that a reader keeps mapped: the windows of two dozen sources."""
+
+_NAME: Final = re.compile(r"(?P<file>[A-Za-z0-9-]{1,60})\.(?P<place>[0-3])")
+
+
+@dataclass
+class _File:
+    """A file of PLACES frames."""
+
+    path: Path
+    mapped: mmap.mmap
+    free: list[int]
+
+    @property
+    def frame_bytes(self) -> int:
+        return len(self.mapped) // PLACES
 
 
 class FrameWriter:
@@ -28,49 +45,52 @@ class FrameWriter:
         self._directory = directory
         self._prefix = f"{owner}-{os.getpid()}"
         self._of_predecessor = list(directory.glob(f"{owner}-*-*"))
-        self._free: list[str] = []
-        self._mapped: dict[str, mmap.mmap] = {}
+        self._files: dict[str, _File] = {}
         self._made = 0
 
     def write(self, image: NDArray[np.uint8]) -> str | None:
         """Copy a frame (height, width, 3) into a file; return its name, None where there is no room."""
-        name = self._free.pop() if self._free else ""
-        if name and len(self._mapped[name]) < image.nbytes:
-            self._remove(name)
-            name = ""
-        name = name or self._make(image.nbytes)
-        if not name:
+        fits = (f for f in self._files.values() if f.free and f.frame_bytes >= image.nbytes)
+        file = next(fits, None) or self._make(image.nbytes)
+        if file is None:
             return None
-        np.frombuffer(self._mapped[name], np.uint8, image.nbytes).reshape(image.shape)[:] = image
-        return name
+        place = file.free.pop()
+        at = place * file.frame_bytes
+        np.frombuffer(file.mapped, np.uint8, image.nbytes, at).reshape(image.shape)[:] = image
+        return f"{file.path.name}.{place}"
 
     def free(self, name: str) -> None:
         """Nobody needs this frame any more."""
-        self._free.append(name)
+        file, _, place = name.rpartition(".")
+        self._files[file].free.append(int(place))
 
     def free_predecessor(self) -> None:
         """Nobody needs the frames of the process that this one replaces any more."""
         while self._of_predecessor:
             self._of_predecessor.pop().unlink(missing_ok=True)
 
-    def _make(self, size: int) -> str:
-        """Return the name of a new file of `size` bytes; "" where there is no room for it."""
-        name = f"{self._prefix}-{self._made}"
-        path = self._directory / name
+    def _make(self, frame_bytes: int) -> _File | None:
+        """Return a new file for frames of a size; None where there is no room for it."""
+        self._remove_smaller(frame_bytes)
+        path = self._directory / f"{self._prefix}-{self._made}"
         try:
             with open(path, "x+b", opener=_private) as file:
                 # A page that can't be had later would end the process.
-                os.posix_fallocate(file.fileno(), 0, size)
-                self._mapped[name] = mmap.mmap(file.fileno(), size)
+                os.posix_fallocate(file.fileno(), 0, PLACES * frame_bytes)
+                mapped = mmap.mmap(file.fileno(), PLACES * frame_bytes)
         except OSError:
             path.unlink(missing_ok=True)
-            return ""
+            return None
         self._made += 1
-        return name
+        made = self._files[path.name] = _File(path, mapped, list(range(PLACES)))
+        return made
 
-    def _remove(self, name: str) -> None:
-        self._mapped.pop(name)  # unmapped with the last array over it
-        (self._directory / name).unlink(missing_ok=True)
+    def _remove_smaller(self, frame_bytes: int) -> None:
+        """Remove files that are too small for what comes now, and that nobody needs any more."""
+        for name, file in list(self._files.items()):
+            if file.frame_bytes < frame_bytes and len(file.free) == PLACES:
+                file.path.unlink(missing_ok=True)
+                del self._files[name]
 
 
 def _private(path: str, flags: int) -> int:
@@ -85,23 +105,24 @@ class FrameReader:
         self._mapped: OrderedDict[str, mmap.mmap] = OrderedDict()
 
     def read(self, name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Return the frame in a file, (height, width, 3), which is read-only and not a copy.
+        """Return the frame of a name, (height, width, 3), which is read-only and not a copy.
 
         Raises OSError if there is none of that name, or it is smaller.
         """
-        mapped = self._mapped.get(name) or self._map(name)
-        self._mapped.move_to_end(name)
-        size = int(np.prod(shape))
-        if len(mapped) < size:
-            raise OSError(f"frame {name}: {size} bytes expected, {len(mapped)} found")
-        return np.frombuffer(mapped, np.uint8, size).reshape(shape)
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise OSError(f"{name[:64]!r} is not the name of a frame")
+        mapped = self._mapped.get(match["file"]) or self._map(match["file"])
+        self._mapped.move_to_end(match["file"])
+        size, room = int(np.prod(shape)), len(mapped) // PLACES
+        if room < size:
+            raise OSError(f"{name}: {size} bytes expected, {room} found")
+        return np.frombuffer(mapped, np.uint8, size, int(match["place"]) * room).reshape(shape)
 
-    def _map(self, name: str) -> mmap.mmap:
-        if not _NAME.fullmatch(name):
-            raise OSError(f"frame {name[:64]!r}: not the name of a frame")
-        handle = os.open(self._directory / name, os.O_RDONLY | os.O_NOFOLLOW)
+    def _map(self, file: str) -> mmap.mmap:
+        handle = os.open(self._directory / file, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            mapped = self._mapped[name] = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+            mapped = self._mapped[file] = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(handle)
         if len(self._mapped) > MOST_MAPPED:

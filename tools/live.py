@@ -1,9 +1,9 @@
 """`python -m tools.live [--against DIR]`: latency and drops of live cameras.
 
 The cameras are MJPEG streams over http at 640×480 and 30 frames a second, served by this program on the same
-cores: frames of the demo, scaled and encoded once. Two scenes: one camera with four faces, and four cameras
-with two faces each. The latency is that of the records, from the decoded frame to the record written; a frame
-done is one whose record is `ok`. Medians of the runs.
+cores: the demo's 300 frames, scaled and encoded once. Two scenes: one camera with four faces, and four
+cameras with two faces each. The latency is that of the records, from the decoded frame to the record written;
+a frame done is one whose record is `ok`. Medians of the runs.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from bench.checkout import Checkout, Record, Run, read_records
 from bench.command import say
 from bench.figures import latency_ms, spread
 from pipeline.errors import UserError
+from stages.capture.demo import FRAMES
 from tests.mjpeg import MjpegCamera
 from tools.measuring import add_against, checkouts, make_parser, run_program, table
 
@@ -50,7 +51,8 @@ class LiveRun(NamedTuple):
 
     captured_fps: float
     done_fps: float
-    latency_ms: list[float]  # of frames done
+    faces_per_frame: float  # of frames done, as is the latency
+    latency_ms: list[float]
     dropped: dict[str, int]  # by reason
     captured: int
 
@@ -64,7 +66,9 @@ def run_live(checkout: Checkout, scene: Scene, seconds: float, folder: Path) -> 
     results = folder / "results.jsonl"
     results.unlink(missing_ok=True)
     with ExitStack() as stack:
-        cameras = [stack.enter_context(MjpegCamera(FPS, scene.faces, SIZE)) for _ in range(scene.cameras)]
+        cameras = [
+            stack.enter_context(MjpegCamera(FPS, scene.faces, SIZE, FRAMES)) for _ in range(scene.cameras)
+        ]
         words = [word for camera in cameras for word in ("--source", camera.url)]
         run = stack.enter_context(Run(checkout, [*words, "--results", str(results)]))
         run.until(lambda: results.exists() and results.stat().st_size > 0, LIMIT_S)
@@ -89,6 +93,7 @@ def summed(records: list[Record], cameras: int, seconds: float) -> LiveRun:
     return LiveRun(
         len(counted) / seconds,
         len(done) / seconds,
+        sum(len(record.faces) for record in done) / len(done),
         [record.latency_ms for record in done],
         dict(sorted(dropped.items())),
         len(counted),
@@ -108,7 +113,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     found[place].append(run)
                     say(f"{scene}, run {number}, {place.name}: {run.done_fps:.1f} frames/s")
             scenes += [describe(scene, place, runs) for place, runs in found.items()]
-    header = ("cameras", "checkout", "captured a second", "done a second", "p50, p95, p99 ms", "dropped")
+    header = (
+        "cameras",
+        "checkout",
+        "captured a second",
+        "done a second",
+        "faces",
+        "p50, p95, p99 ms",
+        "dropped",
+    )
     print(table(header, [row(scene) for scene in scenes]))
     return {"seconds": options.seconds, "fps": FPS, "size": SIZE, "runs": options.runs, "scenes": scenes}
 
@@ -125,6 +138,7 @@ def describe(scene: Scene, checkout: Checkout, runs: list[LiveRun]) -> dict[str,
         "captured_fps": round(spread(run.captured_fps for run in runs).median, 2),
         "done_fps": round(spread(run.done_fps for run in runs).median, 2),
         "done_fps_runs": [round(run.done_fps, 2) for run in runs],
+        "faces_per_frame": round(spread(run.faces_per_frame for run in runs).median, 2),
         "latency_ms": latency_ms([run.latency_ms for run in runs]),
         "dropped_percent": round(spread(run.dropped_percent for run in runs).median, 2),
         "dropped": dict(dropped),
@@ -139,6 +153,7 @@ def row(figures: dict[str, Any]) -> list[str]:
         f"{figures['name']} ({figures['commit']})",
         f"{figures['captured_fps']:.1f}",
         f"{figures['done_fps']:.1f}",
+        f"{figures['faces_per_frame']:.1f}",
         latency,
         f"{figures['dropped_percent']:.1f} %",
     ]

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.image_codec import BadFrame, ImageReader
-from stages.shared_frames import MOST_MAPPED, FrameReader, FrameWriter
+from stages.shared_frames import MOST_MAPPED, PLACES, FrameReader, FrameWriter
 
 SHAPE = (4, 6, 3)
 
@@ -35,24 +35,35 @@ def test_reader_gets_what_was_written(tmp_path: Path) -> None:
 
 def test_freed_memory_is_used_again(tmp_path: Path) -> None:
     writer, reader = FrameWriter(tmp_path, "capture-1"), FrameReader(tmp_path)
-    first = write(writer, image(1))
-    reader.read(first, SHAPE)
-    writer.free(first)
-    assert write(writer, image(9)) == first
-    assert np.array_equal(reader.read(first, SHAPE), image(9))
+    names = [write(writer, image(value)) for value in range(PLACES)]
+    writer.free(names[1])
+    assert write(writer, image(9)) == names[1]
+    assert [reader.read(name, SHAPE)[0, 0, 0] for name in names] == [0, 9, 2, 3]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_more_frames_than_a_file_holds_get_another_file(tmp_path: Path) -> None:
+    writer, reader = FrameWriter(tmp_path, "capture-1"), FrameReader(tmp_path)
+    names = [write(writer, image(value)) for value in range(2 * PLACES)]
+    assert [reader.read(name, SHAPE)[0, 0, 0] for name in names] == list(range(2 * PLACES))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_larger_frame_gets_a_file_of_its_own(tmp_path: Path) -> None:
     writer, reader = FrameWriter(tmp_path, "capture-1"), FrameReader(tmp_path)
-    small = write(writer, image(1))
+    small, kept = write(writer, image(1)), write(writer, image(2))
     writer.free(small)
-    large = write(writer, image(2, (8, 6, 3)))
-    assert large != small and not (tmp_path / small).exists()
-    assert np.array_equal(reader.read(large, (8, 6, 3)), image(2, (8, 6, 3)))
-    writer.free(large)
-    assert write(writer, image(3)) == large  # a smaller one fits
-    assert np.array_equal(reader.read(large, SHAPE), image(3))
+    large = write(writer, image(3, (8, 6, 3)))
+    assert np.array_equal(reader.read(large, (8, 6, 3)), image(3, (8, 6, 3)))
+    assert np.array_equal(reader.read(kept, SHAPE), image(2))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_file_too_small_is_removed_once_it_is_free(tmp_path: Path) -> None:
+    writer = FrameWriter(tmp_path, "capture-1")
+    writer.free(write(writer, image(1)))
+    write(writer, image(2, (8, 6, 3)))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_full_memory_gives_no_name_and_leaves_no_file(
@@ -75,10 +86,13 @@ def test_files_of_predecessor_stay_until_they_are_freed(tmp_path: Path) -> None:
     own = write(writer, image(1))
     assert of_predecessor.exists()
     writer.free_predecessor()
-    assert {path.name for path in tmp_path.iterdir()} == {of_another.name, own}
+    assert {path.name for path in tmp_path.iterdir()} == {of_another.name, own.partition(".")[0]}
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", ".", "a/b", "a" * 65, "a.b", "ä", "none"])
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.0", "/etc/passwd.0", "", ".", ".0", "a/b.0", "a" * 61 + ".0", "a.4", "a", "ä.0", "none.0"],
+)
 def test_name_that_is_none_of_a_frame_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_bytes(b"x" * 1000)
     inside = tmp_path / "frames"
@@ -91,7 +105,7 @@ def test_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x" * 1000)
     (tmp_path / "frame").symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="frame"):
-        FrameReader(tmp_path).read("frame", SHAPE)
+        FrameReader(tmp_path).read("frame.0", SHAPE)
 
 
 def test_frame_larger_than_its_file_is_refused(tmp_path: Path) -> None:
@@ -106,7 +120,8 @@ def test_process_without_shared_memory_refuses_a_shared_frame() -> None:
 
 
 def test_reader_maps_a_bounded_number_of_files(tmp_path: Path) -> None:
+    """Each holds a descriptor."""
     writer, reader = FrameWriter(tmp_path, "capture-1"), FrameReader(tmp_path)
-    for value in range(MOST_MAPPED + 10):
+    for value in range(PLACES * (MOST_MAPPED + 10)):
         assert reader.read(write(writer, image(value % 256)), SHAPE)[0, 0, 0] == value % 256
     assert len(reader._mapped) == MOST_MAPPED

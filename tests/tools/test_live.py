@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.checkout import Checkout, Record
@@ -14,11 +15,12 @@ from tools.live import WARM_UP_S, LiveRun, Scene, describe, row, run_live, summe
 
 
 def records(source: str, *outcomes: float | str, begin_s: float = 1.0) -> list[Record]:
-    """A record a second: a latency in ms, or the reason of a drop."""
+    """A record a second: the latency in ms of a frame with two faces, or the reason of a drop."""
+    faces = [msgspec.Raw(b"{}")] * 2
     return [
         Record(source, begin_s + second, "dropped", 0.0, [], outcome)
         if isinstance(outcome, str)
-        else Record(source, begin_s + second, "ok", outcome, [])
+        else Record(source, begin_s + second, "ok", outcome, faces)
         for second, outcome in enumerate(outcomes)
     ]
 
@@ -30,25 +32,28 @@ def test_warm_up_and_end_are_left_out() -> None:
     run = summed([*first, *second], cameras=2, seconds=4.0)
     assert sorted(run.latency_ms) == [20.0, 21.0, 30.0, 40.0, 41.0]
     assert (run.captured, run.captured_fps, run.done_fps) == (8, 2.0, 1.25)
+    assert run.faces_per_frame == 2.0
     assert run.dropped == {"stale": 1, "superseded": 2}
     assert run.dropped_percent == 37.5
 
 
 def test_a_camera_without_frames_is_an_error() -> None:
-    warm = [20.0] * 8
+    count = int(WARM_UP_S) + 4
+    found = [*records("a", *[20.0] * count), *records("b", *["stale"] * count)]
     with pytest.raises(UserError, match="expected frames of 2 cameras, found"):
-        summed([*records("a", *warm), *records("b", *["stale"] * 8)], cameras=2, seconds=4.0)
+        summed(found, cameras=2, seconds=4.0)
+    assert summed(records("a", *[20.0] * count), cameras=1, seconds=4.0).captured == 4
 
 
 def test_figures_are_medians() -> None:
     runs = [
-        LiveRun(30.0, fps, [latency] * 10, {"stale": 1}, 100)
+        LiveRun(30.0, fps, 4.0, [latency] * 10, {"stale": 1}, 100)
         for fps, latency in ((29.0, 20.0), (28.0, 30.0), (30.0, 25.0))
     ]
     figures = describe(Scene(1, 4), Checkout("here", Path("nowhere"), Path()), runs)
     assert (figures["done_fps"], figures["dropped_percent"], figures["dropped"]) == (29.0, 1.0, {"stale": 3})
     assert row(figures)[0] == "1 camera with 4 faces"
-    assert row(figures)[4:] == ["25, 25, 25", "1.0 %"]
+    assert row(figures)[4:] == ["4.0", "25, 25, 25", "1.0 %"]
 
 
 @pytest.mark.long

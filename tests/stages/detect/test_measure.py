@@ -91,7 +91,7 @@ def test_the_command(shared: Path, yunet_path: Path, capsys: pytest.CaptureFixtu
     words = [str(clip), str(labels), "--model", str(yunet_path), "--frames", "2"]
     assert main([*words, "--against", str(yunet_path)]) == 0
     out = capsys.readouterr().out
-    assert out.count("recall") == 2
+    assert out.count("recall") == 3
     assert out.index("haar:") < out.index("yunet:")
     last = out.splitlines()[-1].split()
     assert last[0] == last[2] != "0" and last[-2] == "0", "the same file finds the same faces"

@@ -30,7 +30,6 @@ def rename(model: onnx.ModelProto, old: str, new: str) -> None:
 
 
 def one_size(model: onnx.ModelProto) -> None:
-    """As the OpenCV Zoo's file of 2023 is."""
     sides = model.graph.input[0].type.tensor_type.shape.dim[2:]
     for side in sides:
         side.dim_value = 640
