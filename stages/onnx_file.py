@@ -56,7 +56,7 @@ _TYPES: Final = {
 """TensorProto.DataType: float, (u)int8, (u)int16, int32, int64, bool, float16 and double; the bytes that a
 number has in `raw_data`, and the field where the numbers stand if they are not there."""
 
-_BROKEN: Final = "it is cut off, or no ONNX file"
+_BROKEN: Final = "it is cut off, or not an ONNX model"
 
 # A field of a message: its name and what it is. "int", "float", "bytes" (whatever nobody looks at, too) and
 # "text" are protobuf's own; a capital begins the name of a message; "*": any number of them; "!": refused.

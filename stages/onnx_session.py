@@ -7,16 +7,14 @@ import functools
 import os
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 # Unless this is set before the import, the wheels of ONNX Runtime send usage data to Microsoft and keep an
 # identifier in the user's cache directory.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from stages.onnx_file import check_onnx_file
@@ -31,7 +29,7 @@ def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.Infere
 
     threads: of ONNX Runtime, 1 or more; 0 leaves the choice to it. what: the setting that names the file,
     for errors. Raises UserError if it is not an ONNX file that is accepted (docs/models.md). Whether its
-    graph can be run is known after `first_run`.
+    graph can be run at all, and in MAX_MEMORY, is seen when it is run: see `reason`.
     """
     check_onnx_file(path, data, what)
     _limit_memory()
@@ -53,25 +51,17 @@ def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.Infere
             disabled_optimizers=["ConstantFolding"],
         )
     except Exception as error:  # ONNX Runtime raises a class of its own for each fault
-        raise UserError(f"{what}: {path} can't be loaded: {_reason(error)}") from error
+        raise UserError(f"{what}: {path} is not an ONNX model that can be run: {reason(error)}") from error
 
 
-def first_run(
-    session: ort.InferenceSession,
-    outputs: Sequence[str],
-    inputs: Mapping[str, NDArray[Any]],
-    path: Path,
-    what: str,
-) -> list[NDArray[Any]]:
-    """Return the named outputs for the first inputs that a session is given.
-
-    path, what: as for `open_session`. Raises UserError if the graph can't be run, or not in MAX_MEMORY.
-    """
-    try:
-        found: list[NDArray[Any]] = session.run(list(outputs), dict(inputs))
-    except Exception as error:  # ONNX Runtime raises a class of its own for each fault
-        raise UserError(f"{what}: {path} can't be run: {_reason(error)}") from error
-    return found
+def reason(error: Exception) -> str:
+    """Return what ONNX Runtime says over a graph, as a part of one line. The names in it are the file's."""
+    text = str(error).strip() or type(error).__name__
+    if "bfc_arena" in text or "bad_alloc" in text:
+        return f"it needs more than {MAX_MEMORY >> 30} GiB of memory"
+    # Its name, its code and where in its sources it was found.
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ", "", text)
+    return textwrap.shorten("".join(c if c.isprintable() else " " for c in text), 300, placeholder="…")
 
 
 @functools.cache
@@ -80,12 +70,3 @@ def _limit_memory() -> None:
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     default = -1
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(MAX_MEMORY, default, default, default))
-
-
-def _reason(error: Exception) -> str:
-    """What ONNX Runtime says, as a part of one line. The names in it are the file's."""
-    text = str(error).strip() or type(error).__name__
-    if "bfc_arena" in text or "bad_alloc" in text:
-        return f"it needs more than {MAX_MEMORY >> 30} GiB of memory"
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ ", "", text)
-    return textwrap.shorten("".join(c if c.isprintable() else " " for c in text), 300, placeholder="…")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.errors import UserError
-from stages.onnx_session import open_session
+from stages.onnx_session import open_session, reason
 
 FACES: Final = ("tensor(uint8)", [FACE_SIZE, FACE_SIZE, 1])
 PROBABILITIES: Final = ("tensor(float)", [len(EMOTIONS)])
@@ -30,6 +30,7 @@ class OnnxClassifier:
         self._session = open_session(path, data, threads, "classify.model")
         self._labels = [labels]
         self._input = self._check_form(path, outputs)
+        self._check_run(path)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See Classifier."""
@@ -53,6 +54,17 @@ class OnnxClassifier:
                     f"(faces, {len(EMOTIONS)}) float, found {node.name[:80]!r} {node.shape} {node.type}"
                 )
         return str(inputs[0].name)
+
+    def _check_run(self, path: Path) -> None:
+        """Raise UserError if two black faces do not give two rows of probabilities."""
+        try:
+            shape = self(np.zeros((2, FACE_SIZE, FACE_SIZE), np.uint8)).shape
+        except Exception as error:  # ONNX Runtime raises a class of its own for each fault
+            raise UserError(
+                f"classify.model: {path} is not an ONNX model that can be run: {reason(error)}"
+            ) from error
+        if shape != (2, len(EMOTIONS)):
+            raise UserError(f"{path}: (2, {len(EMOTIONS)}) probabilities of 2 faces expected, {shape} found")
 
 
 def _is_fixed(shape: Sequence[int | str | None]) -> bool:

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UserError
 from pipeline.messages import Box, Face
 from pipeline.settings import DetectSettings
 from stages.detect.regions import STEP as SIDE_STEP
 from stages.detect.regions import regions_around
-from stages.onnx_session import open_session
+from stages.onnx_session import open_session, reason
 
 MAX_BYTES: Final = 1 << 24
 """Of a YuNet file: seventy times what the project's own has."""
@@ -47,9 +47,7 @@ class YuNetDetector:
         try:
             self._check()
         except Exception as error:  # ONNX Runtime raises a class of its own for each fault
-            raise UserError(
-                f"detect.model: {path} is not a YuNet face detector: {first_line(error)}"
-            ) from error
+            raise UserError(f"detect.model: {path} is not a YuNet face detector: {reason(error)}") from error
 
     def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
         """See Detector. A frame longer than `max_side` is searched in a smaller copy."""
