@@ -37,6 +37,8 @@ def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.Infere
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Memory laid out for each size of input ever seen takes 16 MB at 832×640, and saves no time.
+    options.enable_mem_pattern = False
     # A thread that spins between two calls takes the core of the next stage.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.use_env_allocators", "1")
