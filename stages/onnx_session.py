@@ -22,4 +22,6 @@ def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.Infere
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a class of its own for each fault
-        raise UserError(f"{what}: {path} is not an ONNX model that can be run: {first_line(error)}") from error
+        raise UserError(
+            f"{what}: {path} is not an ONNX model that can be run: {first_line(error)}"
+        ) from error
