@@ -1,5 +1,6 @@
 # make run     the camera or, where there is none, the demo        make run ARGS="--source clip.mp4"
 # make test    lint, types and all tests
+# make bench   the pipeline against plain loops, one of which needs TensorFlow
 # Each sets up .venv first, and again only when the pinned requirements change.
 
 ARGS ?=
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# The first Python that TensorFlow has wheels for; PYTHON=… names another.
+# The first Python that all pinned packages have wheels for; PYTHON=… names another.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
@@ -26,7 +27,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.run
+bench: $(VENV)/.train
 	$(BIN)/python run.py bench $(ARGS)
 
 clean:
@@ -41,6 +42,10 @@ $(VENV)/.run: requirements.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements.txt requirements-torch.txt requirements-jax.txt requirements-dev.txt | $(BIN)/python
-	$(PIP) -r requirements-dev.txt
+$(VENV)/.train: requirements.txt requirements-train.txt | $(BIN)/python
+	$(PIP) -r requirements-train.txt
 	touch $@ $(VENV)/.run
+
+$(VENV)/.dev: requirements.txt requirements-train.txt requirements-torch.txt requirements-jax.txt requirements-dev.txt | $(BIN)/python
+	$(PIP) -r requirements-dev.txt
+	touch $@ $(VENV)/.run $(VENV)/.train

@@ -5,15 +5,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import cv2
-import msgspec
 import numpy as np
 
 from bench.clip import open_clip
 from bench.job import BareCost, Job
-from bench.plain import deliverable
-from stages.classify.classifier import Classifier
-from stages.detect.detector import open_detector
+from bench.plain import classify, deliverable, open_models
 from stages.detect.step import detect_step
 from stages.display.draw import draw_faces
 from stages.display.record import make_record, round_box
@@ -21,12 +17,10 @@ from stages.display.record import make_record, round_box
 
 def run(job: Job) -> BareCost:
     """Load and warm the models, then sum up the parts; what lies between them is not counted."""
-    cv2.setNumThreads(1)
-    detector = open_detector(job.settings.detect)
-    classifier = Classifier(msgspec.structs.replace(job.settings.classify, threads=1))
+    detector, classifier = open_models(job)
     spent_ns: Counter[str] = Counter()
     frames = 0
-    with open_clip(job, threads=1) as clip:
+    with open_clip(job, threads=job.threads) as clip:
         detect_step(detector, np.zeros((clip.info.height, clip.info.width, 3), np.uint8))
         while True:
             with _timed(spent_ns, "decode"):
@@ -39,7 +33,7 @@ def run(job: Job) -> BareCost:
             with _timed(spent_ns, "detect"):
                 faces, crops = detect_step(detector, picture.image)
             with _timed(spent_ns, "classify"):
-                probabilities = classifier(crops)
+                probabilities = classify(classifier, crops)
             delivery = deliverable(clip, picture, frames, time.monotonic_ns(), faces)
             boxes = [round_box(face.box_px) for face in faces]
             tracks = list(range(1, len(faces) + 1))

@@ -8,22 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from bench.document import make_document, throughput
 from bench.job import ClipInfo, Job, run_job
 from bench.machine import describe
+from bench.needs import check_tutorial
 from bench.scene import TUTORIAL_FRAMES, Measured, Scene, make_scene, measure
 from bench.table import show
 from pipeline.card import choose_labels, find_model, read_card
 from pipeline.detectors import resolve_model
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings
-from pipeline.sources import parse_sources
+from pipeline.sources import SourceSpec, parse_sources
 
-SOURCE: Final = "demo"
 FRAMES: Final = 300
 SIDE_RUNS: Final = 3  # of the scenes beside the one that was asked for, at most
 SIDE_FRAMES: Final = 100
@@ -33,66 +33,79 @@ CROWDS: Final = (1, 2, 4, 8, 16)
 BUSY: Final = 0.5  # load of the machine above which its figures are doubtful
 
 
-def run_bench(
-    settings: PipelineSettings,
-    source: str | None,
-    frames: int | None,
-    runs: int,
-    json_path: Path | None,
-    plots: Path | None,
-) -> int:
+class Options(NamedTuple):
+    """What the command line asks for."""
+
+    source: str = "demo"
+    frames: int | None = None
+    runs: int = 5
+    json: Path | None = None
+    plots: Path | None = None
+    tutorial: bool = True  # whether the tutorial's loop is measured too
+
+
+def run_bench(settings: PipelineSettings, options: Options) -> int:
     """Measure, print, and write what is asked for; return the exit status. Raises UserError."""
-    source = source or SOURCE
-    described = _described(settings, source, runs)
-    _check_outputs(json_path, plots)
-    machine = describe()
-    if machine["load"] > BUSY:
-        _say(f"note: the machine is busy (load {machine['load']}): the figures will be low")
-    with _terminable(), tempfile.TemporaryDirectory(prefix="emotions-bench-") as name:
-        folder = Path(name)
-        clip = _probe(settings, source, frames or FRAMES)
-        scene = make_scene(_label(source, clip), source, frames or FRAMES, clip, TUTORIAL_FRAMES)
-        main = measure(settings, scene, runs, folder, _say, throughput_only=False)
+    described = _described(settings, options)
+    check_outputs(options.json, options.plots)
+    machine = start()
+    with terminable(), tempfile.TemporaryDirectory(prefix="emotions-bench-") as name:
+        folder, source = Path(name), options.source
+        clip = probe(settings, source, options.frames or FRAMES)
+        scene = make_scene(label(source, clip), source, options.frames or FRAMES, clip, TUTORIAL_FRAMES)
+        main = measure(
+            settings, scene, options.runs, folder, say, tutorial=options.tutorial, throughput_only=False
+        )
+        runs = min(options.runs, SIDE_RUNS)
         others = [
-            measure(settings, other, min(runs, SIDE_RUNS), folder, _say, throughput_only=True)
-            for other in _others(settings, source, clip, frames, folder, crowds=plots is not None)
+            measure(settings, other, runs, folder, say, tutorial=options.tutorial, throughput_only=True)
+            for other in _others(settings, options, clip, folder)
         ]
     described |= {"frames": scene.frames, "tutorial_frames": scene.tutorial_frames}
     document = make_document(machine, described, main, others)
     show(document, throughput(main))
-    if json_path is not None:
-        json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if plots is not None:
-        _plot(document, [other for other in others if _is_crowd(other)], plots)
+    if options.json is not None:
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    if options.plots is not None:
+        _plot(document, [other for other in others if _is_crowd(other)], options.plots)
     return 0
 
 
-def _described(settings: PipelineSettings, source: str, runs: int) -> dict[str, Any]:
+def _described(settings: PipelineSettings, options: Options) -> dict[str, Any]:
     """What is measured; whatever is missing is found here, before anything runs."""
-    spec = parse_sources([source])[0]
-    if spec.kind == "live":
-        raise UserError(f"source {spec.name!r}: bench needs the same frames each time: a file, or demo")
+    spec = check_source(options.source)
     path = find_model(settings.classify.model)
     card = read_card(path)
     detector = resolve_model(settings.detect.model)
+    if options.tutorial:
+        check_tutorial(settings)
     model = {
         "name": card.name or path.stem,
         "file": path.name,
-        "sha256": card.sha256,
+        "sha256": card.sha256_of(path),
         "labels": choose_labels(card, settings.classify.labels, path),
         "parameters": card.parameters,
         "multiply_adds": card.multiply_adds,
     }
     return {
         "source": spec.name,
-        "runs": runs,
+        "runs": options.runs,
         "detector": detector.path.name if detector.path else detector.kind,
         "model": model,
         "pipeline": msgspec.to_builtins(settings),
     }
 
 
-def _check_outputs(json_path: Path | None, plots: Path | None) -> None:
+def check_source(source: str) -> SourceSpec:
+    """Return the source to be measured. Raises UserError for one that gives other frames each time."""
+    spec = parse_sources([source])[0]
+    if spec.kind == "live":
+        raise UserError(f"source {spec.name!r}: bench needs the same frames each time: a file, or demo")
+    return spec
+
+
+def check_outputs(json_path: Path | None, plots: Path | None) -> None:
     """Find out now, not after minutes of work, that a result has no place."""
     try:
         if json_path is not None:
@@ -103,23 +116,38 @@ def _check_outputs(json_path: Path | None, plots: Path | None) -> None:
         raise UserError(f"{error.filename}: can't be written: {error.strerror}") from error
 
 
-def _probe(settings: PipelineSettings, source: str, frames: int) -> ClipInfo:
+def start() -> dict[str, Any]:
+    """Return the machine as a document; say so if it is busy."""
+    machine = describe()
+    if machine["load"] > BUSY:
+        say(f"note: the machine is busy (load {machine['load']}): the figures will be low")
+    return machine
+
+
+def probe(settings: PipelineSettings, source: str, frames: int) -> ClipInfo:
+    """Return a clip's size and its frames, up to as many as are asked for."""
     return run_job(Job(kind="probe", source=source, frames=frames, settings=settings), ClipInfo)
 
 
-def _others(
-    settings: PipelineSettings, source: str, clip: ClipInfo, frames: int | None, folder: Path, *, crowds: bool
-) -> Iterator[Scene]:
+def scaled(
+    settings: PipelineSettings, source: str, clip: ClipInfo, frames: int, folder: Path
+) -> tuple[str, ClipInfo] | None:
+    """Write a copy of the clip at 1920×1080; None if that is its own size."""
+    if (clip.width, clip.height) == FULL_HD:
+        return None
+    path = str(folder / "1080p.mp4")
+    job = Job(kind="scale", source=source, frames=frames, settings=settings, output=path)
+    return path, run_job(job, ClipInfo)
+
+
+def _others(settings: PipelineSettings, options: Options, clip: ClipInfo, folder: Path) -> Iterator[Scene]:
     """The same clip at 1920×1080 and, for the plot, crowds of growing size."""
-    asked = min(frames or FRAMES, SIDE_FRAMES)
-    if (clip.width, clip.height) != FULL_HD:
-        path = str(folder / "1080p.mp4")
-        job = Job(kind="scale", source=source, frames=asked, settings=settings, output=path)
-        large = run_job(job, ClipInfo)
-        yield make_scene("the same at 1920×1080", path, asked, large, SIDE_TUTORIAL_FRAMES)
-    for faces in CROWDS if crowds else ():
+    asked = min(options.frames or FRAMES, SIDE_FRAMES)
+    if large := scaled(settings, options.source, clip, asked, folder):
+        yield make_scene("the same at 1920×1080", large[0], asked, large[1], SIDE_TUTORIAL_FRAMES)
+    for faces in CROWDS if options.plots is not None else ():
         crowd = f"demo:{faces}"
-        info = _probe(settings, crowd, asked)
+        info = probe(settings, crowd, asked)
         yield make_scene(crowd, crowd, asked, info, SIDE_TUTORIAL_FRAMES)
 
 
@@ -133,19 +161,21 @@ def _plot(document: dict[str, Any], crowds: list[Measured], folder: Path) -> Non
     rates = [throughput(found) for found in crowds]
     plot_crowds(rates, CROWDS, folder / "fps_by_faces.png")
     plot_batches(document, folder / "batches.png")
-    _say(f"plots: {folder / 'fps_by_faces.png'}, {folder / 'batches.png'}")
+    say(f"plots: {folder / 'fps_by_faces.png'}, {folder / 'batches.png'}")
 
 
-def _label(source: str, clip: ClipInfo) -> str:
+def label(source: str, clip: ClipInfo) -> str:
+    """Return a clip's name and size for tables."""
     return f"{parse_sources([source])[0].name}, {clip.width}×{clip.height}"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Show how far the measurement is."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM unwinds, so that no process and no file is left."""
 
     def end(number: int, frame: FrameType | None) -> None:

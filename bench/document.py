@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.figures import Spread, batch, efficiency, latency_ms, medians_by_key, spread
+from bench.job import LoopRun
 from bench.scene import Measured
 
 
@@ -28,7 +29,7 @@ def make_document(
             "dropped": sum(run.dropped for run in [*main.pipeline, *main.paced]),
             "failed": sum(run.failed for run in [*main.pipeline, *main.paced]),
         },
-        "tutorial_loop": rates["tutorial_loop"],
+        "tutorial_loop": rates["tutorial_loop"],  # None where it was left out, as is the ratio
         "plain_loop": rates["plain_loop"],
         "ratio_to_tutorial": rates["ratio_to_tutorial"],
         "ratio_to_plain": rates["ratio_to_plain"],
@@ -40,32 +41,55 @@ def make_document(
 
 
 def throughput(found: Measured) -> dict[str, Any]:
-    """Return the rates of the three over one scene and their ratios, from medians of the same session."""
-    tutorial, plain, pipeline = (
-        spread(run.fps for run in runs) for runs in (found.tutorial, found.plain, found.pipeline)
-    )
-    plain_faces = sum(run.faces for run in found.plain) / sum(run.frames for run in found.plain)
-    tutorial_faces = sum(run.faces for run in found.tutorial) / sum(run.frames for run in found.tutorial)
+    """Return the rates of all over one scene and their ratios, from medians of the same session.
+
+    Of the plain loop the faster of its thread counts is taken. Without the tutorial's loop its rate and the
+    ratio to it are None.
+    """
+    pipeline = spread(run.fps for run in found.pipeline)
+    medians = {threads: spread(run.fps for run in runs).median for threads, runs in found.plain.items()}
+    threads = max(medians, key=lambda count: medians[count])
+    plain = found.plain[threads]
     return {
         "scene": found.scene.label,
         "frames": found.scene.frames,
         "runs": len(found.pipeline),
-        "faces_per_frame": round(plain_faces, 2),
-        "pipeline": _rate(pipeline, [run.fps for run in found.pipeline]),
-        "tutorial_loop": _rate(tutorial, [run.fps for run in found.tutorial])
-        | {"frames": found.scene.tutorial_frames, "faces_per_frame": round(tutorial_faces, 2)},
-        "plain_loop": _rate(plain, [run.fps for run in found.plain]),
-        "ratio_to_tutorial": round(pipeline.median / tutorial.median, 2),
-        "ratio_to_plain": round(pipeline.median / plain.median, 2),
+        "faces_per_frame": _faces_per_frame(plain),
+        "pipeline": rate([run.fps for run in found.pipeline]),
+        "tutorial_loop": _tutorial(found),
+        "plain_loop": rate([run.fps for run in plain])
+        | {"threads": threads, "fps_by_threads": {str(n): round(fps, 2) for n, fps in medians.items()}},
+        "ratio_to_tutorial": _ratio(pipeline, found.tutorial),
+        "ratio_to_plain": _ratio(pipeline, plain),
     }
 
 
-def _rate(found: Spread, runs: list[float]) -> dict[str, Any]:
+def rate(runs: list[float]) -> dict[str, Any]:
+    """Return the frames a second of several runs: the median, the extremes and each."""
+    found = spread(runs)
     return {
         "fps": round(found.median, 2),
         "fps_spread": [round(found.least, 2), round(found.greatest, 2)],
         "fps_runs": [round(fps, 2) for fps in runs],
     }
+
+
+def _tutorial(found: Measured) -> dict[str, Any] | None:
+    if not found.tutorial:
+        return None
+    faces = _faces_per_frame(found.tutorial)
+    return rate([run.fps for run in found.tutorial]) | {
+        "frames": found.scene.tutorial_frames,
+        "faces_per_frame": faces,
+    }
+
+
+def _ratio(pipeline: Spread, loop: list[LoopRun]) -> float | None:
+    return round(pipeline.median / spread(run.fps for run in loop).median, 2) if loop else None
+
+
+def _faces_per_frame(runs: list[LoopRun]) -> float:
+    return round(sum(run.faces for run in runs) / sum(run.frames for run in runs), 2)
 
 
 def _bare(cost: Any) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What the benchmark asks of a process of its own, and what that answers.
 
-The parent loads neither TensorFlow nor OpenCV, and no loop inherits what another has warmed: each runs in a
+The parent loads neither OpenCV nor a network, and no loop inherits what another has warmed: each runs in a
 fresh interpreter, `python -m bench.loops`, with its job on standard input and its answer on standard output.
 """
 
@@ -14,6 +14,7 @@ import msgspec
 
 from pipeline.errors import UserError
 from pipeline.plan import thread_limits
+from pipeline.process import LIBRARY_DEFAULTS
 from pipeline.settings import PipelineSettings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -28,6 +29,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     frames: int
     settings: PipelineSettings
+    threads: int = 1  # of OpenCV, the decoder and each network (plain, bare)
     output: str = ""  # results (tutorial, plain) or the scaled clip (scale)
     parent_pid: int = 0
 
@@ -72,8 +74,8 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
     """Run the job in a fresh process. Raises UserError with what the process said if it fails."""
     job = msgspec.structs.replace(job, parent_pid=os.getpid())
     child = subprocess.Popen(
-        [sys.executable, "-m", "bench.loops"],
-        env={**os.environ, **_limits(job), "PYTHONPATH": _python_path()},
+        [sys.executable, "-P", "-m", "bench.loops"],  # -P: no module of the folder that this is run from
+        env={**_variables(job), "PYTHONPATH": _python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -90,9 +92,11 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
     return msgspec.json.decode(out.splitlines()[-1], type=answer)
 
 
-def _limits(job: Job) -> dict[str, str]:
-    """Only the bare costs are taken with one thread: the loops have their libraries' defaults."""
-    return thread_limits(1) if job.kind == "bare" else {}
+def _variables(job: Job) -> dict[str, str]:
+    """The environment of the stages, for what is made of their parts; the user's, for the tutorial's loop."""
+    if job.kind not in ("plain", "bare"):
+        return dict(os.environ)
+    return {**LIBRARY_DEFAULTS, **os.environ, **thread_limits(job.threads)}
 
 
 def _python_path() -> str:

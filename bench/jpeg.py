@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.settings import CaptureSettings
 from pipeline.sources import SourceSpec, parse_sources
 from stages.capture.reader import open_reader
-from stages.jpeg import to_image, to_jpeg
+from stages.image_codec import ImageReader, to_jpeg
 
 FRAMES: Final = 100
 HEADER: Final = """\
@@ -38,6 +38,7 @@ class Cost(NamedTuple):
 def measure(spec: SourceSpec, quality: int, frames: int) -> tuple[str, list[Cost]]:
     """Return the size of a clip's frames and what each costs. Raises UserError if it does not open."""
     costs = []
+    decoder = ImageReader(sys.maxsize)
     with closing(open_reader(spec, CaptureSettings(max_frames=frames))) as reader:
         while (picture := reader.read()) is not None:
             if picture.image is None:
@@ -46,7 +47,7 @@ def measure(spec: SourceSpec, quality: int, frames: int) -> tuple[str, list[Cost
             started_s = time.perf_counter()
             jpeg = to_jpeg(picture.image, quality)
             encoded_s = time.perf_counter()
-            to_image(jpeg, "jpeg", (height, width, 3), sys.maxsize)
+            decoder.image(jpeg, "jpeg", (height, width, 3))
             decoded_s = time.perf_counter()
             times = 1000 * (encoded_s - started_s), 1000 * (decoded_s - encoded_s)
             costs.append(Cost(picture.image.nbytes, len(jpeg), *times))

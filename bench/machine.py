@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import psutil  # type: ignore[import-untyped]
 
-PACKAGES: Final = ("tensorflow", "keras", "opencv-python", "numpy", "pyzmq", "av", "msgspec")
+PACKAGES: Final = ("onnxruntime", "tensorflow", "keras", "opencv-python", "numpy", "pyzmq", "av", "msgspec")
 
 
 def describe() -> dict[str, Any]:

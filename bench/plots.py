@@ -21,7 +21,7 @@ def plot_crowds(rates: Sequence[dict[str, Any]], faces: Sequence[int], path: Pat
     """Draw frames a second by faces a frame for the three; bars reach from the slowest run to the fastest."""
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    for name in NAMES:
+    for name in _drawn(rates):
         _draw_line(axes, name, rates, faces)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -38,6 +38,11 @@ def plot_crowds(rates: Sequence[dict[str, Any]], faces: Sequence[int], path: Pat
     figure.savefig(path)
 
 
+def _drawn(rates: Sequence[dict[str, Any]]) -> list[str]:
+    """Return those that were measured: the tutorial's loop may have been left out."""
+    return [name for name in NAMES if rates[0][name]]
+
+
 def _draw_line(axes: Axes, name: str, rates: Sequence[dict[str, Any]], faces: Sequence[int]) -> None:
     """Draw one contestant, each point with its value and the last with its name."""
     fps = [row[name]["fps"] for row in rates]
@@ -46,7 +51,7 @@ def _draw_line(axes: Axes, name: str, rates: Sequence[dict[str, Any]], faces: Se
     colour, marker = COLOURS[name], MARKERS[name]
     axes.errorbar(faces, fps, yerr=(low, high), color=colour, marker=marker, capsize=3, linewidth=2)
     # The fastest's texts stand above its line, the others' below: lines that are close leave room so.
-    first = [fps[n] == max(row[other]["fps"] for other in NAMES) for n, row in enumerate(rates)]
+    first = [fps[n] == max(row[other]["fps"] for other in _drawn(rates)) for n, row in enumerate(rates)]
     for count, value, above in zip(faces, fps, first, strict=True):
         text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
         _write(axes, text, (count, value), (0, 9), above, colour, ha="center", fontsize=8)

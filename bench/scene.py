@@ -1,4 +1,4 @@
-"""A clip and how much of it is measured; the three contestants run over it in turn."""
+"""A clip and how much of it is measured; the loops and the pipeline run over it in turn."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from bench.figures import pace_for
 from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, run_job
+from bench.machine import cores
 from bench.pipeline_run import PipelineRun, run_pipeline
 from pipeline.settings import PipelineSettings
 
@@ -28,8 +29,8 @@ class Measured(NamedTuple):
     """The runs over one scene, in the order in which they were made."""
 
     scene: Scene
-    tutorial: list[LoopRun]
-    plain: list[LoopRun]
+    tutorial: list[LoopRun]  # empty where it is left out
+    plain: dict[int, list[LoopRun]]  # by the threads of each library
     pipeline: list[PipelineRun]
     paced: list[PipelineRun]  # empty where latency is not asked for, as are the two below
     bare: list[BareCost]
@@ -51,18 +52,34 @@ def whole_passes(asked: int, clip: int, *, at_most: bool = False) -> int:
 
 
 def measure(
-    settings: PipelineSettings, scene: Scene, runs: int, folder: Path, say: Say, *, throughput_only: bool
+    settings: PipelineSettings,
+    scene: Scene,
+    runs: int,
+    folder: Path,
+    say: Say,
+    *,
+    tutorial: bool,
+    throughput_only: bool,
 ) -> Measured:
     """Run all in turn, `runs` times: what disturbs the machine for a while then disturbs all alike."""
-    found = Measured(scene, [], [], [], [], [])
+    found = Measured(scene, [], {threads: [] for threads in sorted({1, cores()})}, [], [], [])
     results = folder / "results.jsonl"
 
-    def job(kind: Kind, frames: int) -> Job:
-        return Job(kind=kind, source=scene.source, frames=frames, settings=settings, output=str(results))
+    def job(kind: Kind, frames: int, threads: int = 1) -> Job:
+        return Job(
+            kind=kind,
+            source=scene.source,
+            frames=frames,
+            settings=settings,
+            threads=threads,
+            output=str(results),
+        )
 
     for number in range(1, runs + 1):
-        found.tutorial.append(run_job(job("tutorial", scene.tutorial_frames), LoopRun))
-        found.plain.append(run_job(job("plain", scene.frames), LoopRun))
+        if tutorial:
+            found.tutorial.append(run_job(job("tutorial", scene.tutorial_frames), LoopRun))
+        for threads, of_plain in found.plain.items():
+            of_plain.append(run_job(job("plain", scene.frames, threads), LoopRun))
         found.pipeline.append(run_pipeline(settings, scene.source, scene.frames, results))
         say(_line(found, number, runs))
         if throughput_only:
@@ -77,9 +94,11 @@ def measure(
 
 
 def _line(found: Measured, number: int, runs: int) -> str:
-    rates = found.tutorial[-1].fps, found.plain[-1].fps, found.pipeline[-1].fps
-    tutorial, plain, pipeline = (f"{fps:.1f}" for fps in rates)
-    return (
-        f"{found.scene.label}, run {number} of {runs}: "
-        f"tutorial {tutorial}, plain {plain}, pipeline {pipeline} frames/s"
-    )
+    rates = [f"tutorial {run.fps:.1f}" for run in found.tutorial[-1:]]
+    rates += [f"plain with {_threads(n)} {of_plain[-1].fps:.1f}" for n, of_plain in found.plain.items()]
+    rates += [f"pipeline {found.pipeline[-1].fps:.1f}"]
+    return f"{found.scene.label}, run {number} of {runs}: {', '.join(rates)} frames/s"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"

@@ -5,19 +5,17 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-WIDTH: Final = 108  # where there is no terminal to fit
+WIDTH: Final = 120  # where there is no terminal to fit
 
 
 def show(document: dict[str, Any], main: dict[str, Any]) -> None:
     """Print the figures; `main` are the rates of the clip that was asked for."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = open_console()
     machine, settings = document["machine"], document["settings"]
     model = settings["model"]
     console.print(
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
-        f"TensorFlow {machine['packages']['tensorflow']}, OpenCV {machine['packages']['opencv-python']}"
+        f"ONNX Runtime {machine['packages']['onnxruntime']}, OpenCV {machine['packages']['opencv-python']}"
     )
     console.print(
         f"model {model['name']}, labels {model['labels']}, "
@@ -26,12 +24,23 @@ def show(document: dict[str, Any], main: dict[str, Any]) -> None:
     )
     console.print()
     console.print(_rates([main, *document["others"]]))
-    console.print("[dim]medians of the runs; in brackets the slowest and the fastest[/dim]")
+    console.print(
+        "[dim]medians of the runs; in brackets the slowest and the fastest; "
+        "t: threads of the plain loop, the faster count[/dim]"
+    )
     console.print()
     console.print(_costs(document))
     console.print()
     for line in summary(document):
         console.print(line, soft_wrap=True)
+
+
+def open_console() -> Console:
+    """Return the console that tables are printed on."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
 
 
 def summary(document: dict[str, Any]) -> list[str]:
@@ -58,14 +67,17 @@ def _rates(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["scene"],
             f"{row['faces_per_frame']:.1f}",
-            *(_rate(row[name]) for name in ("tutorial_loop", "plain_loop", "pipeline")),
-            f"{row['ratio_to_tutorial']:.1f}",
+            rate(row["tutorial_loop"]) if row["tutorial_loop"] else "–",
+            f"{rate(row['plain_loop'])} {row['plain_loop']['threads']}t",
+            rate(row["pipeline"]),
+            f"{row['ratio_to_tutorial']:.1f}" if row["ratio_to_tutorial"] else "–",
             f"{row['ratio_to_plain']:.2f}",
         )
     return table
 
 
-def _rate(found: dict[str, Any]) -> str:
+def rate(found: dict[str, Any]) -> str:
+    """Return a rate and its spread for a cell of a table."""
     least, greatest = found["fps_spread"]
     return f"{found['fps']:.1f} [dim]({least:.1f}–{greatest:.1f})[/dim]"
 

@@ -1,6 +1,14 @@
-"""(a) The tutorial's loop: Haar, one `predict` a face, everything in turn in one process.
+"""(a) The tutorial's loop: what tutorials on emotion recognition with Keras and OpenCV teach.
 
-Written as the tutorials write it. All threads are the libraries' defaults.
+    while True:
+        read a frame and make it grey
+        faces = cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(30, 30))
+        for each face: cut it out, resize it to 48×48, model.predict(face), draw its box and its emotion
+
+The cascade is OpenCV's haarcascade_frontalface_default.xml. The model is the pipeline's own, in its Keras
+form: models/emotion.keras. One process does everything in turn, with its libraries' default threads. The
+reader is the pipeline's, and a line of JSON is written for each frame, so that all loops read and write the
+same.
 """
 
 import json
@@ -15,7 +23,8 @@ from numpy.typing import NDArray
 
 from bench.clip import open_clip
 from bench.job import Job, LoopRun
-from pipeline.card import choose_labels, find_model, read_card
+from bench.needs import keras_model
+from pipeline.card import choose_labels, read_card
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 from pipeline.quiet import quiet_native
 from stages.classify.outputs import output_of
@@ -26,7 +35,7 @@ BLUE: Final = (255, 0, 0)
 
 def run(job: Job) -> LoopRun:
     """Load and warm the model, then time the loop."""
-    path = find_model(job.settings.classify.model)
+    path = keras_model(job.settings)
     card = read_card(path)
     labels = choose_labels(card, job.settings.classify.labels, path)
     with quiet_native():

@@ -29,7 +29,7 @@ class Watch:
     def __call__(self, report: StatusReport, pids: dict[str, int]) -> None:
         self.report = report
         self.latency_ms.extend(ns / 1e6 for ns in report.latency_ns)
-        # Not once frames have ended: unloading TensorFlow is no part of a frame's cost.
+        # Not once frames have ended: unloading the libraries is no part of a frame's cost.
         if report.started and not report.finished:
             sample = CpuSample(report.steps.get("display", 0), self._cpu_s(pids))
             self._first = self._first or sample

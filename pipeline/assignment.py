@@ -13,7 +13,6 @@ class Assignment(msgspec.Struct, frozen=True):
     role: Role | str  # the broker is no role of a peer
     name: str  # as in the log: detect-1
     slot: str  # the same for each restart of this process
-    spare: bool  # works only while another of its role is missing
     incarnation: int  # how often it has been started before
     parent_pid: int
     address: str
@@ -21,6 +20,7 @@ class Assignment(msgspec.Struct, frozen=True):
     max_message_bytes: int
     log_level: str
     options: msgspec.Raw  # one of the structs below, or the stage's table of the settings
+    frames: str = ""  # the directory of shared frames; empty: they travel in messages
     keys: str = ""  # the directory that they lie in, never a key itself; empty: the address needs none
 
 
@@ -32,6 +32,7 @@ class BrokerOptions(msgspec.Struct, frozen=True):
     drain_s: float
     sources: list[str] | None  # that the run waits for, in this order; None: whatever comes
     encoding: str  # auto, raw or jpeg
+    search_interval_s: float
 
 
 class CaptureOptions(msgspec.Struct, frozen=True):

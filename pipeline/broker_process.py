@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import sys
 import time
 from pathlib import Path
@@ -15,8 +14,7 @@ import msgspec
 from pipeline.assignment import Assignment, BrokerOptions
 from pipeline.broker import Broker, BrokerRules
 from pipeline.channel import BrokerChannel, Malformed
-from pipeline.child import StopFlag
-from pipeline.security import broker_keys
+from pipeline.child import KILLED_STATUS, StopFlag
 
 TICK_NS = 50_000_000
 ASLEEP_NS = 1_000_000_000  # a longer gap between two turns: this process was stopped
@@ -29,8 +27,7 @@ MEMORY_NS = 250_000_000  # how often this process looks at its memory
 MEMORY_BYTES = 256 * 1024 * 1024
 """What it may need besides pixels, held and in sockets."""
 
-KILLED_STATUS = 137
-"""As of a process that the system killed: it is started again, and a file's frames are sent again."""
+OPEN_MAX = 10_240  # of macOS, which names no limit for open files and refuses more
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +42,23 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         options.max_delay_ms,
         options.drain_s,
         options.sources,
-        options.encoding,
+        encoding=options.encoding,
+        search_interval_s=options.search_interval_s,
         rejoin_s=REJOIN_S if options.sources is None else 0.0,
         owner=assignment.slot.partition("/")[0],
+        frames=assignment.frames,
     )
     take_all_descriptors()
-    keys = broker_keys(Path(assignment.keys)) if assignment.keys else None
+    keys = None
+    if assignment.keys:
+        from pipeline.security import broker_keys
+
+        keys = broker_keys(Path(assignment.keys))
     channel = BrokerChannel(assignment.address, assignment.publish, assignment.max_message_bytes, keys)
     stop.listen()
     try:
         limit_bytes = 2 * rules.settings.max_bytes + 4 * assignment.max_message_bytes + MEMORY_BYTES
-        _serve(Broker(secrets.token_hex(6), rules), channel, stop, Memory(limit_bytes))
+        _serve(Broker(os.urandom(6).hex(), rules), channel, stop, Memory(limit_bytes))
     finally:
         channel.close()
     return 0
@@ -63,9 +66,13 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
 def take_all_descriptors() -> None:
     """Raise the limit as far as it goes: an ipc connection for which there is none ends ZeroMQ's process."""
-    if sys.platform != "win32":
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if sys.platform == "win32":
+        return
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except ValueError:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, OPEN_MAX), most))
 
 
 class Memory:
@@ -88,6 +95,7 @@ class Memory:
         if pages * os.sysconf("SC_PAGE_SIZE") > self._limit_bytes:
             limit_mb = self._limit_bytes >> 20
             log.critical("more than %d MB of memory: a peer sends without end; the broker ends", limit_mb)
+            # It is started again, and a file's frames are sent again.
             os._exit(KILLED_STATUS)
 
 

@@ -40,10 +40,10 @@ class Card(msgspec.Struct, frozen=True):
     """What the pipeline reads of a card; other keys (settings, seed, command) are for people."""
 
     format: int
-    file: str  # the Keras file, as `sha256`
-    sha256: str
     labels: list[str]
     input: CardInput
+    file: str = ""  # the Keras file, as `sha256`; empty: there is none
+    sha256: str = ""
     name: str = ""
     parameters: int = 0
     multiply_adds: int = 0
@@ -52,8 +52,10 @@ class Card(msgspec.Struct, frozen=True):
     onnx: OnnxFile | None = None
 
     def sha256_of(self, model: Path) -> str:
-        """Return the sha256 that the file `model` must have; UserError for an ONNX file without an entry."""
+        """Return the sha256 that the file `model` must have. Raises UserError if the card has none for it."""
         if model.suffix != ".onnx":
+            if not self.sha256:
+                raise UserError(f"{model}: its card describes no Keras file; take model and card together")
             return self.sha256
         if self.onnx is None:
             raise UserError(

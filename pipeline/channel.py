@@ -6,19 +6,20 @@ Over tcp both ends have CURVE keys, always; `ipc` is guarded by the directory th
 """
 
 import contextlib
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from pipeline.errors import LateError, UserError
-from pipeline.gate import Gate
 from pipeline.messages import AnyMessage, Buffer, Message, MessageError, decode, encode
-from pipeline.security import BrokerKeys, StageKeys
+
+if TYPE_CHECKING:  # keys are for tcp alone: a run over ipc starts without their modules
+    from pipeline.gate import Gate
+    from pipeline.security import BrokerKeys, StageKeys
 
 HIGH_WATER_MARK: Final = 64
 """Messages in a socket's buffer. Credits keep the number far below; this bounds a peer that breaks them."""
@@ -78,14 +79,14 @@ class BrokerChannel:
     """The broker's end of all connections."""
 
     def __init__(
-        self, address: str, publish: str, max_message_bytes: int, keys: BrokerKeys | None = None
+        self, address: str, publish: str, max_message_bytes: int, keys: "BrokerKeys | None" = None
     ) -> None:
         """Bind both addresses.
 
         Raises UserError if one is in use or can't be bound, ValueError for tcp without keys.
         """
         self._context = zmq.Context()
-        self._gate = Gate(self._context, keys) if keys is not None else None
+        self._gate = None if keys is None else _gate(self._context, keys)
         self._router = self._context.socket(zmq.ROUTER)
         _set_up(self._router, max_message_bytes)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -170,6 +171,12 @@ class BrokerChannel:
             path.unlink(missing_ok=True)
 
 
+def _gate(context: zmq.Context[zmq.Socket[bytes]], keys: "BrokerKeys") -> "Gate":
+    from pipeline.gate import Gate
+
+    return Gate(context, keys)
+
+
 def _bind(socket: zmq.Socket[bytes], address: str) -> None:
     try:
         socket.bind(address)
@@ -184,7 +191,7 @@ class StageChannel:
     """A stage's connection to the broker. It connects again by itself when the broker is new."""
 
     def __init__(
-        self, address: str, name: str, max_message_bytes: int, keys: StageKeys | None = None
+        self, address: str, name: str, max_message_bytes: int, keys: "StageKeys | None" = None
     ) -> None:
         """Dial; nothing is waited for. Raises ValueError for tcp without keys."""
         if address.startswith("tcp://") and keys is None:
@@ -194,7 +201,7 @@ class StageChannel:
         self._context = zmq.Context()
         self._dealer = self._context.socket(zmq.DEALER)
         _set_up(self._dealer, max_message_bytes)
-        self._dealer.setsockopt(zmq.IDENTITY, f"{name}-{secrets.token_hex(6)}".encode())
+        self._dealer.setsockopt(zmq.IDENTITY, f"{name}-{os.urandom(6).hex()}".encode())
         self._dealer.setsockopt(zmq.RECONNECT_IVL, 50)
         self._dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 250)  # of what recovery may take, a small part
         self._poller = zmq.Poller()
@@ -207,7 +214,7 @@ class StageChannel:
         self._events = self._use_keys(keys) if keys is not None else None
         self._dealer.connect(address)
 
-    def _use_keys(self, keys: StageKeys) -> zmq.Socket[bytes]:
+    def _use_keys(self, keys: "StageKeys") -> zmq.Socket[bytes]:
         """Show our key, expect the broker's, and return where the socket tells how handshakes went."""
         self._dealer.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
         self._dealer.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
@@ -233,6 +240,8 @@ class StageChannel:
         return decode([frame.buffer for frame in frames])
 
     def _watch_handshakes(self, events: zmq.Socket[bytes]) -> None:
+        from zmq.utils.monitor import parse_monitor_message  # which loads asyncio
+
         while events.poll(0):
             match parse_monitor_message(events.recv_multipart())["event"]:
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:

@@ -1,4 +1,4 @@
-"""How every child process begins and ends: `python -m pipeline.child NAME`, its assignment on stdin.
+"""How every child process begins and ends: `python -m pipeline.child NAME`, its assignment a line on stdin.
 
 A child lives in a session of its own, so that Ctrl-C reaches the parent alone, and dies with its parent.
 """
@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Final
 
@@ -25,6 +26,9 @@ MODULES: Final = {
     "display": "stages.display.loop",
 }
 """Where the function `run(assignment, stop) -> int` of each role is: the whole topology."""
+
+KILLED_STATUS: Final = 137
+"""As of a process that the system killed."""
 
 LATE_STATUS: Final = 3
 """A child's own way of telling the parent that its error came after the first frame."""
@@ -57,6 +61,12 @@ def die_with_parent(parent_pid: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def end_with_stdin() -> None:
+    """End this process when stdin does: the parent holds the other end for as long as it lives."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(KILLED_STATUS)
+
+
 def set_up_logging(name: str, level: str) -> None:
     logging.basicConfig(
         level=level.upper(),
@@ -68,8 +78,11 @@ def set_up_logging(name: str, level: str) -> None:
 
 
 def main() -> int:
-    assignment = msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)
-    die_with_parent(assignment.parent_pid)
+    assignment = msgspec.json.decode(sys.stdin.buffer.readline(), type=Assignment)
+    if sys.platform.startswith("linux"):
+        die_with_parent(assignment.parent_pid)
+    else:
+        threading.Thread(target=end_with_stdin, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_up_logging(assignment.name, assignment.log_level)
     try:

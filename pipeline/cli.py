@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from pipeline.config import DISPLAY_MODES, PROJECT, load_settings, nearest, override
+from pipeline.config import DISPLAY_MODES, load_settings, nearest, override
 from pipeline.endpoints import check_bindable, check_dialable
 from pipeline.errors import UserError
 from pipeline.settings import PipelineSettings
@@ -24,7 +24,6 @@ commands:
   check            is the configuration sound, what would run, which parts are missing
   bench            frames per second, latency, batches, efficiency, against the plain loop
   keys DIR         make the keys that tcp addresses beyond this machine need
-  download yunet   fetch the YuNet face detector from the OpenCV Zoo and check it
 
 `python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.
 """
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str, words: Sequence[str]) -> int:
-    commands = {"check": _check, "bench": _bench, "keys": _keys, "download": _download}
+    commands = {"check": _check, "bench": _bench, "keys": _keys}
     if name not in commands:
         _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
     return commands[name](words)
@@ -100,20 +99,57 @@ def _check(words: Sequence[str]) -> int:
 
 
 def _bench(words: Sequence[str]) -> int:
-    parser = _Parser("run.py bench", description="Measures the pipeline against the plain loop.")
+    parser = _Parser(
+        "run.py bench",
+        description="Measures the pipeline against the tutorial's loop and a plain loop, or with --against\n"
+        "against the pipeline of another checkout. See docs/benchmarks.md.",
+    )
     _add_common(parser)
-    parser.add_argument("--source", metavar="S", help="a video file, a folder, demo or demo:N")
+    parser.add_argument("--source", metavar="S", default="demo", help="a video, a folder, demo or demo:N")
     parser.add_argument("--frames", metavar="N", type=_positive, help="frames measured of the source")
     parser.add_argument("--runs", metavar="N", type=_positive, default=5, help="repetitions (default 5)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
     parser.add_argument("--plots", metavar="DIR", type=Path, help="write the plots there")
-    options = parser.read(words)
-    settings = load_settings(options.config, options.set)
-    # By name: the pipeline doesn't import the benchmark, which imports OpenCV and TensorFlow.
-    bench = importlib.import_module("bench.command")
-    return int(
-        bench.run_bench(settings, options.source, options.frames, options.runs, options.json, options.plots)
+    parser.add_argument(
+        "--without-tutorial",
+        action="store_true",
+        help="leave out the tutorial's loop, which needs TensorFlow",
     )
+    parser.add_argument(
+        "--against",
+        metavar="DIR",
+        type=Path,
+        help="run the pipeline of the checkout in DIR in turn with this one instead of the loops: "
+        "`run.py --display none --results FILE`, with DIR/.venv if there is one",
+    )
+    parser.add_argument(
+        "--against-set",
+        metavar="table.key=value",
+        action="append",
+        default=[],
+        help="any key of the other checkout's pipeline.toml (--set is for this one alone); repeatable",
+    )
+    options = parser.read(words)
+    if options.against is not None and (options.plots or options.without_tutorial or options.config):
+        parser.error("--plots, --without-tutorial and --config can't be used with --against")
+    if options.against is None and options.against_set:
+        parser.error("--against-set needs --against DIR")
+    settings = load_settings(options.config, options.set)
+    # By name: the pipeline doesn't import the benchmark, which imports OpenCV and the stages.
+    bench = importlib.import_module("bench.command")
+    asked = bench.Options(
+        options.source,
+        options.frames,
+        options.runs,
+        options.json,
+        options.plots,
+        not options.without_tutorial,
+    )
+    if options.against is None:
+        return int(bench.run_bench(settings, asked))
+    against = importlib.import_module("bench.against")
+    sides = against.Against(options.against, options.set, options.against_set)
+    return int(against.run_against(settings, asked, sides))
 
 
 def _keys(words: Sequence[str]) -> int:
@@ -143,21 +179,6 @@ def _keys(words: Sequence[str]) -> int:
         "for each other one: broker.public, and the .secret files of its stages and of parent "
         "(docs/machines.md)"
     )
-    return 0
-
-
-def _download(words: Sequence[str]) -> int:
-    parser = _Parser("run.py download", description="Fetches a model once and checks its sha256.")
-    parser.add_argument(
-        "model", metavar="yunet", choices=["yunet"], help="OpenCV Zoo's face detector, 230 kB, MIT"
-    )
-    parser.add_argument(
-        "--url", metavar="URL", help="where to fetch it from instead of the OpenCV Zoo: a mirror"
-    )
-    options = parser.read(words)
-    from pipeline.download import download_yunet
-
-    download_yunet(PROJECT / "models", options.url)
     return 0
 
 

@@ -6,7 +6,6 @@ Each key is converted by its own type, so that an error names the key, what was 
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,12 @@ ENCODINGS: Final = ("auto", "raw", "jpeg")
 LABELS: Final = ("auto", *LABEL_SETS)
 RESULT_FORMS: Final = (".jsonl", ".csv")
 RECORD_FORMS: Final = (".mkv", ".mp4")
+
+REMOVED: Final = {
+    "classify.batch_sizes": "batches have any size; classify.max_batch is the largest",
+    "classify.spares": "a classifier starts in a second, so that none has to wait for another's death",
+}
+"""Settings of 0.1 that are gone, each with what took its place; kept for one release."""
 
 Tables = dict[str, dict[str, Any]]
 
@@ -112,6 +117,8 @@ def _tables() -> dict[str, type[Settings]]:
 
 
 def _type(fields: Mapping[str, inspect.Type], table: str, key: str, where: str) -> inspect.Type:
+    if f"{table}.{key}" in REMOVED:
+        raise UserError(f"{where}{table}.{key} is gone: {REMOVED[f'{table}.{key}']}; leave it out")
     if key not in fields:
         raise UserError(f"{where}unknown key {table}.{key}{nearest(key, fields, f'{table}.')}")
     return fields[key]
@@ -132,9 +139,6 @@ def _checked(tables: Tables) -> PipelineSettings:
     except msgspec.ValidationError as error:
         raise UserError(f"configuration: {error}") from error
     _check_choices(settings)
-    sizes = settings.classify.batch_sizes
-    if any(first >= second for first, second in pairwise(sizes)):
-        raise UserError(f"classify.batch_sizes: expected ascending sizes, found {sizes}")
     _check_addresses(settings)
     return settings
 

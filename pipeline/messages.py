@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from pipeline.bounds import (
@@ -51,17 +50,20 @@ from pipeline.bounds import (
 from pipeline.bounds import MAX_SIDE as MAX_SIDE  # what stages need to know of frames
 from pipeline.emotions import EMOTIONS, FACE_SIZE
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 """Raised whenever a message changes: peers of another protocol are refused."""
 
 JPEG_OVERHEAD: Final = 4096
 """Bytes that the JPEG of a tiny frame may be longer than its pixels: tables and headers."""
 
+MAX_FRAME_NAME: Final = 64
+"""Bytes in the name of a frame in shared memory."""
+
 Buffer = bytes | memoryview
 Role = Literal["capture", "detect", "classify", "display", "parent"]
 SourceKind = Literal["live", "file"]
 Status = Literal["ok", "dropped", "failed"]
-Encoding = Literal["raw", "jpeg"]
+Encoding = Literal["raw", "jpeg", "shared"]
 
 
 class MessageError(ValueError):
@@ -94,10 +96,14 @@ class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fps: Rate  # nominal; 0: unknown
 
 
+Box = tuple[Place, Place, Extent, Extent]
+"""x, y, width, height in pixels of the frame."""
+
+
 class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A detected face: the detector's box in pixels of the frame, and its score in 0..1."""
 
-    box_px: tuple[Place, Place, Extent, Extent]  # x, y, width, height
+    box_px: Box
     score: Score
 
 
@@ -117,12 +123,12 @@ class Hello(Message, frozen=True):
     protocol: int
     credits: Credits = 0  # pieces of work that may be under way at this worker
     fingerprint: Text = ""  # of the model and its labels: workers of one role must agree
-    spare: bool = False  # classify: warm, and gets work only while another one is missing
     source: SourceInfo | None = None  # capture
     wants_pixels: bool = False  # display
     watched: bool = False  # display: people look at it, so files play at their own rate
     progress: Outcomes = {}  # by source; display and capture: what they know to be written
     remote: bool = False  # the broker is on another machine
+    frames: Text = ""  # where it shares the memory of frames; empty: nowhere
 
 
 class _AnyHello(msgspec.Struct, frozen=True, tag="Hello"):
@@ -147,7 +153,10 @@ class Heartbeat(Message, frozen=True):
 
 
 class Frame(Message, frozen=True):
-    """A captured frame; buffer: its pixels, uint8, BGR, `shape` (height, width, 3), or a JPEG of them."""
+    """A captured frame of `shape` (height, width, 3), uint8, BGR; buffer: as `encoding` says.
+
+    raw: its pixels. jpeg: a JPEG of them. shared: their name in memory that the run's processes share.
+    """
 
     source: Name
     epoch: Index
@@ -278,12 +287,13 @@ class Grant(Message, frozen=True):
 
 
 class DetectWork(Message, frozen=True):
-    """Buffer: the frame as capture has sent it."""
+    """Buffer: the frame as capture has sent it. `around`: search for faces near these; None: everywhere."""
 
     broker: Label
     work: Index
     shape: Shape
     encoding: Encoding = "raw"
+    around: Annotated[list[Box], Meta(max_length=MAX_FACES)] | None = None
 
 
 class ClassifyWork(Message, frozen=True):
@@ -483,11 +493,19 @@ def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
 def _are_pixels(size: int, shape: tuple[int, int, int], encoding: Encoding) -> bool:
     """Whether a buffer can be a frame of that shape."""
     pixels = math.prod(shape)
-    return size == pixels if encoding == "raw" else 1 <= size <= pixels + JPEG_OVERHEAD
+    match encoding:
+        case "raw":
+            return size == pixels
+        case "jpeg":
+            return 1 <= size <= pixels + JPEG_OVERHEAD
+        case "shared":
+            return 1 <= size <= MAX_FRAME_NAME
 
 
 def _are_probabilities(buffer: Buffer) -> bool:
     """Whether the rows, float32 in the order of EMOTIONS, are finite, from 0 to 1, and add up to 1."""
+    import numpy as np  # here: the parent, which sees no probabilities, does not load it
+
     rows = np.frombuffer(buffer, np.float32).reshape(-1, len(EMOTIONS))
     if not (rows.min() >= 0 and rows.max() <= 1):  # nor is it so of what is not a number
         return False

@@ -9,7 +9,7 @@ import msgspec
 
 from pipeline.assignment import BrokerOptions, CaptureOptions, ClassifyOptions, DisplayOptions
 from pipeline.endpoints import broker_address, dial_address, is_tcp, publish_address
-from pipeline.settings import ClassifySettings, DetectSettings, PipelineSettings
+from pipeline.settings import DetectSettings, PipelineSettings
 from pipeline.sources import SourceSpec
 
 ROLES: Final = ("broker", "display", "detect", "classify", "capture")
@@ -29,7 +29,6 @@ class ProcessPlan(NamedTuple):
     options: msgspec.Struct
     threads: int
     source: str = ""  # of a capture
-    spare: bool = False  # started once the run has begun
 
 
 class RunPlan(NamedTuple):
@@ -41,6 +40,7 @@ class RunPlan(NamedTuple):
     sources: list[SourceSpec]
     has_broker: bool
     keys: str = ""  # the directory of the keys; empty: no address needs any
+    frames: str = ""  # the directory of shared frames; empty: they travel in messages
 
     @property
     def dialed(self) -> str:
@@ -77,8 +77,6 @@ def make_plan(
         if role in here
         for plan in _of_role(role, settings, sources, awaited, directory, model)
     ]
-    if "classify" in here and ("capture" not in here or any(source.kind == "live" for source in sources)):
-        processes += _spares(settings.classify, model)
     publish = publish_address(settings.broker, address, keyed) if "broker" in here else ""
     return RunPlan(processes, address, publish, sources if "capture" in here else [], "broker" in here)
 
@@ -111,31 +109,22 @@ def _of_role(
                 yield ProcessPlan(role, f"detect-{number}", settings.detect, settings.detect.threads)
         case "classify":
             for number in range(1, settings.classify.workers + 1):
-                yield _classifier(settings.classify, number, model)
+                options = ClassifyOptions(settings.classify, model)
+                yield ProcessPlan(role, f"classify-{number}", options, settings.classify.threads)
         case "capture":
             for number, source in enumerate(sources, start=1):
-                options = CaptureOptions(source, settings.capture, settings.network.jpeg_quality)
-                yield ProcessPlan(role, f"capture-{number}", options, settings.capture.threads, source.name)
-
-
-def _spares(settings: ClassifySettings, model: str) -> Iterator[ProcessPlan]:
-    """Where a source may be live: TensorFlow takes longer to start than live results may be away."""
-    for number in range(settings.workers + 1, settings.workers + settings.spares + 1):
-        yield _classifier(settings, number, model)._replace(spare=True)
-
-
-def _classifier(settings: ClassifySettings, number: int, model: str) -> ProcessPlan:
-    options = ClassifyOptions(settings, model)
-    return ProcessPlan("classify", f"classify-{number}", options, settings.threads)
+                capture = CaptureOptions(source, settings.capture, settings.network.jpeg_quality)
+                yield ProcessPlan(role, f"capture-{number}", capture, settings.capture.threads, source.name)
 
 
 def _broker_options(settings: PipelineSettings, awaited: list[str] | None) -> BrokerOptions:
     return BrokerOptions(
         settings.broker,
         settings.capture.file_window,
-        max(settings.classify.batch_sizes),
+        settings.classify.max_batch,
         settings.classify.max_delay_ms,
         DRAIN_S,
         awaited,
         settings.network.encoding,
+        settings.detect.search_interval_ms / 1000,
     )

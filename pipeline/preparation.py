@@ -12,7 +12,6 @@ from pipeline.detectors import resolve_model
 from pipeline.display_mode import resolve_display
 from pipeline.plan import ROLES, RunPlan
 from pipeline.process import ROOT
-from pipeline.security import check_keys, make_keys, user_directory
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import SourceSpec, parse_sources
 from pipeline.status import Reporter
@@ -33,9 +32,7 @@ def prepare(
     if "classify" in here:
         settings, model = _settle_labels(settings, reporter)
     if "detect" in here:
-        choice = resolve_model(settings.detect.model)
-        if choice.said:
-            reporter.info(choice.said)
+        resolve_model(settings.detect.model)
     display = settings.display
     if "display" in here:
         display, said = resolve_display(display)
@@ -52,6 +49,8 @@ def with_keys(plan: RunPlan, settings: PipelineSettings, directory: Path) -> Run
     """
     if not plan.needs_keys:
         return plan
+    from pipeline.security import check_keys, make_keys, user_directory
+
     named = settings.broker.address or settings.broker.publish
     if settings.security.keys:
         keys = Path(settings.security.keys).expanduser().absolute()
@@ -87,7 +86,7 @@ def _settle_labels(settings: PipelineSettings, reporter: Reporter) -> tuple[Pipe
     labels = choose_labels(card, settings.classify.labels, path)
     reporter.info(f"emotion model: {path}, labels: {labels}")
     classify = msgspec.structs.replace(settings.classify, labels=labels)
-    return msgspec.structs.replace(settings, classify=classify), card.sha256
+    return msgspec.structs.replace(settings, classify=classify), card.sha256_of(path)
 
 
 def _for_display(

@@ -1,12 +1,12 @@
 """One child process: started, listened to, and stopped by a bounded ladder."""
 
 import os
-import secrets
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +15,15 @@ import msgspec
 from pipeline.assignment import Assignment
 from pipeline.plan import ProcessPlan, RunPlan, thread_limits
 
-_DEFAULTS: Final = {
+LIBRARY_DEFAULTS: Final = {
+    # glibc: freed blocks of up to 32 MiB (its limit) are kept and used again. By default the memory of frames
+    # goes back to the system, and on virtual machines the first touch of each fresh page is dear.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(512 * 1024 * 1024),
     # OpenCV waits 10 s for a camera that has stalled; here it is told, and opened again, as soon as a stream.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "4",
 }
+"""Of every child's environment, unless the user has set them."""
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 POLL_S: Final = 0.05
@@ -36,7 +41,7 @@ class ChildProcess:
     ) -> None:  # fmt: skip
         """`parent_slot` is a secret of the parent's, by which the broker knows its children."""
         self.plan = plan
-        self.slot = f"{parent_slot}/{plan.name}-{secrets.token_hex(6)}"
+        self.slot = f"{parent_slot}/{plan.name}-{os.urandom(6).hex()}"
         self.starts = 0
         self.started_s = 0.0
         self.dismissed = False  # told to end: its end is no death
@@ -61,13 +66,13 @@ class ChildProcess:
             role=self.plan.role,
             name=self.plan.name,
             slot=self.slot,
-            spare=self.plan.spare,
             incarnation=self.starts,
             parent_pid=os.getpid(),
             address=self._run.address if self.plan.role == "broker" else self._run.dialed,
             publish=self._run.publish,
             max_message_bytes=self._max_message_bytes,
             log_level=self._log_level,
+            frames=self._run.frames,
             keys=self._run.keys_of(self.plan.role),
             options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
         )
@@ -75,9 +80,15 @@ class ChildProcess:
         self.started_s = time.monotonic()
         self.dismissed = False
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.child", self.plan.name],
+            # -P: modules of the folder that the user is in are not to be taken for the project's.
+            [sys.executable, "-P", "-m", "pipeline.child", self.plan.name],
             cwd=None,
-            env={**_DEFAULTS, **os.environ, **thread_limits(self.plan.threads), "PYTHONPATH": _python_path()},
+            env={
+                **LIBRARY_DEFAULTS,
+                **os.environ,
+                **thread_limits(self.plan.threads),
+                "PYTHONPATH": _python_path(),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # what libraries print there is not the run's result
             stderr=subprocess.STDOUT,
@@ -88,8 +99,8 @@ class ChildProcess:
         stdin = self._popen.stdin
         assert stdin is not None
         try:
-            stdin.write(msgspec.json.encode(assignment))
-            stdin.close()
+            stdin.write(msgspec.json.encode(assignment) + b"\n")
+            stdin.flush()  # it stays open: where the system has no better way, its end is the parent's
         except BrokenPipeError:
             pass  # it died at once: `poll` tells
 
@@ -117,8 +128,11 @@ class ChildProcess:
         return True
 
     def close(self) -> None:
-        """After its end: pass on the last lines and give the pipe back."""
+        """After its end: pass on the last lines and give the pipes back."""
         if self._popen is not None and self._reader is not None:
+            assert self._popen.stdin is not None
+            with suppress(BrokenPipeError):
+                self._popen.stdin.close()
             self._reader.join(LAST_LINES_S)
             if not self._reader.is_alive():
                 assert self._popen.stdout is not None

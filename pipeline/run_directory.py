@@ -1,4 +1,7 @@
-"""The private directory of a run, where its sockets are; gone at the end, and if not, with the next run."""
+"""The private directories of a run, for its sockets and its shared frames.
+
+They are removed at the end; those of a run that was killed are removed by the next one.
+"""
 
 import os
 import shutil
@@ -15,22 +18,52 @@ from pipeline.errors import UserError
 if sys.platform != "win32":
     import fcntl
 
+SHARED_MEMORY: Final = Path("/dev/shm")
+
 _PREFIX: Final = "emotions-"
 _LONGEST_NAME: Final = len(f"/{_PREFIX}12345678/results")
 
 
 @contextmanager
 def run_directory() -> Iterator[Path]:
+    """Give the directory of the run's sockets. Raises UserError if none can be made."""
+    try:
+        with _directory_in(_parent_directory()) as directory:
+            yield directory
+    except _NoDirectory as error:
+        raise UserError(
+            f"no directory for the run's sockets: {error.__cause__}; set TMPDIR to another disk"
+        ) from error
+
+
+@contextmanager
+def frames_directory() -> Iterator[Path | None]:
+    """Give the directory in which the processes of a run share frames; None on systems without /dev/shm."""
+    if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        yield None
+        return
+    try:
+        with _directory_in(SHARED_MEMORY) as directory:
+            yield directory
+    except _NoDirectory:  # frames travel in messages then
+        yield None
+
+
+class _NoDirectory(Exception):  # noqa: N818 - its cause is the error
+    """The directory can't be made."""
+
+
+@contextmanager
+def _directory_in(place: Path) -> Iterator[Path]:
     """Give a directory that only its owner can enter; remove it at the end.
 
     Those of runs that were killed are removed as well: the lock on a directory ends with its run.
     """
     try:
-        place = _parent_directory()
         _sweep(place)
         made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))  # mkdtemp makes it 0700
     except OSError as error:
-        raise UserError(f"no directory for the run's sockets: {error}; set TMPDIR to another disk") from error
+        raise _NoDirectory from error
     lock = _lock(made)
     directory = made.rename(place / made.name[1:])  # so that no other run finds it without its lock
     try:

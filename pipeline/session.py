@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -28,7 +28,9 @@ from pipeline.messages import (
     MessageError,
     Refused,
 )
-from pipeline.security import stage_keys
+
+if TYPE_CHECKING:
+    from pipeline.security import StageKeys
 
 HEARTBEAT_S: Final = 0.5
 
@@ -38,16 +40,26 @@ AGAIN_S: Final = 1.0
 log = logging.getLogger(__name__)
 
 
+def load_stage_keys(directory: str, role: str) -> "StageKeys | None":
+    """Return the keys of a role; None for "", an address that needs none."""
+    if not directory:
+        return None
+    from pipeline.security import stage_keys
+
+    return stage_keys(Path(directory), role)
+
+
 class Session:
     """Use as a context manager: leaving it says goodbye, unless by an error: that is a death."""
 
     def __init__(self, assignment: Assignment, make_hello: Callable[[], Hello]) -> None:
         """`make_hello` tells the state of the stage at the time when it is called."""
-        keys = stage_keys(Path(assignment.keys), assignment.role) if assignment.keys else None
+        keys = load_stage_keys(assignment.keys, assignment.role)
         self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes, keys)
         self._make_hello = make_hello
         self._next_heartbeat_s = 0.0
         self._remote = is_remote(assignment.address)
+        self._frames = assignment.frames
         self._clock = ClockOffset()
         self._connections = 0
         self._again_s: float | None = None
@@ -64,7 +76,9 @@ class Session:
         if self._remote and not self._clock.known:
             self._send_heartbeat()
         else:
-            self._channel.send(msgspec.structs.replace(self._make_hello(), remote=self._remote))
+            self._channel.send(
+                msgspec.structs.replace(self._make_hello(), remote=self._remote, frames=self._frames)
+            )
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
         """Wait for a message to this stage; None if none came in time.

@@ -39,15 +39,16 @@ class CaptureSettings(Settings, frozen=True):
 class DetectSettings(Settings, frozen=True):
     """`[detect]`: the face detector."""
 
-    model: str = "auto"  # haar | yunet | auto | the path of a YuNet .onnx file
+    model: str = "yunet"  # yunet | haar | the path of a YuNet .onnx file
     workers: Natural = 0  # processes; 0: one for each core
-    threads: Positive = 1  # OpenCV threads of each process
+    threads: Positive = 1  # of each process, for OpenCV and ONNX Runtime
     score_threshold: Fraction = 0.6  # YuNet: the least score of a face
     nms_threshold: Fraction = 0.3  # YuNet: boxes that overlap more are one face
     max_side: Positive = 1280  # px; YuNet: a longer frame is searched in a smaller copy
     haar_scale: Annotated[float, Meta(gt=1.0)] = 1.1  # Haar: step between sizes searched
     haar_neighbours: Natural = 5  # Haar: hits that must agree on a face
     min_face_px: Positive = 30  # Haar: the least width of a face
+    search_interval_ms: Annotated[float, Meta(ge=0)] = 150.0  # live: how often the whole frame is searched
     max_faces: Annotated[int, Meta(ge=1, le=MAX_FACES)] = (
         256  # faces kept of one frame, the most certain ones
     )
@@ -56,14 +57,11 @@ class DetectSettings(Settings, frozen=True):
 class ClassifySettings(Settings, frozen=True):
     """`[classify]`: the emotion classifier."""
 
-    model: str = "models/emotion.keras"
+    model: str = "models/emotion.onnx"
     labels: str = "auto"  # auto | consensus | fer2013
     workers: Positive = 1  # processes
-    spares: Natural = 1  # processes more that wait, warm, for one of them to die; for live sources alone
-    threads: Positive = 1  # TensorFlow threads of each process
-    batch_sizes: Annotated[list[Annotated[int, Meta(ge=1, le=MAX_BATCH)]], Meta(min_length=1)] = (
-        msgspec.field(default_factory=lambda: [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64])
-    )
+    threads: Positive = 1  # of the runtime, in each process
+    max_batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = 64  # crops in one call of the model
     max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
 
 
@@ -104,7 +102,7 @@ class SecuritySettings(Settings, frozen=True):
 class RunSettings(Settings, frozen=True):
     """`[run]`: starting and stopping."""
 
-    start_timeout_s: Seconds = 120.0  # a stage must be ready by then
+    start_timeout_s: Seconds = 30.0  # a stage must be ready by then
     stop_timeout_s: Seconds = 5.0  # how long stages may take to end before they are killed
     max_restarts: Positive = 5  # deaths of one role without progress between them that end the run
 

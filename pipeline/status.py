@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from statistics import quantiles
 
-import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -58,8 +58,9 @@ class Rates:
         """p50 and p95 of the latency, ms; nan without frames."""
         if not self.latency_ms:
             return float("nan"), float("nan")
-        p50, p95 = np.percentile(self.latency_ms, (50, 95))
-        return float(p50), float(p95)
+        # Twice a single value: quantiles takes two at least.
+        cuts = quantiles(self.latency_ms * (1 + (len(self.latency_ms) == 1)), n=100, method="inclusive")
+        return cuts[49], cuts[94]
 
 
 class Reporter:

@@ -5,12 +5,10 @@ stages have fallen silent; the broker itself it knows by the reports that it sen
 """
 
 import os
-import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -37,8 +35,8 @@ from pipeline.plan import DRAIN_S, ROLES, RunPlan, make_plan
 from pipeline.preparation import prepare, with_keys
 from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
-from pipeline.run_directory import run_directory
-from pipeline.security import stage_keys
+from pipeline.run_directory import frames_directory, run_directory
+from pipeline.session import load_stage_keys
 from pipeline.settings import PipelineSettings
 from pipeline.signals import Signals
 from pipeline.status import Reporter, print_summary, summary
@@ -69,9 +67,9 @@ def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | N
     reporter = _reporter(settings)
     try:
         settings, specs, model = prepare(settings, sources, only, reporter)
-        with Signals() as signals, run_directory() as directory:
+        with Signals() as signals, run_directory() as directory, frames_directory() as frames:
             plan = make_plan(settings, specs, only, directory, model)
-            plan = with_keys(plan, settings, directory)
+            plan = with_keys(plan, settings, directory)._replace(frames=str(frames or ""))
             return Supervisor(settings, plan, reporter, signals=signals).run()
     finally:
         reporter.close()
@@ -94,7 +92,7 @@ class Supervisor:
         self._reporter = reporter
         self._observer = observer
         self._signals = signals
-        self._slot = secrets.token_hex(6)
+        self._slot = os.urandom(6).hex()
         self._children = [
             ChildProcess(
                 process,
@@ -128,12 +126,11 @@ class Supervisor:
         self._status: int | None = None  # decided: the run is being ended
         self._deadline_s: float | None = None  # when the loop ends at the latest
         self._at_once = False
-        keys = plan.keys_of("parent")
         self._channel = StageChannel(
             plan.dialed,
             self._name,
             settings.broker.max_message_bytes,
-            stage_keys(Path(keys), "parent") if keys else None,
+            load_stage_keys(plan.keys_of("parent"), "parent"),
         )
         self._said_unheard = False
         self._next_beat_s = 0.0
@@ -175,8 +172,7 @@ class Supervisor:
             check_free(self._plan.address)
             check_free(self._plan.publish, "broker.publish")
         for child in self._children:
-            if not child.plan.spare:  # those come when the run has begun: it need not wait for them
-                self._start(child)
+            self._start(child)
         if not self._plan.has_broker:
             self._reporter.info(f"works for the broker at {self._plan.address}")
         self._introduce()
@@ -287,10 +283,7 @@ class Supervisor:
             return
         self._ended_s.pop(child.name, None)
         told = status in (2, LATE_STATUS)  # it has said why, and it would say so again
-        if told and child.plan.spare:
-            self._done.add(child.name)
-            self._reporter.warning(f"{child.name} can't start: the run goes on without a spare")
-        elif status == 2 and child.starts == 1 and not self._has_joined(child):
+        if status == 2 and child.starts == 1 and not self._has_joined(child):
             self._give_up(2)  # it never took part, though the run may have begun on other machines
         elif told and not child.plan.source and (child.plan.role == "display" or child.starts == 1):
             self._give_up(1)
@@ -340,7 +333,7 @@ class Supervisor:
 
     @property
     def _awaited(self) -> list[ChildProcess]:
-        return [c for c in self._children if not c.plan.spare and not self._has_joined(c)]
+        return [c for c in self._children if not self._has_joined(c)]
 
     def _waited_for(self) -> str:
         if self._report is None:
@@ -404,17 +397,13 @@ class Supervisor:
         if report.started and not self._begun:
             self._begun = True
             self._reporter.info("all stages are ready")
-            self._start_spares()
         if self._report is None or report.broker != self._report.broker:
             self._broker_starting = False  # it is not an earlier one's last word
             self._elapsed_before_s += self._report.elapsed_s if self._report is not None else 0.0
         self._report, self._report_s = report, time.monotonic()
         # Those of other machines come and go under ever new slots.
         here = [peer for peer in report.peers if peer.slot in self._slots]
-        new = self._attendance.hear(msgspec.structs.replace(report, peers=here), self._report_s)
-        for child in self._children:
-            if child.plan.spare and child.slot in new:
-                self._reporter.info(f"{child.name} is warm, as a spare")
+        self._attendance.hear(msgspec.structs.replace(report, peers=here), self._report_s)
         written = {source.name: source.progress.written for source in report.sources}
         # More than ever: a new broker begins by hearing of what was written.
         grown = {name for name, count in written.items() if count > self._written.get(name, 0)}
@@ -428,11 +417,6 @@ class Supervisor:
         self._reporter.update(report)
         if self._observer is not None:
             self._observer(report, {child.name: child.pid for child in self._children if child.starts})
-
-    def _start_spares(self) -> None:
-        for child in self._children:
-            if child.plan.spare:
-                self._start(child)
 
     def _on_finished(self) -> None:
         """Everything is written: stages leave by themselves, those that are not ready yet are dismissed."""

@@ -51,8 +51,8 @@ def convert(value: Any, name: str, kind: inspect.Type, where: str) -> Any:
             right = _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
         case inspect.StrType():
             right = isinstance(value, str)
-        case inspect.ListType(item_type=item, min_length=least):
-            if not isinstance(value, list) or len(value) < (least or 0):
+        case inspect.ListType(item_type=item):
+            if not isinstance(value, list):
                 raise wrong
             return [convert(each, name, item, where) for each in value]
         case _:
@@ -82,9 +82,8 @@ def _expected(kind: inspect.Type) -> str:
     match kind:
         case inspect.BoolType():
             return "true or false"
-        case inspect.ListType(item_type=item, min_length=least):
-            noun = "texts" if isinstance(item, inspect.StrType) else "numbers"
-            return f"a list of {noun}" + (f" ({least} or more)" if least else "")
+        case inspect.ListType():
+            return "a list of texts"
         case inspect.IntType() | inspect.FloatType():
             noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
             bounds = [

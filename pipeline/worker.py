@@ -45,7 +45,7 @@ def serve(
     """Work until the run ends or SIGTERM comes; return the exit status. The model is loaded and warm."""
     stop.listen()
     who = role, assignment.name, assignment.slot, pid, PROTOCOL
-    hello = Hello(*who, credits=credits, fingerprint=fingerprint, spare=assignment.spare)
+    hello = Hello(*who, credits=credits, fingerprint=fingerprint)
     kind = DetectWork if role == "detect" else ClassifyWork
     with Session(assignment, lambda: hello) as session:
         while not stop:

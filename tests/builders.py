@@ -80,7 +80,6 @@ def make_assignment(role: str, name: str, address: str = "", options: Any = None
         role=role,
         name=name,
         slot=f"slot-{name}",
-        spare=False,
         incarnation=0,
         parent_pid=1,
         address=address,

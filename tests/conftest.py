@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+# Hypothesis' limits of time for an example would fail tests on a loaded machine.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +59,6 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> None:
     """Nothing of the user's environment decides a test, and no test writes to his home."""
     monkeypatch.setenv("XDG_STATE_HOME", str(state_home))
     for name in (
-        "YUNET_URL",
         "http_proxy",
         "https_proxy",
         "HTTP_PROXY",

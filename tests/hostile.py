@@ -272,7 +272,6 @@ def invent_hello(choices: Choices, enemy: str) -> Hello:
         PROTOCOL if choices.number(0, 15) else 1,
         credits=pick(choices, (1, 2, 64, 0)),
         fingerprint=pick(choices, ("the model", "the model", "another", "")),
-        spare=bool(choices.number(0, 1)),
         source=info if choices.number(0, 7) else None,
         wants_pixels=bool(choices.number(0, 1)),
         progress={name: invent_progress(choices) for name in SOURCES[: choices.number(0, 3)]},

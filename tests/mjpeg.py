@@ -11,16 +11,18 @@ from pipeline.sources import SourceSpec
 from stages.capture.demo import DemoReader
 
 PICTURES = 25
-"""As many are made; they are shown again and again."""
+"""As many are made unless more are asked for; they are shown again and again."""
 
 
 class MjpegCamera:
     """Use as a context manager. `url` holds a password, which nothing may ever show."""
 
-    def __init__(self, fps: float = 25, faces: int = 1, size: tuple[int, int] = (480, 270)) -> None:
+    def __init__(
+        self, fps: float = 25, faces: int = 1, size: tuple[int, int] = (480, 270), count: int = PICTURES
+    ) -> None:
         reader = DemoReader(SourceSpec(f"demo:{faces}", "demo", "demo"))
         pictures = []
-        for _ in range(PICTURES):
+        for _ in range(count):
             picture = reader.read()
             assert picture is not None and picture.image is not None
             pictures.append(cv2.imencode(".jpg", cv2.resize(picture.image, size))[1].tobytes())

@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from pipeline.emotions import LABEL_SETS
 from pipeline.errors import UserError
@@ -11,6 +13,9 @@ from trainer.fitting.backend import INSTALL
 from trainer.settings import known_models
 
 # The rest is imported once it is known what to do: TensorFlow takes seconds, help and errors of usage none.
+
+PACKAGES: Final = ("tensorflow", "keras", "h5py", "sklearn", "tensorboardX")
+"""The modules of what requirements-train.txt adds to requirements.txt."""
 
 VOTES_HELP = "FER+ (ferplus.csv, fer2013new.csv): what ten people saw in each picture"
 DATA_HELP = "FER2013: Kaggle's folder, that as a .zip, or fer2013.csv (plain, .gz, .xz)"
@@ -20,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
     chosen = parser().parse_args(arguments)
     try:
+        check_packages()
         if chosen.command in ("fit", "distill"):
             from trainer.fitting.command import fit_command
 
@@ -45,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def check_packages() -> None:
+    """Raise UserError if a package of the trainer is missing."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UserError(f"the trainer needs {', '.join(missing)}: pip install -r requirements-train.txt")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -21,6 +21,9 @@ from pipeline.messages import (
 LIVE_CREDITS: Final = 2
 """Frames of a live source on their way to the broker: one travels while one arrives."""
 
+GRANTS: Final = 4
+"""In so many parts a file is granted its window: a message for each frame would cost more than it gains."""
+
 LIVE_ACTIVE: Final = 8
 """Frames of a live source past their slot: more would only grow old."""
 
@@ -53,7 +56,7 @@ def send_detect_work(state: State, now_ns: int) -> None:
     """Frames go to the least busy workers first; a second one only ever waits behind a file's frame."""
     blocked_sources = blocked(state)
     any_live = any(ledger.info.kind == "live" and not ledger.ended for ledger in state.ledgers.values())
-    workers = sorted(state.peers.of("detect"), key=lambda peer: len(peer.jobs))
+    workers = sorted(can_read(state, state.peers.of("detect")), key=lambda peer: len(peer.jobs))
     for turn in range(max((peer.hello.credits for peer in workers), default=0)):
         for peer in workers:
             if len(peer.jobs) != turn or peer.free <= 0 or peer.has_suspect or (turn and any_live):
@@ -66,6 +69,16 @@ def send_detect_work(state: State, now_ns: int) -> None:
             entry = state.queue.take(live=not peer.jobs, blocked=blocked_sources)
             if entry is not None:
                 detect(state, peer, entry, now_ns, alone=False)
+
+
+def can_read(state: State, workers: list[Peer]) -> list[Peer]:
+    """Those that can read every frame that waits: one of another run has to leave shared ones to others."""
+    foreign = [peer for peer in workers if not shares_memory(state, peer)]
+    if not foreign or not state.rules.frames:
+        return workers
+    entries = (entry for ledger in state.ledgers.values() for entry in ledger.entries.values())
+    shared = any(isinstance(e.header, Frame) and e.header.encoding == "shared" for e in entries)
+    return [peer for peer in workers if peer not in foreign] if shared else workers
 
 
 def blocked(state: State) -> frozenset[str]:
@@ -81,11 +94,13 @@ def detect(state: State, peer: Peer, entry: Entry, now_ns: int, *, alone: bool) 
     assert isinstance(header, Frame) and entry.pixels is not None
     entry.phase = "detecting"
     work = new_job(state, peer, Job([entry], [], now_ns, alone))
-    state.send(peer.identity, DetectWork(state.name, work, header.shape, header.encoding), [entry.pixels])
+    around = state.ledgers[entry.source].around(entry, state.search_interval_ns)
+    message = DetectWork(state.name, work, header.shape, header.encoding, around)
+    state.send(peer.identity, message, [entry.pixels])
 
 
 def send_classify_work(state: State, now_ns: int) -> None:
-    workers = sorted(on_duty(state), key=lambda peer: len(peer.jobs))
+    workers = sorted(state.peers.of("classify"), key=lambda peer: len(peer.jobs))
     for peer in workers:
         while peer.free > 0 and not peer.has_suspect:
             suspect = state.batcher.take_suspect() if not peer.jobs else None
@@ -96,15 +111,6 @@ def send_classify_work(state: State, now_ns: int) -> None:
             work = new_job(state, peer, Job(frames, slices, now_ns, alone=suspect is not None))
             message = ClassifyWork(state.name, work, sum(piece.count for piece in slices))
             state.send(peer.identity, message, [piece.crops for piece in slices])
-
-
-def on_duty(state: State) -> list[Peer]:
-    """The classifiers that get work: a spare only while one of the others is missing."""
-    peers = state.peers.of("classify")
-    regulars = [peer for peer in peers if not peer.hello.spare]
-    state.classifiers = max(state.classifiers, len(regulars))
-    spares = [peer for peer in peers if peer.hello.spare]
-    return regulars + spares[: max(1, state.classifiers) - len(regulars)]
 
 
 def new_job(state: State, peer: Peer, job: Job) -> int:
@@ -164,7 +170,7 @@ def grant(state: State) -> None:
         credits = window - peer.granted
         if credits > 0:
             credits = min(credits, frames_that_fit(state, ledger) - peer.granted)
-        if credits > 0:
+        if credits >= (1 if live or not peer.granted else max(1, state.rules.file_window // GRANTS)):
             peer.granted += credits
             wanted = encoding(state, peer)
             state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress, wanted))
@@ -181,12 +187,21 @@ def frames_that_fit(state: State, ledger: SourceLedger) -> int:
 
 
 def encoding(state: State, capture: Peer) -> Encoding:
-    """How frames of a capture are wanted: as JPEG if they go to another machine on any of their ways."""
+    """How frames of a capture are wanted: as JPEG if they go to another machine on any of their ways.
+
+    In shared memory if all who need them are processes of the broker's own run.
+    """
     if state.rules.encoding != "auto":
         return "jpeg" if state.rules.encoding == "jpeg" else "raw"
     displays = [peer for peer in state.peers.of("display") if peer.hello.wants_pixels]
     ends = [capture, *state.peers.of("detect"), *displays]
-    return "jpeg" if any(peer.hello.remote for peer in ends) else "raw"
+    if any(peer.hello.remote for peer in ends):
+        return "jpeg"
+    return "shared" if all(shares_memory(state, peer) for peer in ends) else "raw"
+
+
+def shares_memory(state: State, peer: Peer) -> bool:
+    return bool(state.rules.frames) and peer.hello.frames == state.rules.frames
 
 
 def end_if_done(state: State, now_ns: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.broker.admission import confirm, lose
 from pipeline.broker.dispatch import encoding
-from pipeline.broker.ledger import SourceLedger
+from pipeline.broker.ledger import SourceLedger, frame_bytes
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, is_child, source_of
 from pipeline.emotions import EMOTIONS
@@ -76,9 +76,10 @@ def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | No
     live = ledger.info.kind == "live"
     if not (live and isinstance(header, NoFrame)):
         peer.granted = max(0, peer.granted - 1)
-    room = has_room(state, ledger, pixels)
+    size = frame_bytes(header, pixels)
+    room = has_room(state, ledger, size)
     if ledger.in_flight >= state.window(ledger) or not (room or live):
-        put_off(peer, ledger, pixels)
+        put_off(peer, ledger, size)
         return
     entry = ledger.receive(header, pixels if room else None, now_ns)
     if entry.phase != "waiting":
@@ -95,19 +96,19 @@ def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | No
         state.queue.put_file(entry)
 
 
-def has_room(state: State, ledger: SourceLedger, pixels: Buffer | None) -> bool:
+def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
     """Whether so much more may be held: each source has its share, and may hold one frame that is larger."""
-    if pixels is None:
+    if not size:
         return True
     alone = not ledger.held_bytes
-    fits = alone or ledger.held_bytes + len(pixels) <= state.share_bytes()
+    fits = alone or ledger.held_bytes + size <= state.share_bytes()
     return fits and state.held_bytes <= state.rules.settings.max_bytes
 
 
-def put_off(peer: Peer, ledger: SourceLedger, pixels: Buffer | None) -> None:
+def put_off(peer: Peer, ledger: SourceLedger, size: int) -> None:
     """Its frames are not taken in until it is welcomed again, and told which one is wanted."""
     peer.welcomed, peer.put_off, peer.granted = False, True, 0
-    ledger.largest_bytes = max(ledger.largest_bytes, len(pixels or b""))
+    ledger.largest_bytes = max(ledger.largest_bytes, size)
 
 
 def source_ended(state: State, message: SourceEnded) -> None:

@@ -3,6 +3,7 @@
 For every source, at every moment: captured = ok + dropped + failed + in flight.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.bounds import MAX_REASON_LENGTH, MAX_REASONS
 from pipeline.emotions import EMOTIONS
-from pipeline.messages import CROP_BYTES, Buffer, Face, Frame, NoFrame, Progress, SourceInfo, Status
+from pipeline.messages import CROP_BYTES, Box, Buffer, Face, Frame, NoFrame, Progress, SourceInfo, Status
 
 OTHER = "other"
 """The reason of what is dropped for ever new ones."""
@@ -25,7 +26,7 @@ class Entry:
 
     header: Frame | NoFrame
     received_ns: int
-    pixels: Buffer | None = None  # uint8 BGR
+    pixels: Buffer | None = None  # as the header's encoding says
     phase: Phase = "waiting"
     status: Status = "ok"
     reason: str = ""
@@ -45,8 +46,14 @@ class Entry:
 
     @property
     def held_bytes(self) -> int:
-        pixels = 0 if self.pixels is None else len(self.pixels)
-        return pixels + (0 if self.crops is None else len(self.crops))
+        return frame_bytes(self.header, self.pixels) + (0 if self.crops is None else len(self.crops))
+
+
+def frame_bytes(header: Frame | NoFrame, pixels: Buffer | None) -> int:
+    """What a frame's pixels take, here or in shared memory."""
+    if pixels is None or isinstance(header, NoFrame):
+        return 0
+    return math.prod(header.shape) if header.encoding == "shared" else len(pixels)
 
 
 class SourceLedger:
@@ -66,6 +73,9 @@ class SourceLedger:
         self.largest_bytes = 3 * info.width * info.height  # of a frame so far
         self.ended = False
         self.error = ""
+        self.search_due_ns = 0  # live: from when on a whole frame is searched
+        self.seen_ns = 0  # live: when the newest frame whose faces are known was received
+        self.seen_boxes: list[Box] = []
         self.entries: dict[int, Entry] = {}
         self.held_bytes = 0
 
@@ -121,8 +131,24 @@ class SourceLedger:
             self.settle(entry, header.status, header.reason)
         return entry
 
+    def around(self, entry: Entry, interval_ns: int) -> list[Box] | None:
+        """Where to search a live frame for faces: near those of a moment ago, or everywhere (None).
+
+        `interval_ns`: how often everywhere. A file is always searched everywhere, so that its records do not
+        depend on which worker was faster.
+        """
+        if self.info.kind == "file":
+            return None
+        now_ns = entry.received_ns
+        if now_ns >= self.search_due_ns or now_ns - self.seen_ns > 2 * interval_ns:
+            self.search_due_ns = now_ns + interval_ns
+            return None
+        return self.seen_boxes
+
     def detected(self, entry: Entry, faces: list[Face], crops: Buffer) -> None:
         """Note a frame's faces. Without faces it is settled, else its crops wait for classification."""
+        if entry.received_ns > self.seen_ns:
+            self.seen_ns, self.seen_boxes = entry.received_ns, [face.box_px for face in faces]
         if not self.keep_pixels:
             self._release_pixels(entry)
         if not faces:
@@ -200,5 +226,5 @@ class SourceLedger:
 
     def _release_pixels(self, entry: Entry) -> None:
         if entry.pixels is not None:
-            self.held_bytes -= len(entry.pixels)
+            self.held_bytes -= frame_bytes(entry.header, entry.pixels)
             entry.pixels = None

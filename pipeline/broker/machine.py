@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipeline.broker.admission import admit, lose
-from pipeline.broker.dispatch import on_duty, pump
+from pipeline.broker.dispatch import pump
 from pipeline.broker.intake import take_in
 from pipeline.broker.peers import Peer
 from pipeline.broker.report import peer_report, report
@@ -128,7 +128,7 @@ class Broker:
 
     def due_ns(self) -> int | None:
         """When a batch is due that still waits for company, and not for a worker."""
-        waits = self.state.rules.max_delay_ms and any(p.free > 0 for p in on_duty(self.state))
+        waits = self.state.rules.max_delay_ms and any(p.free > 0 for p in self.state.peers.of("classify"))
         return self.state.batcher.due_ns() if waits else None
 
     def drain(self) -> tuple[list[Outgoing], list[Buffer], list[str]]:

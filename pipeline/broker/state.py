@@ -38,7 +38,9 @@ class BrokerRules:
     max_delay_ms: float
     drain_s: float  # after a stop: how long frames under way may take
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
+    search_interval_s: float = 0.0  # live sources: how often the whole frame is searched for faces
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
+    frames: str = ""  # where the processes of this run share the memory of frames; empty: nowhere
     rejoin_s: float = 0.0  # after its start: how long sources captured elsewhere may take to come (back)
     owner: str = ""  # the slot of the parent whose run it is; the slots of its processes begin with it
 
@@ -57,8 +59,8 @@ class State:
         self.batcher = Batcher(rules.max_batch, round(rules.max_delay_ms * 1e6))
         self.meters = Meters()
         self.offenders = Offenders()
+        self.search_interval_ns = round(rules.search_interval_s * 1e9)
         self.patience = Patience(round(rules.settings.peer_timeout_s * 1e9))
-        self.classifiers = 0  # the most that have been here, without spares
         self.next_work = 0
         self.next_turn = 0  # of the sources at display
         self.next_report_ns = 0

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.assignment import CaptureOptions
 from pipeline.messages import (
@@ -26,7 +28,8 @@ from pipeline.messages import (
     Welcome,
 )
 from stages.capture.reader import Picture
-from stages.jpeg import to_jpeg
+from stages.image_codec import to_jpeg
+from stages.shared_frames import FrameWriter
 
 POLL_MS: Final = 200
 RETRY_MS: Final = 10  # after a send that found the socket's buffer full
@@ -57,7 +60,10 @@ class Item(NamedTuple):
 class Feed(ABC):
     """One source's frames, from the reader to the broker."""
 
-    def __init__(self, info: SourceInfo, options: CaptureOptions, max_frame_bytes: int) -> None:
+    def __init__(
+        self, info: SourceInfo, options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter | None
+    ) -> None:
+        """writer: of frames in shared memory; None: this process shares none."""
         self.info = info
         self.options = options
         self.max_frame_bytes = max_frame_bytes
@@ -71,6 +77,9 @@ class Feed(ABC):
         self.over = False
         self._end_told = False
         self._unsent: deque[Item] = deque()
+        self._writer = writer
+        self._earlier: int | None = None  # frames before this one are of an earlier process
+        self._shared: deque[tuple[int, str]] = deque()  # sequence and name of frames whose outcome is open
 
     @abstractmethod
     def turn(self, session: Conversation) -> None:
@@ -98,20 +107,35 @@ class Feed(ABC):
                 self.credits, self.welcomed = 0, False
             case Welcome() as welcome:
                 self.epoch, self.welcomed = welcome.epoch, True
+                self._earlier = welcome.next_sequence if self._earlier is None else self._earlier
                 self.credits, self._end_told = 0, False
                 self._unsent.clear()
                 self.welcome(welcome)
-                self.progress = welcome.progress.get(self.info.name, self.progress)
-                self.granted()
+                self._advance(welcome.progress.get(self.info.name, self.progress))
             case Grant(_, credits, progress, encoding):
                 self.credits += credits
-                self.progress, self.encoding = progress, encoding
-                self.granted()
+                self.encoding = encoding
+                self._advance(progress)
             case StopCapture():
                 self.end("")
             case End():
                 self.over = True
         return True
+
+    def _advance(self, progress: Progress) -> None:
+        """Take note of what is written: nobody needs those frames any more."""
+        self.progress = progress
+        self.release(progress.written)
+        self.granted()
+
+    def release(self, before: int) -> None:
+        """Use the shared memory of all frames before a number again."""
+        if self._writer is None:
+            return
+        if self._earlier is not None and before >= self._earlier:
+            self._writer.free_predecessor()
+        while self._shared and self._shared[0][0] < before:
+            self._writer.free(self._shared.popleft()[1])
 
     def end(self, error: str) -> None:
         """No more frames are captured; the first reason counts."""
@@ -160,6 +184,15 @@ class Feed(ABC):
         if image is None:
             return Item(NoFrame(*where, "failed", reason, picture.file), [])
         height, width = image.shape[:2]
-        jpeg = self.encoding == "jpeg"
-        pixels = to_jpeg(image, self.options.jpeg_quality) if jpeg else image.data.cast("B")
-        return Item(Frame(*where, (height, width, 3), picture.file, self.encoding), [pixels])
+        encoding, pixels = self._encoded(image, where[2])
+        return Item(Frame(*where, (height, width, 3), picture.file, encoding), [pixels])
+
+    def _encoded(self, image: NDArray[np.uint8], sequence: int) -> tuple[Encoding, Buffer]:
+        """Return the pixels in the form that the broker wants; raw where shared memory has no room."""
+        if self.encoding == "jpeg":
+            return "jpeg", to_jpeg(image, self.options.jpeg_quality)
+        name = self._writer.write(image) if self._writer is not None and self.encoding == "shared" else None
+        if name is None:
+            return "raw", image.data.cast("B")
+        self._shared.append((sequence, name))
+        return "shared", name.encode()

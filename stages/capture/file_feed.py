@@ -1,5 +1,6 @@
 """A file's frames: a window of them is kept until they are known to be written, so none is lost."""
 
+import sys
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,6 +12,7 @@ from pipeline.messages import Frame, NoFrame, Welcome
 from pipeline.worker import clock_ns
 from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, Item
 from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck, open_reader
+from stages.shared_frames import FrameWriter
 
 STUCK_S: Final = 60.0
 """A disk that was asleep takes 10 s, and a network's may be asked again for longer than that."""
@@ -19,8 +21,14 @@ STUCK_S: Final = 60.0
 class FileFeed(Feed):
     """Reads against credits; no faster than its own rate if watched, or than a pace that is set."""
 
-    def __init__(self, reader: Reader, options: CaptureOptions, max_frame_bytes: int) -> None:
-        super().__init__(reader.info, options, max_frame_bytes)
+    def __init__(
+        self,
+        reader: Reader,
+        options: CaptureOptions,
+        max_frame_bytes: int,
+        writer: FrameWriter | None = None,
+    ) -> None:
+        super().__init__(reader.info, options, max_frame_bytes, writer)
         self.reader = reader
         self._thread = ThreadPoolExecutor(1, "reader")  # a slow disk must not pass for a hung process
         self._reading: Future[Picture | None] | None = None
@@ -52,6 +60,7 @@ class FileFeed(Feed):
         gone."""
         self.next_sequence, self._ahead, self.ended = 0, None, None
         self._window.clear()
+        self.release(before=sys.maxsize)
         self._reading = self._thread.submit(self._begin_again)  # behind what may be under way
 
     def _begin_again(self) -> Picture | None:

@@ -14,6 +14,7 @@ from stages.capture.feed import POLL_MS, Conversation, Feed, Item
 from stages.capture.live_reader import Shot
 from stages.capture.reader import SourceFailed
 from stages.capture.spans import Spans
+from stages.shared_frames import FrameWriter
 
 FIRST_BACK_OFF_S: Final = 0.5
 LONGEST_BACK_OFF_S: Final = 30.0
@@ -38,9 +39,9 @@ class LiveFeed(Feed):
 
     def __init__(
         self, source: Shots, info: SourceInfo, reopen: Callable[[], Shots], options: CaptureOptions,
-        max_frame_bytes: int,
+        max_frame_bytes: int, writer: FrameWriter | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(info, options, max_frame_bytes)
+        super().__init__(info, options, max_frame_bytes, writer)
         self._source = source
         self._reopen = reopen
         self._unwritten = Spans()  # their outcomes should the broker vanish

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -16,6 +17,7 @@ from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.capture.live_reader import LiveReader
 from stages.capture.reader import Reader, SourceStuck, open_reader
+from stages.shared_frames import FrameWriter
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,9 @@ log = logging.getLogger(__name__)
 def run(assignment: Assignment, stop: StopFlag) -> int:
     """Open the source and serve its frames until the run ends."""
     options = msgspec.json.decode(assignment.options, type=CaptureOptions)
-    feed = open_feed(options, assignment.max_message_bytes)
+    directory, owner = Path(assignment.frames), assignment.name
+    writer = FrameWriter(directory, owner) if assignment.frames else None
+    feed = open_feed(options, assignment.max_message_bytes, writer)
     stop.listen()
 
     def hello() -> Hello:
@@ -57,7 +61,7 @@ def _end_now(status: int) -> NoReturn:
     os._exit(status)
 
 
-def open_feed(options: CaptureOptions, max_frame_bytes: int) -> Feed:
+def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter | None = None) -> Feed:
     """Raises UserError if the source does not open or has no frame."""
 
     def open_once() -> Reader:
@@ -67,10 +71,10 @@ def open_feed(options: CaptureOptions, max_frame_bytes: int) -> Feed:
         return LiveReader(options.source.name, open_once)
 
     if options.source.kind == "file":
-        return FileFeed(open_once(), options, max_frame_bytes)
+        return FileFeed(open_once(), options, max_frame_bytes, writer)
     reader = open_live()
     try:
         info = reader.opened()
     except SourceStuck as error:
         raise UserError(f"source {error}; is it there, and free?") from error
-    return LiveFeed(reader, info, open_live, options, max_frame_bytes)
+    return LiveFeed(reader, info, open_live, options, max_frame_bytes, writer)

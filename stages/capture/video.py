@@ -1,4 +1,7 @@
-"""Video files, read with PyAV, which tells a file that was cut off from one that has ended."""
+"""Video files, read with PyAV, which tells a file that was cut off from one that has ended.
+
+A bare stream (.h264) says nothing about its length: in one, only what the decoder stumbles over is noticed.
+"""
 
 import re
 from collections.abc import Iterator

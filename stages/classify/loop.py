@@ -11,16 +11,16 @@ from pipeline.child import StopFlag
 from pipeline.emotions import FACE_SIZE
 from pipeline.messages import Buffer, Classified, ClassifyWork, DetectWork
 from pipeline.worker import Answer, clock_ns, serve
-from stages.classify.classifier import Classifier
+from stages.classify.classifier import open_classifier
 
 CREDITS = 1
 """While one batch is classified, the next one gathers at the broker, where it can still grow."""
 
 
 def run(assignment: Assignment, stop: StopFlag) -> int:
-    """Load, compile and warm the model, then serve."""
+    """Load and warm the model, then serve."""
     options = msgspec.json.decode(assignment.options, type=ClassifyOptions)
-    classifier = Classifier(options.settings, options.model)
+    classifier = open_classifier(options.settings, options.model)
 
     def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
         assert isinstance(work, ClassifyWork)

@@ -1,12 +1,13 @@
 """What a face detector is, and the one that the settings ask for."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.detectors import resolve_model
-from pipeline.messages import Face
+from pipeline.messages import Box, Face
 from pipeline.settings import DetectSettings
 
 
@@ -17,9 +18,10 @@ class Detector(Protocol):
     def fingerprint(self) -> str:
         """Names the detector and its model file: the workers of one run must agree on it."""
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
         """Find the faces of a frame (height, width, 3), BGR, uint8: the most certain ones first.
 
+        around: where faces were a moment ago; a detector may search near them alone. None: everywhere.
         A box may reach over the frame's border by a little. Raises cv2.error if OpenCV can't do it.
         """
 

@@ -1,6 +1,7 @@
 """OpenCV's Haar cascade: comes with the opencv-python wheel, and is what FER2013 was cut with."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.messages import Face
+from pipeline.messages import Box, Face
 from pipeline.settings import DetectSettings
 
 CASCADE = "haarcascade_frontalface_default.xml"
@@ -25,7 +26,7 @@ class HaarDetector:
         self._settings = settings
         self.fingerprint = f"haar {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
         """See Detector. The cascade gives no score: each face has 1; the largest ones come first."""
         boxes = self._cascade.detectMultiScale(
             cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),

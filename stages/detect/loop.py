@@ -14,7 +14,7 @@ from pipeline.settings import DetectSettings
 from pipeline.worker import Answer, StepError, clock_ns, serve
 from stages.detect.detector import open_detector
 from stages.detect.step import detect_step
-from stages.jpeg import BadFrame, to_image
+from stages.image_codec import BadFrame, ImageReader
 
 MAX_REASON = 200  # characters of a library's text
 
@@ -30,13 +30,14 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     cv2.setNumThreads(settings.threads)
     detector = open_detector(settings)
     detect_step(detector, np.zeros(WARM_UP, np.uint8))
+    reader = ImageReader(assignment.max_message_bytes, assignment.frames)
 
     def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
         assert isinstance(work, DetectWork)
         started_ns = clock_ns()
         try:
-            image = to_image(buffers[0], work.encoding, work.shape, assignment.max_message_bytes)
-            faces, crops = detect_step(detector, image)
+            image = reader.image(buffers[0], work.encoding, work.shape)
+            faces, crops = detect_step(detector, image, work.around)
         except BadFrame as error:
             raise StepError(str(error)[:MAX_REASON]) from error
         except cv2.error as error:

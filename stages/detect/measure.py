@@ -1,7 +1,8 @@
 """`python -m stages.detect.measure CLIP [LABELS.json]` measures both detectors on a video.
 
-For each: faces a frame, and milliseconds of CPU a frame, on one thread. With the labels of a mosaic, a
-video of pictures laid out as tiles: recall, false boxes, and how the boxes lie on the tiles, from which the
+For each: faces a frame, and milliseconds of CPU a frame, on one thread. YuNet is measured a second time as it
+searches live sources: everywhere in some frames, near known faces in the others. With the labels of a mosaic,
+a video of pictures laid out as tiles: recall, false boxes, and how the boxes lie on the tiles, from which the
 crop follows. Labels are JSON with `tile`, `gap` (px), `rows` and `cols`.
 """
 
@@ -9,6 +10,7 @@ import argparse
 import dataclasses
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,11 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.messages import Face
+from pipeline.messages import Box, Face
 from pipeline.settings import DetectSettings
 from stages.detect.detector import Detector, open_detector
 
 FRAMES: Final = 100
+
+LIVE_EVERY: Final = 5
+LIVE_AGE: Final = 2
+"""At 30 frames a second, every fifth is searched everywhere (`detect.search_interval_ms`). The faces that the
+others are searched around are two frames old, since two workers take turns."""
+
+SAME_FACE: Final = 0.5  # least intersection over union of two boxes of one face
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -127,6 +136,50 @@ def measure(detector: Detector, images: Sequence[NDArray[np.uint8]], layout: Lay
     return figures
 
 
+class Agreement(NamedTuple):
+    """Of two detectors on one clip: the second one's faces, those that both find, and the first one's own."""
+
+    faces: int
+    shared: int
+    own: int
+
+
+def compare(detector: Detector, other: Detector, images: Sequence[NDArray[np.uint8]]) -> Agreement:
+    """Count the faces that two detectors find in frames (h, w, 3), BGR."""
+    faces = shared = own = 0
+    for image in images:
+        found, expected = detector.detect(image), other.detect(image)
+        matched = sum(any(_overlap(face, twin) >= SAME_FACE for twin in found) for face in expected)
+        faces, shared, own = faces + len(expected), shared + matched, own + len(found) - matched
+    return Agreement(faces, shared, own)
+
+
+class LiveSearch:
+    """A detector that searches as if its frames came from a camera at 30 a second."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.square = detector.square
+        self.fingerprint = detector.fingerprint
+        self._detector = detector
+        self._known: deque[list[Face]] = deque(maxlen=LIVE_AGE)
+        self._number = 0
+
+    def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
+        everywhere = self._number % LIVE_EVERY == 0 or not self._known
+        faces = self._detector.detect(image, None if everywhere else [f.box_px for f in self._known[0]])
+        self._known.append(faces)
+        self._number += 1
+        return faces
+
+
+def _overlap(face: Face, other: Face) -> float:
+    """Intersection over union."""
+    (x, y, width, height), (left, top, wide, high) = face.box_px, other.box_px
+    across, down = min(x + width, left + wide) - max(x, left), min(y + height, top + high) - max(y, top)
+    common = max(across, 0) * max(down, 0)
+    return common / (width * height + wide * high - common)
+
+
 def read_frames(clip: Path, most: int) -> list[NDArray[np.uint8]]:
     """The first frames of a video. Raises UserError if it can't be read."""
     try:
@@ -156,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--score", type=float, default=DetectSettings().score_threshold, help="YuNet's least score"
     )
+    parser.add_argument("--against", metavar="FILE", help="compare with another YuNet file")
     parser.add_argument("--frames", type=int, default=FRAMES, help="frames measured at most")
     given = parser.parse_args(arguments)
     cv2.setNumThreads(1)
@@ -167,6 +221,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{detector.fingerprint.split()[0]}:")
             for line in measure(detector, images, layout).lines():
                 print(f"  {line}")
+        print("yunet, as live sources are searched:")
+        for line in measure(LiveSearch(detector), images, layout).lines():
+            print(f"  {line}")
+        faces, shared, own = compare(LiveSearch(detector), detector, images)
+        print(f"  {shared} of {faces} faces of full searches are found, and {own} others")
+        if given.against:
+            models = (given.model, given.against)
+            first, second = (
+                open_detector(DetectSettings(model=model, score_threshold=given.score)) for model in models
+            )
+            faces, shared, own = compare(first, second, images)
+            print(f"{shared} of {faces} faces of {given.against} are found, and {own} others")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

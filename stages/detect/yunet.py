@@ -1,22 +1,31 @@
-"""YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023), run by OpenCV."""
+"""YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023), run by ONNX Runtime.
+
+Its boxes are those of cv2.FaceDetectorYN, which takes more than twice as long.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.messages import Face
+from pipeline.messages import Box, Face
 from pipeline.settings import DetectSettings
+from stages.detect.regions import STEP as SIDE_STEP
+from stages.detect.regions import regions_around
+from stages.onnx_session import open_session, reason
 
+MAX_BYTES: Final = 1 << 24
+"""Of a YuNet file: seventy times what the project's own has."""
+
+HEADS: Final = {"cls": 1, "obj": 1, "bbox": 4}  # outputs asked for, and their values a cell
+STRIDES: Final = (8, 16, 32)  # px between the cells of each output
+NAMES: Final = [f"{head}_{stride}" for stride in STRIDES for head in HEADS]
 TOP_K: Final = 5000  # candidates before overlapping ones are merged: OpenCV's own default
-
-LEAST_SIDE: Final = 64
-"""Smaller frames get a border: where the net's coarsest map is one cell wide, OpenCV 4.14 reads memory that
-was never written, and finds faces of any size in it."""
 
 # The box of a FER2013 picture in terms of YuNet's, measured over PublicTest's pictures as tiles: YuNet's
 # box is 1.03 of a tile high and its centre lies 0.025 of a tile low. docs/detection.md has the command.
@@ -25,50 +34,34 @@ RISE: Final = 0.02  # of the square's side
 
 
 class YuNetDetector:
-    """Finds more faces than Haar and invents fewer, several times faster."""
+    """Finds more faces than Haar and invents fewer, ten times faster."""
 
     def __init__(self, path: Path, settings: DetectSettings) -> None:
         """Raises UserError if the file can't be read or is not YuNet."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"detect.model: {path} can't be read: {error.strerror}") from error
-        self._settings = settings
+        data = _read(path)
         self.fingerprint = f"yunet {hashlib.sha256(data).hexdigest()[:16]}"
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said below
+        self._settings = settings
+        self._session = open_session(path, data, settings.threads, "detect.model")
+        self._input = self._session.get_inputs()[0].name
+        self._buffers = Buffers()
         try:
-            self._net = cv2.FaceDetectorYN.create(
-                "onnx",
-                np.frombuffer(data, np.uint8),
-                np.empty(0, np.uint8),
-                (320, 320),
-                settings.score_threshold,
-                settings.nms_threshold,
-                TOP_K,
-            )
-            self.detect(np.zeros((LEAST_SIDE, LEAST_SIDE, 3), np.uint8))
-        except cv2.error as error:
-            raise UserError(
-                f"detect.model: {path} is not a YuNet model that OpenCV can load; "
-                "get it again with: python run.py download yunet"
-            ) from error
+            self._check()
+        except Exception as error:  # ONNX Runtime raises a class of its own for each fault
+            raise UserError(f"detect.model: {path} is not a YuNet face detector: {reason(error)}") from error
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
         """See Detector. A frame longer than `max_side` is searched in a smaller copy."""
         height, width = image.shape[:2]
         scale = min(1.0, self._settings.max_side / max(height, width))
         if scale < 1:
-            size = max(1, round(width * scale)), max(1, round(height * scale))
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        below, right = (max(0, LEAST_SIDE - side) for side in image.shape[:2])
-        if below or right:
-            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT), np.uint8)
-        self._net.setInputSize((image.shape[1], image.shape[0]))
-        rows: Any = self._net.detect(image)[1]  # (faces, 15) float32, or None
-        if rows is None:
-            return []
-        found = [Face(_box(row[:4] / scale), float(row[-1])) for row in rows if row[2] > 0 and row[3] > 0]
-        return sorted(found, key=lambda face: -face.score)[: self._settings.max_faces]
+            image = self._buffers.shrink(image, max(1, round(width * scale)), max(1, round(height * scale)))
+        if around is None:
+            boxes, scores = self._search(self._buffers.to_input(image))
+        else:
+            boxes, scores = self._search_around(image, np.array(around, np.float64).reshape(-1, 4) * scale)
+        kept = self._merge(boxes, scores)[: self._settings.max_faces]
+        found = zip((boxes[kept] / scale).tolist(), scores[kept].tolist(), strict=True)
+        return [Face((x, y, width, height), score) for (x, y, width, height), score in found]
 
     def square(self, face: Face) -> tuple[float, float, float]:
         """The square that a FER2013 picture of this face would have been."""
@@ -76,7 +69,131 @@ class YuNetDetector:
         side = SIDE * height
         return x + (width - side) / 2, y + (height - side) / 2 - RISE * side, side
 
+    def _check(self) -> None:
+        """Raise ValueError if it is not YuNet, or takes one size only; a black frame is tried."""
+        inputs = [(tensor.type, tensor.shape) for tensor in self._session.get_inputs()]
+        kind, shape = inputs[0]
+        if len(inputs) != 1 or kind != "tensor(float)" or len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"one input, tensor(float) (1, 3, height, width), expected, {inputs} found")
+        if any(isinstance(side, int) for side in shape[2:]):
+            raise ValueError(f"any height and width expected, {shape[2]}×{shape[3]} alone found")
+        height, width = 2 * SIDE_STEP, SIDE_STEP
+        outputs = self._run(self._buffers.to_input(np.zeros((height, width, 3), np.uint8)))
+        for name, output in zip(NAMES, outputs, strict=True):
+            head, stride = name.split("_")
+            expected = (1, height * width // int(stride) ** 2, HEADS[head])
+            if output.dtype != np.float32 or output.shape != expected:
+                raise ValueError(
+                    f"output {name}: float32 {expected} expected, {output.dtype} {output.shape} found"
+                )
 
-def _box(row: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    x, y, width, height = (float(value) for value in row)
-    return x, y, width, height
+    def _run(self, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        outputs: list[NDArray[np.float32]] = self._session.run(NAMES, {self._input: pixels})
+        return outputs
+
+    def _search(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes x, y, width, height (n, 4), px, and their scores (n,), from the network's input."""
+        outputs, columns, least = self._run(pixels), pixels.shape[3], self._settings.score_threshold
+        levels = [
+            decode(cls, obj, bbox, stride, columns // stride, least)
+            for cls, obj, bbox, stride in zip(
+                outputs[0::3], outputs[1::3], outputs[2::3], STRIDES, strict=True
+            )
+        ]
+        boxes, scores = (np.concatenate(parts) for parts in zip(*levels, strict=True))
+        sound = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+        return boxes[sound], scores[sound]
+
+    def _search_around(
+        self, image: NDArray[np.uint8], around: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes and scores as `_search` does, from the parts of a frame that are near known faces."""
+        found = [(np.empty((0, 4), np.float32), np.empty(0, np.float32))]
+        for region in regions_around(around.tolist(), image.shape[1], image.shape[0]):
+            part = image[region.top : region.bottom, region.left : region.right]
+            boxes, scores = self._search(self._buffers.to_input(part))
+            boxes[:, :2] += (region.left, region.top)
+            found.append((boxes, scores))
+        all_boxes, all_scores = zip(*found, strict=True)
+        return np.concatenate(all_boxes), np.concatenate(all_scores)
+
+    def _merge(self, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[int]:
+        """Return which boxes are kept of those that overlap, the highest scores first."""
+        least, overlap = self._settings.score_threshold, self._settings.nms_threshold
+        # cv2.FaceDetectorYN compares boxes in whole pixels too.
+        whole = np.trunc(boxes).tolist()
+        return list(cv2.dnn.NMSBoxes(whole, scores.tolist(), least, overlap, top_k=TOP_K))
+
+
+class Buffers:
+    """Memory kept from frame to frame: on virtual machines the first touch of fresh memory is dear."""
+
+    def __init__(self) -> None:
+        self._small = self._planes = np.empty(0, np.uint8)
+        self._floats = np.empty(0, np.float32)
+
+    def shrink(self, image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+        """Return a smaller copy (height, width, 3) of a frame, good until the next call.
+
+        Down to half the size, two pixels each way are averaged by their nearness: four times faster than all
+        that the new pixel covers, and as good (docs/detection.md). Below, pixels would be left out.
+        """
+        method = cv2.INTER_LINEAR if 2 * width >= image.shape[1] else cv2.INTER_AREA
+        if self._small.size < height * width * 3:
+            self._small = np.empty(height * width * 3, np.uint8)
+        small = self._small[: height * width * 3].reshape(height, width, 3)
+        cv2.resize(image, (width, height), dst=small, interpolation=method)
+        return small
+
+    def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return a frame (h, w, 3), BGR, as the network's input (1, 3, H, W), good until the next call.
+
+        H and W are the next multiples of 32; what lies below and to the right of the frame is black.
+        """
+        height, width = image.shape[:2]
+        shape = 3, -(-height // SIDE_STEP) * SIDE_STEP, -(-width // SIDE_STEP) * SIDE_STEP
+        size = shape[0] * shape[1] * shape[2]
+        if self._floats.size < size:
+            self._planes, self._floats = np.empty(size, np.uint8), np.empty(size, np.float32)
+        planes, floats = self._planes[:size].reshape(shape), self._floats[:size].reshape(1, *shape)
+        planes[:, height:] = 0
+        planes[:, :, width:] = 0
+        # In two steps, which take half the time of one: numpy is slow across strides, OpenCV at float32.
+        cv2.split(image, [plane[:height, :width] for plane in planes])
+        np.copyto(floats, planes)
+        return floats
+
+
+def decode(
+    cls: NDArray[np.float32],
+    obj: NDArray[np.float32],
+    bbox: NDArray[np.float32],
+    stride: int,
+    columns: int,
+    least: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the boxes (n, 4), px, and scores (n,) of the cells of one level with at least a score.
+
+    cls, obj (1, cells, 1), bbox (1, cells, 4): the level's outputs. stride: px between cells. columns: cells
+    in a row.
+    """
+    scores = np.sqrt(cls.clip(0, 1) * obj.clip(0, 1)).reshape(-1)
+    cells = np.flatnonzero(scores >= least)
+    values = bbox[0, cells]
+    corners = np.stack((cells % columns, cells // columns), axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):  # of a network that makes no sense: infinite boxes are left out later
+        centres, sizes = (corners + values[:, :2]) * stride, np.exp(values[:, 2:]) * stride
+        return np.concatenate((centres - sizes / 2, sizes), axis=1), scores[cells]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"detect.model: {path} can't be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise UserError(
+            f"detect.model: {path}: at most {MAX_BYTES:,} bytes are expected of a YuNet file, found more"
+        )
+    return data

@@ -3,7 +3,7 @@
 import contextlib
 from collections import defaultdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from pipeline.messages import Delivery, Progress
 from pipeline.settings import DisplaySettings
 from stages.display.checkpoint import Checkpoint, SourceState
-from stages.display.draw import draw_faces, mirrored
 from stages.display.past import Past
 from stages.display.patience import Patience
 from stages.display.record import FaceRecord, advance, make_record, round_box, round_time, to_json
-from stages.display.recordings import Recordings
 from stages.display.results import Results
 from stages.display.tracker import Tracker
-from stages.display.window import Windows
+
+if TYPE_CHECKING:
+    from stages.display.recordings import Recordings
+    from stages.display.window import Windows
 
 Image = NDArray[np.uint8]
 
@@ -64,11 +65,11 @@ class Display:
         with contextlib.ExitStack() as opened:  # what is open is closed again if the next cannot be opened
             opened.callback(self.close)
             if settings.mode == "window":
-                self._windows = Windows()
+                self._windows = _open_windows()
             if settings.results:
                 self._results = Results(settings.results, self.patience, state.results, self._remember)
             if settings.record:
-                self._recordings = Recordings(
+                self._recordings = _open_recordings(
                     settings.record,
                     sources,
                     state.recordings,
@@ -172,6 +173,8 @@ class Display:
 
     def _picture(self, delivery: Delivery, faces: list[FaceRecord], image: Image) -> None:
         """Draw the faces where they are wanted: recorded as filmed, shown as in a mirror if asked."""
+        from stages.display.draw import draw_faces, mirrored
+
         drawn: Image | None = None
         if self._recordings is not None or self._unseen or (self._windows is not None and not self._mirror):
             drawn = image.copy()
@@ -184,3 +187,18 @@ class Display:
             drawn = np.ascontiguousarray(image[:, ::-1])
             draw_faces(drawn, [mirrored(face, drawn.shape[1]) for face in faces])
         self._windows.show(delivery.source, drawn)
+
+
+# Imported when they are asked for: OpenCV and PyAV take memory, and half a second of the start.
+
+
+def _open_windows() -> "Windows":
+    from stages.display.window import Windows
+
+    return Windows()
+
+
+def _open_recordings(*arguments: Any) -> "Recordings":
+    from stages.display.recordings import Recordings
+
+    return Recordings(*arguments)

@@ -1,6 +1,6 @@
 """Which face is the same person's as in the frame before: numbers the faces of one source.
 
-Faces are matched to tracks by overlap and distance, all at once (`linear_sum_assignment`). Everything that
+Faces are matched to tracks by overlap and distance, all at once (`lap.lapjv`). Everything that
 a tracker knows comes from records already written: `restore` with each of them since a checkpoint (`state`)
 brings a new one to exactly the state of the one that wrote them, so that numbers stay the same when the
 process is replaced. No track remembers more than its last few places, so that only the last records
@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+import lap
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from stages.display.record import Box
 
@@ -46,7 +46,8 @@ MEMORY: Final = PLACES * (MAX_MISSED + 1)
 MAX_COAST_S: Final = 0.4
 """How long an unseen face is expected to go on moving as it did."""
 
-_FORBIDDEN: Final = 1e6
+_FORBIDDEN: Final = 1e4
+"""Above the cost of all pairs of a frame together, and below 1e6, which `lap` takes for infinite."""
 
 
 class TrackerState(msgspec.Struct, frozen=True):
@@ -139,8 +140,9 @@ class Tracker:
         ids = [0] * len(boxes)
         if len(boxes) and len(self._ids):
             costs = self._costs(time_s, boxes)
-            for row, column in zip(*linear_sum_assignment(costs), strict=True):
-                if costs[row, column] < _FORBIDDEN:
+            _, columns, _ = lap.lapjv(costs, extend_cost=True)
+            for row, column in enumerate(columns):
+                if column >= 0 and costs[row, column] < _FORBIDDEN:
                     ids[column] = int(self._ids[row])
         return ids
 

@@ -25,7 +25,6 @@ LIVE_LIMIT_S = 5.0
 """Live results are promised to be back by then, except where a stage's own first step may take longer."""
 
 OPTIONS = ("--display", "none", "--set", "detect.model=haar", "--set", "detect.workers=2")
-QUICKER = ("--set", "classify.batch_sizes=1,4")
 """Most of a case is TensorFlow's start: so it compiles the model for two sizes."""
 
 
@@ -52,12 +51,12 @@ def run_all(cases: list[Case], seed: int, path: Path | None) -> list[Outcome]:
     outcomes = []
     print(" | ".join(HEADER))
     with starter() as (start, folder):
-        expected = undisturbed(start, (*OPTIONS, *QUICKER), folder)
+        expected = undisturbed(start, OPTIONS, folder)
         for number, case in enumerate(cases):
             place = folder / str(number)
             place.mkdir()
             try:
-                outcome = run_case(case, start, (*OPTIONS, *QUICKER), place, moment, expected)
+                outcome = run_case(case, start, OPTIONS, place, moment, expected)
             except AssertionError as error:  # the run did not do what was waited for: the next may
                 outcome = Outcome(case, 0, 0, 0, {}, 0, float("inf"), [str(error).splitlines()[0]])
                 print(error, file=sys.stderr)

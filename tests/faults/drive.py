@@ -51,8 +51,6 @@ def run_case(
             source = ["--source", camera.url]
         run = start(*options, *source, *outputs)
         run.until_records(folder / "results.jsonl", BEGIN_RECORDS)
-        if case.kind == "live":
-            run.line("is warm, as a spare")
         struck_s = strike(run, case, moment.uniform(0, LATEST_S))
         if case.kind == "live":
             run.until(lambda: arrivals.back_since(struck_s + AFTERMATH_S))

@@ -17,7 +17,7 @@ MEMORY_MB: Final = 1024
 INPUT_S: Final = 30
 """How much memory and, on a busy machine, time one input may take."""
 
-LONGEST: Final = {"decoder": 65_536, "siege": 4096}  # bytes of an input
+LONGEST: Final = {"decoder": 65_536, "siege": 4096, "onnx": 16_384}  # bytes of an input
 
 
 def main() -> int:

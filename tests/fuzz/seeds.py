@@ -1,4 +1,4 @@
-"""The inputs from which the fuzzer starts: honest messages, and short sieges."""
+"""The inputs from which the fuzzer starts: honest messages, short sieges, and small networks."""
 
 import random
 from pathlib import Path
@@ -7,13 +7,15 @@ from pipeline.messages import Clock, Died, Goodbye, Grant, Heartbeat, Progress, 
 from tests.builders import make_no_frame, make_report
 from tests.fuzz.targets import join
 from tests.pipeline.test_messages import EXAMPLES
+from tests.support.graphs import plain, quantised
 
 SIEGES = 40
 
 
 def write_seeds(target: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(decoder_seeds() if target == "decoder" else siege_seeds()):
+    seeds = {"decoder": decoder_seeds, "siege": siege_seeds, "onnx": onnx_seeds}
+    for number, data in enumerate(seeds[target]()):
         (folder / f"seed-{number}").write_bytes(data)
 
 
@@ -30,3 +32,7 @@ def siege_seeds() -> list[bytes]:
     """Of different lengths: what they stand for is as good as any other."""
     chance = random.Random(0)
     return [chance.randbytes(50 * (1 + number % 20)) for number in range(SIEGES)]
+
+
+def onnx_seeds() -> list[bytes]:
+    return [plain().SerializeToString(), quantised().SerializeToString()]

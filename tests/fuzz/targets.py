@@ -3,9 +3,12 @@
 import contextlib
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
+from pipeline.errors import UserError
 from pipeline.messages import MessageError, decode, encode
+from stages.onnx_session import open_session
 from tests.hostile import besiege
 
 MAX_TURNS: Final = 300
@@ -53,4 +56,12 @@ def siege(data: bytes) -> None:
     besiege(Given(data), min(MAX_TURNS, len(data) // 8))
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"decoder": decoder, "siege": siege}
+def onnx(data: bytes) -> None:
+    """A file is a network that ONNX Runtime loads, or a UserError of one line."""
+    try:
+        open_session(Path("stranger.onnx"), data, 1, "classify.model")
+    except UserError as error:
+        assert str(error).isprintable()
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"decoder": decoder, "siege": siege, "onnx": onnx}

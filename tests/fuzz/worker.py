@@ -4,7 +4,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["pipeline"]):
+with atheris.instrument_imports(include=["pipeline", "stages.onnx_file"]):
     from tests.fuzz.targets import TARGETS
 
 

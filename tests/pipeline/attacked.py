@@ -50,10 +50,10 @@ class Attacked:
             make_keys(self.keys)
         self.address = f"ipc://{place}/work" if scheme == "ipc" else f"tcp://127.0.0.1:{free_port()}"
         publish = f"ipc://{place}/results"
-        options = BrokerOptions(BrokerSettings(max_bytes=MAX_BYTES), 4, 8, 0.0, 2.0, ["clip"], "raw")
+        options = BrokerOptions(BrokerSettings(max_bytes=MAX_BYTES), 4, 8, 0.0, 2.0, ["clip"], "raw", 0.0)
         assignment = Assignment(
-            "broker", "broker", "run/broker", False, 0, psutil.Process().pid, self.address, publish,
-            MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), str(self.keys or ""),
+            "broker", "broker", "run/broker", 0, psutil.Process().pid, self.address, publish,
+            MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), "", str(self.keys or ""),
         )  # fmt: skip
         self._log = place / "log"
         with self._log.open("wb") as log:

@@ -17,7 +17,7 @@ import zmq
 
 from pipeline.bounds import MAX_HEADER_BYTES
 from pipeline.broker.offenders import LIMIT, NOTES
-from pipeline.broker_process import KILLED_STATUS
+from pipeline.child import KILLED_STATUS
 from pipeline.messages import Goodbye, encode
 from tests.builders import make_frame, make_hello, pixels
 from tests.pipeline.attacked import MAX_MESSAGE_BYTES, Attacked

@@ -47,7 +47,6 @@ def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> N
         ({"labels": [*EMOTIONS[1:], EMOTIONS[0]]}, "labels: expected"),
         ({"labels": list(EMOTIONS[:6])}, "labels: expected"),
         ({"labels": None}, "missing required field `labels`"),
-        ({"sha256": None}, "missing required field `sha256`"),
         (
             {"input": {"shape": [64, 64, 1], "dtype": "uint8"}},
             r"input.shape: expected \[48, 48, 1\], found \[64",

@@ -14,7 +14,7 @@ from pipeline.messages import Heartbeat, Introduce
 from pipeline.security import BrokerKeys, StageKeys, broker_keys, make_keys, stage_keys
 from tests.builders import make_frame, pixels
 
-WAIT_MS = 5_000
+WAIT_MS = 30_000
 LIMIT = 1_000_000
 
 

@@ -108,12 +108,6 @@ def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.C
         assert secret not in said.out + said.err
 
 
-def test_download_goes_to_the_models_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    download = Handed(monkeypatch, "pipeline.download", "download_yunet")
-    assert main(["download", "yunet", "--url", "http://mirror/x"]) == 0
-    assert download.arguments == (PROJECT / "models", "http://mirror/x")
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -123,7 +117,7 @@ def test_download_goes_to_the_models_of_the_project(monkeypatch: pytest.MonkeyPa
         (["chek"], "unknown command 'chek': did you mean check?"),
         (
             ["clip.mp4"],
-            "unknown command 'clip.mp4': expected one of check, bench, keys, download; a source needs",
+            "unknown command 'clip.mp4': expected one of check, bench, keys; a source needs",
         ),
         (["--display", "none", "check"], "unknown argument 'check': a command comes first"),
         (["--source"], "argument --source: expected one argument"),
@@ -131,8 +125,6 @@ def test_download_goes_to_the_models_of_the_project(monkeypatch: pytest.MonkeyPa
         (["bench", "--runs", "0"], "argument --runs: expected a whole number of at least 1, found '0'"),
         (["bench", "--display", "none"], "unknown option '--display'"),
         (["keys"], "the following arguments are required: DIR"),
-        (["download"], "the following arguments are required"),
-        (["download", "haar"], "invalid choice: 'haar'"),
         (["--only", "detect"], "--only needs --broker ADDRESS"),
         (["--only", "detct", "--broker", "x"], "--only: unknown stage 'detct': did you mean detect?"),
         (["--only", ",", "--broker", "x"], "--only: expected some of"),

@@ -1,55 +1,71 @@
 """Which detector `detect.model` names."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline.detectors import GET_YUNET, resolve_model
+from pipeline.config import PROJECT
+from pipeline.detectors import YUNET, resolve_model
 from pipeline.errors import UserError
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    """A copy of the project's models."""
     (tmp_path / "models").mkdir()
+    for suffix in (".onnx", ".json"):
+        shutil.copy(PROJECT / YUNET.with_suffix(suffix), tmp_path / "models")
     return tmp_path
 
 
-def add(root: Path, name: str) -> Path:
-    path = root / "models" / name
+def refused(model: str, root: Path, *said: str) -> None:
+    with pytest.raises(UserError) as told:
+        resolve_model(model, root)
+    message = str(told.value)
+    assert "\n" not in message
+    assert all(text in message for text in ("detect.model", *said)), message
+
+
+def test_haar_needs_no_file(tmp_path: Path) -> None:
+    assert resolve_model("haar", tmp_path) == ("haar", None)
+
+
+def test_yunet_is_the_projects_own(root: Path) -> None:
+    assert resolve_model("yunet", root) == ("yunet", root / YUNET)
+    assert resolve_model("yunet") == ("yunet", PROJECT / YUNET)
+
+
+def test_own_yunet_must_match_its_card(root: Path) -> None:
+    model = root / YUNET
+    model.write_bytes(model.read_bytes()[:-1])
+    refused("yunet", root, str(model), "sha256", "expected", "found")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".json"])
+def test_own_yunet_or_its_card_missing(root: Path, suffix: str) -> None:
+    gone = (root / YUNET).with_suffix(suffix)
+    gone.unlink()
+    refused("yunet", root, str(gone), "No such file")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}", b'{"sha256": 1}'])
+def test_damaged_card(root: Path, content: bytes) -> None:
+    card = (root / YUNET).with_suffix(".json")
+    card.write_bytes(content)
+    refused("yunet", root, str(card), "not the card of a detector")
+
+
+def test_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
     path.touch()
-    return path
-
-
-def test_haar_needs_no_file(root: Path) -> None:
-    add(root, "face_detection_yunet_2026may.onnx")
-    assert resolve_model("haar", root) == ("haar", None, "")
-
-
-def test_auto_takes_the_newest_yunet(root: Path) -> None:
-    add(root, "face_detection_yunet_2023mar.onnx")
-    newest = add(root, "face_detection_yunet_2026may.onnx")
-    assert resolve_model("auto", root) == ("yunet", newest, "")
-    assert resolve_model("yunet", root) == ("yunet", newest, "")
-
-
-def test_auto_falls_back_to_haar_and_says_so(root: Path) -> None:
-    choice = resolve_model("auto", root)
-    assert choice.kind == "haar"
-    assert GET_YUNET in choice.said
-
-
-def test_yunet_that_is_not_there(root: Path) -> None:
-    with pytest.raises(UserError, match="download yunet"):
-        resolve_model("yunet", root)
-
-
-def test_a_path(root: Path) -> None:
-    path = add(root, "mine.onnx")
-    assert resolve_model(str(path), root) == ("yunet", path, "")
+    assert resolve_model(str(path), tmp_path) == ("yunet", path)
 
 
 @pytest.mark.parametrize("model", ["", "yunett", "no/such.onnx", "x" * 5000])
 def test_a_path_that_is_not_there(model: str, root: Path) -> None:
-    with pytest.raises(UserError) as told:
-        resolve_model(model, root)
-    assert "\n" not in str(told.value)
+    refused(model, root)
+
+
+def test_auto_is_gone(root: Path) -> None:
+    refused("auto", root, "yunet is the default", "haar")

@@ -17,7 +17,7 @@ from pipeline.messages import Heartbeat, Introduce, encode
 from pipeline.security import StageKeys, broker_keys, make_keys, stage_keys
 
 LIMIT = 1_000_000
-WAIT_S = 10.0
+WAIT_S = 30.0
 RECORD = b'{"frame": 1}'
 
 Stranger = Callable[["zmq.Socket[bytes]"], None]

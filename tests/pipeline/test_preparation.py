@@ -26,15 +26,14 @@ def reporter() -> Iterator[Reporter]:
 def test_every_classifier_of_a_run_is_told_which_labels_it_shows(
     tmp_path: Path, reporter: Reporter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those that wait as spares too; what the card says later no longer matters."""
+    """What the card says later no longer matters."""
     model = write_model(tmp_path, outputs=["fer2013", "consensus"])
     settings = load_settings(None, [f"classify.model={model}", "classify.workers=2"])
     settings, sources, sha256 = prepare(settings, [], ONLY, reporter)
     plan = make_plan(settings, sources, ONLY, tmp_path, sha256)
     told = [process.options for process in plan.processes]
     labels = [options.settings.labels for options in told if isinstance(options, ClassifyOptions)]
-    assert labels == ["consensus"] * 3
-    assert plan.processes[-1].spare
+    assert labels == ["consensus"] * 2
     assert f"emotion model: {model}, labels: consensus" in capsys.readouterr().err
 
 

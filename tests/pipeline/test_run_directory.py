@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.endpoints import IPC_PATH_MAX, broker_address, check_private
-from pipeline.run_directory import run_directory
+from pipeline.run_directory import frames_directory, run_directory
 from pipeline.settings import BrokerSettings
 
 HOLDER = """
 import sys
-from pipeline.run_directory import run_directory
+from pipeline.run_directory import frames_directory, run_directory
 with run_directory() as directory:
     print(directory, flush=True)
     sys.stdin.read()
@@ -76,3 +76,19 @@ def test_what_a_killed_run_left_goes_with_the_next_and_what_runs_stays(
         assert sorted(tmp_path.iterdir()) == sorted([own, held])
     running.communicate()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_have_a_directory_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.run_directory.SHARED_MEMORY", tmp_path)
+    with frames_directory() as directory:
+        assert directory is not None and directory.parent == tmp_path
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert not list(tmp_path.iterdir())
+
+
+def test_system_without_shared_memory_has_no_directory_of_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.run_directory.SHARED_MEMORY", tmp_path / "none")
+    with frames_directory() as directory:
+        assert directory is None

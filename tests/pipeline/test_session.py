@@ -15,7 +15,7 @@ from pipeline.session import Session
 from tests.builders import make_assignment, make_broker, make_hello, make_source
 
 S = 1_000_000_000
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 class World:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
@@ -115,7 +115,6 @@ def test_what_may_be_shown_of_an_address(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(password=st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1))
 def test_no_password_however_odd_is_shown(password: str) -> None:
     secret = f"hunter{password}rabbit"

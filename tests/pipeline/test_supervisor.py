@@ -10,7 +10,6 @@ from pipeline.messages import PeerReport
 from pipeline.plan import make_plan
 from pipeline.process import ChildProcess, stop_all
 from pipeline.settings import DetectSettings, PipelineSettings
-from pipeline.sources import SourceSpec
 from pipeline.status import Reporter
 from pipeline.supervisor import MOST_ERRORS, Supervisor
 from tests.builders import make_report
@@ -68,37 +67,10 @@ def test_an_output_that_fails_on_the_way_ends_the_run_with_1(supervisor: Supervi
     assert supervisor._status == 1
 
 
-@pytest.fixture
-def with_spare(tmp_path: Path) -> Iterator[Supervisor]:
-    """The parent of a run with a camera: it keeps a spare classifier."""
-    settings = PipelineSettings()
-    reporter = Reporter("info", "", 5.0)
-    plan = make_plan(settings, [SourceSpec("0", "camera", "camera-0")], None, tmp_path)
-    made = Supervisor(settings, plan, reporter)
-    yield made
-    made._channel.close(linger_ms=0)
-    reporter.close()
-
-
-def test_only_a_live_source_has_a_spare_classifier(tmp_path: Path, with_spare: Supervisor) -> None:
-    assert child(with_spare, "classify-2").plan.spare
-    plan = make_plan(PipelineSettings(), [SourceSpec("demo", "demo", "demo")], None, tmp_path)
-    assert [process.name for process in plan.processes if process.role == "classify"] == ["classify-1"]
-
-
-def test_a_spare_that_can_not_start_ends_nothing(
-    with_spare: Supervisor, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spare = child(with_spare, "classify-2")
-    spare.starts = 1
-    with_spare._begun = True
-    with_spare._on_end(spare, 2, now_s=1.0)
-    assert with_spare._status is None
-    assert "classify-2 can't start: the run goes on without a spare" in capsys.readouterr().err
-
-
-def test_what_was_never_started_need_not_be_stopped(with_spare: Supervisor) -> None:
-    assert stop_all(with_spare._children, 0.0, lambda: False) == []
+def test_what_was_never_started_need_not_be_stopped(supervisor: Supervisor) -> None:
+    for process in supervisor._children:
+        process.starts = 0
+    assert stop_all(supervisor._children, 0.0, lambda: False) == []
 
 
 def test_in_a_month_nothing_that_the_parent_remembers_grows(supervisor: Supervisor) -> None:

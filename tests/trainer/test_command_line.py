@@ -17,7 +17,6 @@ def trainer(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.Complet
         [sys.executable, *python, "-m", "trainer", *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
         cwd=PROJECT,
     )
 
@@ -89,6 +88,17 @@ def test_a_folder_that_one_may_not_enter_is_one_line(
             assert said.startswith(f"error: {closed}") and said.count("\n") == 1
     finally:
         closed.chmod(0o700)
+
+
+@pytest.mark.parametrize("command", [["fit", "--out", "out"], ["evaluate", "--model", "m.keras"]])
+def test_missing_packages_are_one_line(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tensorflow", "keras"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    assert main([*command, "--data", "faces.zip"]) == 2
+    said = "error: the trainer needs tensorflow, keras: pip install -r requirements-train.txt\n"
+    assert capsys.readouterr().err == said
 
 
 def test_evaluate_says_nothing_but_its_figures(trained: Path, tiny: Path) -> None:

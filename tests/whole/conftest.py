@@ -1,7 +1,5 @@
 """A tiny model, a short clip, and runs that leave nothing behind."""
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -17,22 +15,8 @@ import pytest
 
 from pipeline.sources import SourceSpec
 from stages.capture.demo import DemoReader
-from tests.outputs import BOTH
-from tests.whole.runs import EMOTIONS, PROJECT, Run, read_jsonl
-
-MODEL_SCRIPT = """
-import sys
-from pathlib import Path
-import keras
-from keras import layers
-from tests.outputs import save_model
-for seed, (name, outputs) in enumerate({"tiny": 7, "other": 7, "eight": 8}.items()):
-    keras.utils.set_random_seed(seed)
-    inside = [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(outputs, activation="softmax")]
-    model = keras.Sequential([keras.Input((48, 48, 1), dtype="uint8"), *inside])
-    model.save(Path(sys.argv[1]) / f"{name}.keras")
-save_model(Path(sys.argv[1]) / "both.keras")
-"""
+from tests.support.models import BOTH, save_onnx
+from tests.whole.runs import PROJECT, Run, read_jsonl
 
 CLIP_FRAMES = 60
 TIMEOUT_S = 400
@@ -40,20 +24,6 @@ TIMEOUT_S = 400
 CLIP_SIZE = (480, 270)
 
 Start = Callable[..., Run]
-
-
-def write_card(model: Path, **changed: Any) -> Path:
-    """Write the card that fits a model file."""
-    card = {
-        "format": 1,
-        "name": model.stem,
-        "file": model.name,
-        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "labels": EMOTIONS,
-        "input": {"shape": [48, 48, 1], "dtype": "uint8"},
-    }
-    model.with_suffix(".json").write_text(json.dumps(card | changed), encoding="utf-8")
-    return model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,26 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of networks of random weights: tiny and other fit, eight knows an emotion too many.
-
-    both has two outputs, as its card says: see tests/outputs.py.
-
-    They are made in a process of its own: the tests load no TensorFlow.
-    """
+    """A folder of models: tiny and other have random weights, eight an emotion too many, both two outputs."""
     folder = tmp_path_factory.mktemp("models")
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", MODEL_SCRIPT, str(folder)]
-    subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True, timeout=TIMEOUT_S)
-    for path in folder.glob("*.keras"):
-        write_card(path)
-    write_card(folder / "both.keras", outputs=list(BOTH))
+    save_onnx(folder / "tiny.onnx", {"fer2013": 0})
+    save_onnx(folder / "other.onnx", {"fer2013": 1})
+    save_onnx(folder / "eight.onnx", {"fer2013": 2}, values=8)
+    save_onnx(folder / "both.onnx", BOTH)
     return folder
 
 
 @pytest.fixture(scope="session")
 def model(models: Path) -> Path:
     """The model of nearly all runs; it answers the same each time."""
-    return models / "tiny.keras"
+    return models / "tiny.onnx"
 
 
 @pytest.fixture(scope="session")
@@ -104,16 +67,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def yunet(shared: Path) -> Path:
-    return next((shared / "models").glob("face_detection_yunet*.onnx"))
-
-
-@pytest.fixture(scope="session")
 def quick(model: Path) -> list[str]:
-    """Options of a run that is not about detector or model: Haar, which is always there, in large steps."""
+    """Options of a run that is not about detector or model: Haar in large steps."""
     settings = {
         "classify.model": model,
-        "classify.batch_sizes": "1,8",
         "detect.model": "haar",
         "detect.haar_scale": 1.3,
         "detect.workers": 2,

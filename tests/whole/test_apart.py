@@ -22,7 +22,7 @@ def test_stages_apart(
 ) -> None:
     """Workers are there before the broker; one with another model is refused, the others end with the run."""
     address, results = f"tcp://127.0.0.1:{free_port()}", tmp_path / "r.jsonl"
-    other = models / "other.keras"
+    other = models / "other.onnx"
     there = ["--broker", address]
     workers = [
         start(*quick, *there, "--only", "classify"),

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.whole.conftest import Start, write_card
+from tests.support.models import write_card
+from tests.whole.conftest import Start
 from tests.whole.runs import Ended, balance, read_jsonl
 
 
@@ -45,12 +46,12 @@ def refused(done: Ended, *said: str) -> None:
         (["--display", "window"], ["display.mode", "DISPLAY is not set", "--display none"]),
         (["--set", "detect.worker=2"], ["detect.worker", "did you mean detect.workers?"]),
         (["--set", "detect.workers=two"], ["detect.workers", "a whole number", "'two'"]),
-        (["--set", "classify.model=nowhere.keras"], ["nowhere.keras", "no emotion model"]),
+        (["--set", "classify.model=nowhere.onnx"], ["nowhere.onnx", "no emotion model"]),
         (
             ["--set", "classify.labels=consensus"],
             ["classify.labels", "fer2013 alone", "classify.labels=fer2013"],
         ),
-        (["--set", "detect.model=nowhere.onnx"], ["nowhere.onnx", "download yunet"]),
+        (["--set", "detect.model=nowhere.onnx"], ["nowhere.onnx", "detect.model", "yunet, haar"]),
         (["--broker", "tcp://192.168.0.1:5555"], ["192.168.0.1", "needs keys"]),
         (["--only", "detect", "--broker", "tcp://0.0.0.0:5555"], ["0.0.0.0", "needs keys"]),
         (["--only", "detekt", "--broker", "tcp://127.0.0.1:5555"], ["did you mean detect?"]),
@@ -71,9 +72,9 @@ def test_settings_of_a_file(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_model_without_card(start: Start, quick: list[str], model: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "lonely.keras"
+    copy = tmp_path / "lonely.onnx"
     copy.write_bytes(model.read_bytes())
-    refused(start(*quick, "--set", f"classify.model={copy}").end(), "lonely.keras", "has no card")
+    refused(start(*quick, "--set", f"classify.model={copy}").end(), "lonely.onnx", "has no card")
 
 
 def test_an_address_in_use(start: Start, quick: list[str]) -> None:
@@ -126,7 +127,7 @@ def test_a_broken_detector(start: Start, quick: list[str], tmp_path: Path) -> No
     path = tmp_path / "face_detection_yunet.onnx"
     path.write_bytes(b"no network " * 1000)
     done = start(*quick, "--source", "demo", "--set", f"detect.model={path}").end()
-    refused(done, "face_detection_yunet.onnx", "download yunet")
+    refused(done, "face_detection_yunet.onnx", "detect.model", "not an ONNX model")
 
 
 @pytest.mark.parametrize(("option", "name"), [("--results", "missing/r.jsonl"), ("--record", "file/v.mkv")])
@@ -143,18 +144,18 @@ def test_a_screen_that_does_not_answer(start: Start, quick: list[str], clip: Pat
 
 
 def test_a_model_that_is_none(start: Start, quick: list[str], clip: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.keras"
+    broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network " * 1000)
     write_card(broken)
     done = start(*quick, "--source", clip, "--set", f"classify.model={broken}").end()
-    refused(done, "broken.keras", "it is no whole .keras file")
+    refused(done, "broken.onnx", "not an ONNX model")
 
 
 @pytest.mark.long
 def test_a_model_of_another_shape(start: Start, quick: list[str], clip: Path, models: Path) -> None:
-    eight = models / "eight.keras"
+    eight = models / "eight.onnx"
     done = start(*quick, "--source", clip, "--set", f"classify.model={eight}").end()
-    refused(done, "eight.keras", "(None, 7)", "(None, 8)")
+    refused(done, "eight.onnx", "(faces, 7)", "8]")
 
 
 # ------------------------------------------------------------------------------- known only on the way

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.endpoints import free_port
-from tests.outputs import BOTH, CONFIDENCE
-from tests.whole.conftest import CLIP_FRAMES, Start, write_card
+from tests.support.models import BOTH, CONFIDENCE, write_card
+from tests.whole.conftest import CLIP_FRAMES, Start
 from tests.whole.runs import balance, read_jsonl
 
 pytestmark = pytest.mark.long
@@ -24,7 +24,7 @@ def both(quick: list[str], models: Path) -> Callable[[str], list[str]]:
         return [
             *quick,
             "--set",
-            f"classify.model={models / 'both.keras'}",
+            f"classify.model={models / 'both.onnx'}",
             "--set",
             f"classify.labels={labels}",
         ]
@@ -41,7 +41,7 @@ def test_a_run_shows_the_labels_that_are_asked_for(
     """A classifier that takes another's place does so too."""
     results = tmp_path / "r.jsonl"
     run = start(*both(labels), "--source", clip, "--results", results, "--set", "capture.pace_fps=20")
-    run.line(f"emotion model: .*both.keras, labels: {shown}")
+    run.line(f"emotion model: .*both.onnx, labels: {shown}")
     run.until_records(results, 10)
     os.kill(run.pid("classify-1"), signal.SIGKILL)
     done = run.end()
@@ -72,12 +72,10 @@ def test_a_model_that_is_not_what_its_card_says_is_refused(
     start: Start, quick: list[str], clip: Path, models: Path, tmp_path: Path
 ) -> None:
     """The card promises an output that the file does not have: found when the file is loaded."""
-    mine = write_card(
-        Path(shutil.copyfile(models / "tiny.keras", tmp_path / "mine.keras")), outputs=list(BOTH)
-    )
+    mine = write_card(Path(shutil.copyfile(models / "tiny.onnx", tmp_path / "mine.onnx")), outputs=list(BOTH))
     done = start(*quick, "--source", clip, "--set", f"classify.model={mine}").end()
     assert done.status == 2
     assert len(done.errors) == 1
     assert (
-        "mine.keras: outputs fer2013, consensus expected, as its card says, 'fer2013' found" in done.errors[0]
+        "mine.onnx: outputs fer2013, consensus expected, as its card says, 'fer2013' found" in done.errors[0]
     )

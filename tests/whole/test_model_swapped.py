@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.whole.conftest import CLIP_FRAMES, Start, write_card
+from tests.support.models import write_card
+from tests.whole.conftest import CLIP_FRAMES, Start
 from tests.whole.runs import Run, balance, read_jsonl
 from tests.whole.test_deaths import same_but_for_time
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.long
 @pytest.fixture
 def mine(model: Path, tmp_path: Path) -> Path:
     """A copy of the model and its card."""
-    copy = tmp_path / "mine.keras"
+    copy = tmp_path / "mine.onnx"
     shutil.copyfile(model, copy)
     return write_card(copy)
 
@@ -32,12 +33,12 @@ def in_the_middle(start: Start, quick: list[str], clip: Path, mine: Path, result
 
 
 def other_model_and_card(mine: Path, models: Path) -> None:
-    shutil.copyfile(models / "other.keras", mine)
+    shutil.copyfile(models / "other.onnx", mine)
     write_card(mine)
 
 
 def other_model(mine: Path, models: Path) -> None:
-    shutil.copyfile(models / "other.keras", mine)
+    shutil.copyfile(models / "other.onnx", mine)
 
 
 def other_labels(mine: Path, models: Path) -> None:
@@ -55,10 +56,10 @@ def gone(mine: Path, models: Path) -> None:
 @pytest.mark.parametrize(
     ("swap", "said"),
     [
-        (other_model_and_card, "mine.keras: another model than when the run began: sha256 "),
-        (other_model, "mine.keras: not the file of "),
+        (other_model_and_card, "mine.onnx: another model than when the run began: sha256 "),
+        (other_model, "mine.onnx: not the file of "),
         (other_labels, "classify.labels: fer2013 expected, but "),
-        (cut_off, "mine.keras: not the file of "),
+        (cut_off, "mine.onnx: not the file of "),
         (gone, "no emotion model "),
     ],
 )
@@ -110,7 +111,7 @@ def test_the_right_file_put_back_in_time_is_used(
     undisturbed: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    results, kept = tmp_path / "r.jsonl", tmp_path / "kept.keras"
+    results, kept = tmp_path / "r.jsonl", tmp_path / "kept.onnx"
     run = in_the_middle(start, quick, clip, mine, results)
     shutil.copyfile(mine, kept)
     other_model_and_card(mine, models)

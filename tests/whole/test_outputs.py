@@ -96,10 +96,8 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
     (folder / "5 broken.jpg").write_bytes((folder / "8 large.jpg").read_bytes()[:300])
     (folder / "note.txt").write_text("not a picture")
 
-    run = start(
-        *quick, "--source", folder, "--results", results, "--set", "detect.haar_scale=1.1",
-        "--set", "classify.batch_sizes=1,8,64",
-    )  # fmt: skip
+    slow = ["--set", "capture.pace_fps=2"]  # the subscriber has to be there before the last record
+    run = start(*quick, *slow, "--source", folder, "--results", results, "--set", "detect.haar_scale=1.1")
     address = run.line(r"results are published at (\S+)")[1]
     context = zmq.Context()
     subscriber = context.socket(zmq.SUB)
@@ -107,8 +105,10 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
     subscriber.subscribe(b"")
     subscriber.connect(address)
     published: list[bytes] = []
-    while len(published) < 9 and subscriber.poll(LIMIT_MS):
+    while subscriber.poll(LIMIT_MS):
         published.append(subscriber.recv())
+        if json.loads(published[-1])["frame"] == 8:
+            break
     subscriber.close()
     context.term()
 
@@ -125,15 +125,13 @@ def test_pictures_of_any_kind_and_one_that_is_none(start: Start, quick: list[str
     faces = {record["file"]: len(record["faces"]) for record in records}
     assert faces["3 grey.png"] >= 1 and faces["4 clear.png"] >= 1 and faces["8 large.jpg"] >= 1
     assert faces["10 crowd.jpg"] >= 50
-    assert b"\n".join(published) + b"\n" == results.read_bytes()
+    assert published and results.read_bytes().endswith(b"\n".join(published) + b"\n")
     for line in published:
         check_record(json.loads(line))
 
 
 @pytest.mark.long
-def test_real_clips_with_yunet(
-    start: Start, quick: list[str], shared: Path, yunet: Path, tmp_path: Path
-) -> None:
+def test_real_clips_with_yunet(start: Start, quick: list[str], shared: Path, tmp_path: Path) -> None:
     clips = {  # frames, and the most people at once
         "three_faces_walking.mp4": (41, 3),
         "one_face_expressions.mp4": (62, 1),
@@ -143,7 +141,7 @@ def test_real_clips_with_yunet(
     results, video = tmp_path / "r.jsonl", tmp_path / "v.mkv"
     sources = [word for name in clips for word in ("--source", shared / "video" / name)]
     outputs = ["--results", results, "--record", video]
-    done = start(*quick, *sources, *outputs, "--set", f"detect.model={yunet}").end()
+    done = start(*quick, *sources, *outputs, "--set", "detect.model=yunet").end()
     assert done.status == 0
     records = read_jsonl(results)
     for number, (name, (frames, people)) in enumerate(clips.items(), start=1):
@@ -156,10 +154,10 @@ def test_real_clips_with_yunet(
 
 @pytest.mark.long
 def test_the_model_of_the_project(start: Start, clip: Path, tmp_path: Path) -> None:
-    if not (PROJECT / "models" / "emotion.keras").is_file():
-        pytest.skip("models/emotion.keras is not there")
+    if not (PROJECT / "models" / "emotion.onnx").is_file():
+        pytest.skip("models/emotion.onnx is not there")
     results = tmp_path / "r.jsonl"
-    options = ["detect.model=haar", "display.mode=none", "classify.batch_sizes=1,8", "capture.max_frames=20"]
+    options = ["detect.model=haar", "display.mode=none", "capture.max_frames=20"]
     words = [word for option in options for word in ("--set", option)]
     done = start(*words, "--source", clip, "--results", results).end()
     assert done.status == 0

@@ -25,8 +25,7 @@ def test_a_minute_of_a_camera_and_a_file(start: Start, quick: list[str], tmp_pat
     """Too short for the memory of libraries to settle: files and threads must be flat, memory nearly."""
     results = tmp_path / "r.jsonl"
     with MjpegCamera() as camera:
-        spare = ["--set", "classify.spares=0"]  # it joins late
-        run = start(*quick, *spare, *ENDLESS, "--source", camera.url, "--results", results)
+        run = start(*quick, *ENDLESS, "--source", camera.url, "--results", results)
         samples, latencies = watch(run, results, SECONDS)
         run.kill()
     found = {(one.process, one.what): one for one in findings(samples, latencies, SECONDS / 3)}

@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 INSTALL: Final = {
     "torch": "pip install -r requirements-torch.txt",
     "jax": "pip install -r requirements-jax.txt",
-    "tensorflow": "pip install -r requirements.txt",
+    "tensorflow": "pip install -r requirements-train.txt",
 }
 
 

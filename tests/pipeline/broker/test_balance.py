@@ -236,5 +236,5 @@ class Run(RuleBasedStateMachine):
         assert self.world.broker.finished
 
 
-Run.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+Run.TestCase.settings = settings(max_examples=80, stateful_step_count=60)
 TestBalance = Run.TestCase

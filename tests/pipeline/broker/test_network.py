@@ -122,3 +122,59 @@ def test_how_a_clock_stands_is_reported() -> None:
     found = {peer.name: (peer.remote, peer.offset_ns, peer.error_ns) for peer in report.peers}
     assert found["clip"] == (True, -7, 1)
     assert found["detect"] == (False, 0, 0)
+
+
+def share(world: World, **of: str) -> None:
+    """A run whose broker shares the memory of frames in "here"; `of` says where peers do."""
+    for role, name, changes in (
+        ("display", "display", {"credits": 8, "wants_pixels": True}),
+        ("detect", "detect", {"credits": 2}),
+        ("classify", "classify", {"credits": 1}),
+        ("capture", "clip", {"source": make_source()}),
+    ):
+        world.join(role, name, frames=of.get(name, "here"), **changes)
+
+
+def test_frames_are_shared_where_all_processes_are_of_one_run() -> None:
+    world = World(make_broker(frames="here"))
+    share(world)
+    assert world.take("clip", Grant)[0].encoding == "shared"
+
+
+@pytest.mark.parametrize("name", ["display", "detect", "clip"])
+def test_frames_travel_raw_where_one_process_is_of_another_run(name: str) -> None:
+    world = World(make_broker(frames="here"))
+    share(world, **{name: "there"})
+    assert world.take("clip", Grant)[0].encoding == "raw"
+
+
+def test_broker_without_shared_memory_asks_for_none() -> None:
+    world = World()
+    share(world, display="", detect="", clip="")
+    assert world.take("clip", Grant)[0].encoding == "raw"
+
+
+def test_shared_frame_counts_with_its_pixels() -> None:
+    world = World(make_broker(frames="here"))
+    share(world)
+    world.give("clip", make_frame(0, encoding="shared"), [b"capture-1-5-0"])
+    assert held(world) == 24
+    detect_all(world, faces=0)
+    write_all(world)
+    assert held(world) == 0
+
+
+def test_worker_of_another_run_gets_no_shared_frame() -> None:
+    world = World(make_broker(frames="here"))
+    share(world)
+    world.join("detect", "foreign", credits=2, frames="there")
+    for sequence in range(4):
+        world.give("clip", make_frame(sequence, encoding="shared"), [b"capture-1-5-0"])
+    assert not world.take("foreign", DetectWork)
+    for _ in range(2):
+        detect_all(world, faces=0)
+    write_all(world)
+    assert world.take("clip", Grant)[-1].encoding == "raw"
+    for sequence in range(4, 8):
+        world.give("clip", make_frame(sequence), [bytes(24)])
+    assert world.take("foreign", DetectWork)

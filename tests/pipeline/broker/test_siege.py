@@ -21,7 +21,7 @@ class Chance:
         return self._random.randbytes(length)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), turns=st.integers(0, 200))
 def test_the_broker_goes_on_among_hostile_peers(seed: int, turns: int) -> None:
     besiege(Chance(seed), turns)

@@ -1,6 +1,7 @@
 """Small clips and pictures, made as the tests need them."""
 
 import struct
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def trim(path: Path, trimmed: Path, frames: int) -> None:
                 packet.pts, packet.dts = packet.pts - later, packet.dts - later
                 packet.stream = stream
                 target.mux(packet)
+
+
+def frame_span(path: Path, number: int) -> slice:
+    """The bytes of a file from the first to the last of one encoded frame, counted as they are stored.
+
+    A transport stream has headers of its own within them, and its last bytes may lie behind them.
+    """
+    with av.open(str(path)) as container:
+        packets = (packet for packet in container.demux(container.streams.video[0]) if packet.size)
+        frame = bytes(next(islice(packets, number, None)))
+    start = path.read_bytes().index(frame[:64])
+    return slice(start, start + len(frame))
 
 
 def cut(path: Path, share: float) -> Path:

@@ -1,15 +1,12 @@
 """The demo: the same frames each time, with as many faces as asked for."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pipeline.settings import DetectSettings
-from stages.detect.detector import Detector
+from stages.detect.detector import open_detector
 from stages.detect.haar import HaarDetector
-from stages.detect.yunet import YuNetDetector
 from tests.stages.capture.media import open_source, play
 
 LOOKED_AT = (0, 70, 151, 222)
@@ -54,9 +51,8 @@ def test_haar_finds_each_face(faces: int) -> None:
 
 
 @pytest.mark.parametrize("faces", [1, 2, 4, 8, 16, 100])
-def test_yunet_finds_each_face(shared: Path, faces: int) -> None:
-    (path,) = (shared / "models").glob("face_detection_yunet*.onnx")
-    detector: Detector = YuNetDetector(path, DetectSettings())
+def test_yunet_finds_each_face(faces: int) -> None:
+    detector = open_detector(DetectSettings())
     found = [len(detector.detect(image)) for image in frames(f"demo:{faces}", LOOKED_AT)]
     assert found == [faces] * 4
 

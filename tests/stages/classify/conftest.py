@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 import keras
 from keras import layers
-from tests.outputs import save_model
+from tests.support.models import save_keras
 from trainer.models.build import for_training, for_use
 from trainer.settings import MODELS, known_models, read_settings
 
@@ -65,7 +65,7 @@ for name, options in {
     "both_eight": {"more": 1},
     "both_logits": {"softmax": False},
 }.items():
-    save_model(folder / f"{name}.keras", **options)
+    save_keras(folder / f"{name}.keras", **options)
 """
 
 

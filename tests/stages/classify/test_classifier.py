@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.emotions import LABEL_SETS
-from tests.outputs import CONFIDENCE
 from tests.stages.classify.conftest import keras_says, write_card
 from tests.stages.classify.test_model_file import members, packed
+from tests.support.models import CONFIDENCE
 
 pytestmark = pytest.mark.long
 

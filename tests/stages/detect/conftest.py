@@ -1,15 +1,22 @@
-"""YuNet's file and real frames."""
+"""The project's YuNet, and the OpenCV Zoo's."""
 
 from pathlib import Path
 
 import pytest
 
+from pipeline.config import PROJECT
+from pipeline.detectors import YUNET
 from pipeline.settings import DetectSettings
 from stages.detect.yunet import YuNetDetector
 
 
 @pytest.fixture(scope="session")
-def yunet_path(shared: Path) -> Path:
+def yunet_path() -> Path:
+    return PROJECT / YUNET
+
+
+@pytest.fixture(scope="session")
+def zoo_path(shared: Path) -> Path:
     (path,) = (shared / "models").glob("face_detection_yunet*.onnx")
     return path
 

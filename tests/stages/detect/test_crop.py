@@ -5,15 +5,11 @@ from typing import cast
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stages.detect.crop import crop_face
-
-unhurried = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # a busy machine is no fault
 
 SIDES = st.integers(1, 120)
 PLACES = st.floats(-400, 400)
@@ -26,7 +22,6 @@ def smooth(width: int, height: int) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-@unhurried
 @given(width=SIDES, height=SIDES, x=PLACES, y=PLACES, side=st.floats(0.01, 300))
 def test_any_square_over_any_frame(width: int, height: int, x: float, y: float, side: float) -> None:
     crop = crop_face(np.full((height, width, 3), 77, np.uint8), (x, y, side))
@@ -35,7 +30,6 @@ def test_any_square_over_any_frame(width: int, height: int, x: float, y: float, 
     assert np.all(crop == 77), "what is constant stays so, over the border too"
 
 
-@unhurried
 @given(x=PLACES, y=PLACES, side=st.floats(1, 300))
 def test_no_grey_is_invented_at_the_border(x: float, y: float, side: float) -> None:
     """Nothing darker or lighter than the frame's pixels, but for the overshoot of cubic interpolation."""

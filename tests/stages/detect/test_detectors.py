@@ -15,7 +15,7 @@ from pipeline.settings import DetectSettings
 from stages.detect.crop import crop_face
 from stages.detect.detector import Detector, open_detector
 from stages.detect.haar import HaarDetector
-from stages.detect.measure import read_frames, read_layout
+from stages.detect.measure import compare, read_frames, read_layout
 from stages.detect.step import detect_step
 from stages.detect.yunet import YuNetDetector
 
@@ -169,11 +169,11 @@ def test_a_file_that_is_no_yunet(
 ) -> None:
     path = tmp_path / "yunet.onnx"
     path.write_bytes(bad_files(yunet_path.read_bytes())[which])
-    with pytest.raises(UserError, match="download yunet") as told:
+    with pytest.raises(UserError, match=r"detect\.model") as told:
         open_detector(DetectSettings(model=str(path)))
     assert str(path) in str(told.value)
     assert "\n" not in str(told.value)
-    assert capfd.readouterr().err == "", "OpenCV adds nothing"
+    assert capfd.readouterr().err == "", "ONNX Runtime adds nothing"
 
 
 def test_a_file_that_vanished(tmp_path: Path) -> None:
@@ -190,4 +190,103 @@ def test_fingerprints_name_the_files(yunet: YuNetDetector, yunet_path: Path) -> 
     haar = HaarDetector(DetectSettings())
     assert haar.fingerprint.startswith("haar ")
     assert yunet.fingerprint == YuNetDetector(yunet_path, DetectSettings(score_threshold=0.9)).fingerprint
-    assert yunet.fingerprint.startswith("yunet ebafce4e3c118d65")
+    assert yunet.fingerprint.startswith("yunet ")
+
+
+ROUNDING = 1e-3  # px; 8e-5 on one processor, and each has kernels of its own
+
+CLIPS = [
+    "mosaic_public.avi",
+    "mosaic_small.avi",
+    "no_faces.mp4",
+    "one_face_expressions.mp4",
+    "one_face_hand_over_mouth.mp4",
+    "three_faces_walking.mp4",
+]
+
+
+def opencv_faces(path: Path, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What cv2.FaceDetectorYN finds: boxes and scores (n, 5), by position."""
+    size = (image.shape[1], image.shape[0])
+    rows = cv2.FaceDetectorYN.create(str(path), "", size, 0.6, 0.3, 5000).detect(image)[1]
+    return np.zeros((0, 5), np.float32) if rows is None else by_position(rows[:, [0, 1, 2, 3, 14]])
+
+
+def our_faces(path: Path, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    faces = YuNetDetector(path, DetectSettings()).detect(image)
+    return by_position(np.array([(*face.box_px, face.score) for face in faces]).reshape(-1, 5))
+
+
+def by_position(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scores that are nearly equal order the rows differently."""
+    return np.asarray(rows[np.lexsort((rows[:, 0].round(), rows[:, 1].round()))], np.float32)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_boxes_equal_those_of_opencv(zoo_path: Path, shared: Path, clip: str) -> None:
+    for image in read_frames(shared / "video" / clip, 2):
+        expected = opencv_faces(zoo_path, image)
+        found = our_faces(zoo_path, image)
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max(initial=0) < ROUNDING
+
+
+@pytest.mark.parametrize("size", [(97, 131), (270, 480), (355, 641), (480, 639)])
+def test_boxes_equal_those_of_opencv_at_odd_sizes(yunet_path: Path, size: tuple[int, int]) -> None:
+    """The project's own file runs in OpenCV too, and frames are padded as OpenCV pads them."""
+    image = portrait(size[1], size[0], 2, size[0] // 2)
+    found, expected = our_faces(yunet_path, image), opencv_faces(yunet_path, image)
+    assert len(expected) >= 1
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < ROUNDING
+
+
+def test_agrees_with_the_zoos_file(yunet: YuNetDetector, zoo_path: Path, shared: Path) -> None:
+    zoo = YuNetDetector(zoo_path, DetectSettings())
+    counts = [compare(yunet, zoo, read_frames(shared / "video" / clip, 4)) for clip in CLIPS]
+    faces, same, own = (sum(column) for column in zip(*counts, strict=True))
+    assert faces > 400
+    assert same >= 0.99 * faces
+    assert own <= 0.01 * faces
+
+
+def test_buffers_forget_the_frame_before(yunet: YuNetDetector, yunet_path: Path) -> None:
+    """A frame between others of all sizes gives what it gives to a new detector."""
+    image = portrait(301, 299)
+    expected = YuNetDetector(yunet_path, DetectSettings()).detect(image)
+    for size in ((720, 1280), (33, 65), (1080, 1920), (299, 320)):
+        yunet.detect(np.full((*size, 3), 255, np.uint8))
+        assert yunet.detect(image) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (31, 32), (32, 32), (64, 33), (8, 1280), (1280, 8)])
+def test_noise_in_small_frames_is_no_face(yunet: YuNetDetector, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert yunet.detect(rng.integers(0, 256, (*size, 3), np.uint8)) == []
+
+
+def moved(image: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:
+    return np.asarray(np.roll(image, (down, right), (0, 1)), np.uint8)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_search_near_known_faces_finds_them_where_they_went(yunet: YuNetDetector, scale: int) -> None:
+    """Also in frames so long that a smaller copy is searched."""
+    before = np.asarray(cv2.resize(portrait(800, 500, 2), None, fx=scale, fy=scale), np.uint8)
+    after = moved(before, 60 * scale, 40 * scale)
+    known = [face.box_px for face in yunet.detect(before)]
+    everywhere = yunet.detect(after)
+    near = yunet.detect(after, known)
+    assert len(known) == len(near) == len(everywhere) == 2
+    for found, expected in zip(near, everywhere, strict=True):
+        assert np.allclose(found.box_px, expected.box_px, atol=0.05 * expected.box_px[2])
+
+
+def test_search_near_known_faces_leaves_the_rest_of_the_frame_alone(yunet: YuNetDetector) -> None:
+    image = portrait(1200, 400, 3)
+    first, _, last = sorted(face.box_px for face in yunet.detect(image))
+    assert len(yunet.detect(image, [first])) == 1
+    assert len(yunet.detect(image, [first, last])) == 2
+    assert yunet.detect(image, []) == []
+    assert yunet.detect(np.zeros_like(image), [first]) == []

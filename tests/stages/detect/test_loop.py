@@ -13,7 +13,7 @@ from pipeline.sources import SourceSpec
 from pipeline.worker import Answer, StepError
 from stages.capture.demo import DemoReader
 from stages.detect import loop
-from stages.jpeg import to_jpeg
+from stages.image_codec import to_jpeg
 from tests.builders import make_assignment
 
 Step = Callable[[DetectWork, Sequence[Buffer]], Answer]

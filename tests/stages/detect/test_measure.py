@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.messages import Face
-from stages.detect.measure import Layout, main, measure
+from stages.detect.measure import Layout, compare, main, measure
 
 LAYOUT = Layout(tile=40, gap=20, rows=1, cols=2)
 
@@ -72,9 +72,26 @@ def test_unusable_files(missing: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([(0, 0, 10, 10), (50, 0, 10, 10)], (2, 2, 0)),
+        ([(2, 0, 10, 10), (56, 0, 10, 10)], (2, 1, 1)),  # 0.67 and 0.25 of the two boxes are common
+        ([(0, 20, 10, 10), (20, 0, 10, 10)], (2, 0, 2)),
+        ([], (2, 0, 0)),
+    ],
+)
+def test_agreement(found: list[tuple[float, float, float, float]], expected: tuple[int, int, int]) -> None:
+    other = Laid((0, 0, 10, 10), (50, 0, 10, 10))
+    assert compare(Laid(*found), other, [np.zeros((80, 140, 3), np.uint8)]) == expected
+
+
 def test_the_command(shared: Path, yunet_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip, labels = shared / "video" / "mosaic_public.avi", shared / "video" / "mosaic_public.json"
-    assert main([str(clip), str(labels), "--model", str(yunet_path), "--frames", "2"]) == 0
+    words = [str(clip), str(labels), "--model", str(yunet_path), "--frames", "2"]
+    assert main([*words, "--against", str(yunet_path)]) == 0
     out = capsys.readouterr().out
-    assert out.count("recall") == 2
+    assert out.count("recall") == 3
     assert out.index("haar:") < out.index("yunet:")
+    last = out.splitlines()[-1].split()
+    assert last[0] == last[2] != "0" and last[-2] == "0", "the same file finds the same faces"

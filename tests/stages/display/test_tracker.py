@@ -3,9 +3,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.settings import DetectSettings
+from stages.detect.detector import open_detector
 from stages.display.record import Box, round_box
 from stages.display.tracker import MAX_MISSED, MAX_UNSEEN_S, MEMORY, Tracker
 
@@ -76,7 +78,6 @@ frames = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(frames)
 def test_numbers_are_unique_in_a_frame_and_new_ones_follow_on(run: list[tuple[float, list[Box]]]) -> None:
     tracker, time_s, highest = Tracker(), 0.0, 0
@@ -89,7 +90,6 @@ def test_numbers_are_unique_in_a_frame_and_new_ones_follow_on(run: list[tuple[fl
         highest += len(new)
 
 
-@settings(deadline=None)
 @given(frames, st.integers(0, 25))
 def test_a_new_process_goes_on_with_the_same_numbers(run: list[tuple[float, list[Box]]], cut: int) -> None:
     undisturbed, resumed, time_s = Tracker(), Tracker(), 0.0
@@ -129,17 +129,16 @@ def test_only_the_last_records_matter() -> None:
     ],
 )
 def test_real_people_keep_their_numbers(clip: str, every: int, people: int) -> None:
-    video, model = SHARED / "video" / clip, SHARED / "models" / "face_detection_yunet_2026may.onnx"
-    if not (video.exists() and model.exists()):
+    video = SHARED / "video" / clip
+    if not video.exists():
         pytest.skip("../shared is absent: no real clips")
     capture = cv2.VideoCapture(str(video))
-    size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
-    detector = cv2.FaceDetectorYN.create(str(model), "", size, 0.6, 0.3, 100)
+    detector = open_detector(DetectSettings())
     fps, tracker, tracks, number = capture.get(cv2.CAP_PROP_FPS), Tracker(), set(), 0
     while (read := capture.read())[0]:
         if number % every == 0:
-            found = detector.detect(read[1])[1]
-            rows = [] if found is None else found[:, :4].tolist()
-            tracks |= set(tracker.update(round(number / fps, 4), [round_box(tuple(row)) for row in rows]))
+            faces = detector.detect(np.asarray(read[1], np.uint8))
+            boxes = [round_box(face.box_px) for face in faces]
+            tracks |= set(tracker.update(round(number / fps, 4), boxes))
         number += 1
     assert tracks == set(range(1, people + 1))

@@ -1,0 +1,82 @@
+"""The emotion model on Keras and TensorFlow, for whoever has them and names a .keras file."""
+
+import io
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.emotions import FACE_SIZE
+from pipeline.errors import UserError, first_line
+from pipeline.quiet import quiet_native
+
+_LOADING_FAILS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What Keras raises over a config of known layers that makes no sense: nearly anything."""
+
+
+class KerasClassifier:
+    """See Classifier."""
+
+    def __init__(
+        self, path: Path, data: bytes, outputs: Sequence[str], labels: str, threads: int, fingerprint: str
+    ) -> None:
+        """data: the file's content. outputs: those that its card speaks of. labels: the output that is used.
+
+        threads: of TensorFlow; 0 leaves the choice to it. Raises UserError if TensorFlow is not installed, or
+        the model can't be loaded or has another input or other outputs.
+        """
+        if find_spec("tensorflow") is None:
+            raise UserError(
+                f"{path}: a .keras model needs TensorFlow: pip install -r requirements-train.txt, "
+                "or set classify.model to the .onnx file beside it"
+            )
+        from stages.classify.model_file import check_model_file
+        from stages.classify.outputs import output_of
+
+        self.fingerprint = fingerprint
+        weights = check_model_file(path, data)
+        with quiet_native():
+            import tensorflow as tf
+
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            try:
+                self._run = _compile(tf, output_of(_load(data, weights, path), labels, outputs, path))
+                self(np.zeros((1, FACE_SIZE, FACE_SIZE), np.uint8))
+            except (*_LOADING_FAILS, tf.errors.OpError) as error:
+                raise UserError(f"{path}: can't be loaded as a Keras model: {first_line(error)}") from error
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See Classifier."""
+        return np.asarray(self._run(crops[..., None]), np.float32)
+
+
+def _load(data: bytes, weights: bytes, path: Path) -> Any:
+    """Load the model from the very bytes that were checked, whatever has become of the file since."""
+    from keras.src.saving import saving_lib  # keras.saving takes paths alone
+
+    from stages.classify.weights_file import check_weights
+
+    check_weights(path, weights)
+    return saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=True)
+
+
+def _compile(tf: Any, model: Any) -> Any:
+    """Trace the model for any number of faces; what is returned takes uint8 (n, 48, 48, 1)."""
+    signature = [tf.TensorSpec((None, FACE_SIZE, FACE_SIZE, 1), tf.uint8)]
+    function = tf.function(lambda faces: model(faces, training=False), input_signature=signature)
+    concrete = function.get_concrete_function()
+    return lambda faces: concrete(tf.constant(faces)).numpy()

@@ -1,0 +1,72 @@
+"""The emotion model on ONNX Runtime: the default."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.errors import UserError
+from stages.onnx_session import open_session, reason
+
+FACES: Final = ("tensor(uint8)", [FACE_SIZE, FACE_SIZE, 1])
+PROBABILITIES: Final = ("tensor(float)", [len(EMOTIONS)])
+"""Types and shapes of input and outputs, without the number of faces, which must be free."""
+
+
+class OnnxClassifier:
+    """See Classifier."""
+
+    def __init__(
+        self, path: Path, data: bytes, outputs: Sequence[str], labels: str, threads: int, fingerprint: str
+    ) -> None:
+        """data: the file's content. outputs: those that its card speaks of. labels: the output that is used.
+
+        Raises UserError if it can't be loaded, or has another input or other outputs.
+        """
+        self.fingerprint = fingerprint
+        self._session = open_session(path, data, threads, "classify.model")
+        self._labels = [labels]
+        self._input = self._check_form(path, outputs)
+        self._check_run(path)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See Classifier."""
+        (probabilities,) = self._session.run(self._labels, {self._input: crops[..., None]})
+        return np.asarray(probabilities, np.float32)
+
+    def _check_form(self, path: Path, outputs: Sequence[str]) -> str:
+        """Return the input's name. Raises UserError for another form than the card's."""
+        inputs, found = self._session.get_inputs(), self._session.get_outputs()
+        names = [output.name for output in found]
+        if sorted(names) != sorted(outputs):
+            raise UserError(
+                f"{path}: outputs {', '.join(outputs)} expected, as its card says, "
+                f"{', '.join(names)[:80]!r} found; take model and card from the same place"
+            )
+        forms = [(FACES, node) for node in inputs] + [(PROBABILITIES, node) for node in found]
+        for (kind, shape), node in forms:
+            if len(inputs) != 1 or (node.type, node.shape[1:]) != (kind, shape) or _is_fixed(node.shape):
+                raise UserError(
+                    f"{path}: expected one input (faces, {FACE_SIZE}, {FACE_SIZE}, 1) uint8 and outputs "
+                    f"(faces, {len(EMOTIONS)}) float, found {node.name[:80]!r} {node.shape} {node.type}"
+                )
+        return str(inputs[0].name)
+
+    def _check_run(self, path: Path) -> None:
+        """Raise UserError if two black faces do not give two rows of probabilities."""
+        try:
+            shape = self(np.zeros((2, FACE_SIZE, FACE_SIZE), np.uint8)).shape
+        except Exception as error:  # ONNX Runtime raises a class of its own for each fault
+            raise UserError(
+                f"classify.model: {path} is not an ONNX model that can be run: {reason(error)}"
+            ) from error
+        if shape != (2, len(EMOTIONS)):
+            raise UserError(f"{path}: (2, {len(EMOTIONS)}) probabilities of 2 faces expected, {shape} found")
+
+
+def _is_fixed(shape: Sequence[int | str | None]) -> bool:
+    """Whether the number of faces is a number, so that no batch of another size can be run."""
+    return not shape or isinstance(shape[0], int)

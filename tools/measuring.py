@@ -1,0 +1,62 @@
+"""What the measuring programs share: their options, the checkouts that take turns, and how they end."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.checkout import Checkout, sides
+from bench.command import start
+from pipeline.errors import UserError
+
+
+def make_parser(module: str, description: str | None, runs: int) -> argparse.ArgumentParser:
+    """Return a parser with the options that all of them have; `runs`: the default of --runs."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--runs", type=int, metavar="N", default=runs, help=f"of each (default {runs})")
+    parser.add_argument(
+        "--set", metavar="table.key=value", action="append", default=[], help="a setting of this pipeline"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    return parser
+
+
+def add_against(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a second checkout."""
+    parser.add_argument("--against", type=Path, metavar="DIR", help="measure the checkout in DIR in turn")
+    parser.add_argument(
+        "--against-set", metavar="table.key=value", action="append", default=[], help="a setting of that one"
+    )
+
+
+def checkouts(options: argparse.Namespace) -> list[Checkout]:
+    """Return the checkouts that the options name. Raises UserError for a folder that is none."""
+    return sides(options.against, options.set, options.against_set)
+
+
+def run_program(measure: Callable[[argparse.Namespace], dict[str, Any]], options: argparse.Namespace) -> int:
+    """Measure, and write the figures with what they were measured on; return the exit status."""
+    try:
+        machine = start()
+        figures = {"machine": machine, **measure(options)}
+        if options.json:
+            text = json.dumps(figures, indent=1, ensure_ascii=False)
+            options.json.write_text(text + "\n", encoding="utf-8")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
