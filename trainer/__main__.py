@@ -30,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from trainer.fitting.command import fit_command
 
             fit_command(chosen)
+        elif chosen.command == "export":
+            from trainer.export.command import export_command
+
+            export_command(chosen)
         else:
             from trainer.scoring.command import evaluate_command
 
@@ -70,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
             "distill",
             help="train a network that trained ones teach",
             description="Train a network on FER2013 and on what trained networks say of its faces.",
+        )
+    )
+    add_export(
+        commands.add_parser(
+            "export",
+            help="write a model for ONNX Runtime",
+            description="Write a model for ONNX Runtime beside its .keras file, and say so in its card.",
         )
     )
     add_evaluate(
@@ -128,10 +139,23 @@ def add_distill(command: argparse.ArgumentParser) -> None:
     add_fit(command)
 
 
+def add_export(command: argparse.ArgumentParser) -> None:
+    """The options of `export`."""
+    command.add_argument("model", type=Path, metavar="MODEL.keras", help="its card beside it")
+    command.add_argument("--int8", action="store_true", help="twice as fast as float32, which is the default")
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help=f"to calibrate int8 with, and to say what it costs; {DATA_HELP}",
+    )
+    command.add_argument("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
+
+
 def add_evaluate(command: argparse.ArgumentParser) -> None:
     """The options of `evaluate`."""
     command.add_argument(
-        "--model", type=Path, required=True, metavar="FILE", help=".keras file, its card beside it"
+        "--model", type=Path, required=True, metavar="FILE", help=".onnx or .keras file, its card beside it"
     )
     command.add_argument("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
     command.add_argument(

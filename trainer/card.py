@@ -1,4 +1,4 @@
-"""The card: JSON beside a model that says what it is, and without which it is not used."""
+"""The card: JSON beside a model, .keras or .onnx, that says what it is, and without which it is not used."""
 
 import json
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def read_card(model: Path) -> dict[str, Any]:
     another input or other outputs than this program's, or if the file's sha256 is another.
     """
     if not model.is_file():
-        raise UserError(f"{model}: no such file; expected a .keras model that `python -m trainer fit` wrote")
+        raise UserError(f"{model}: no such file; expected a model that `python -m trainer fit` wrote")
     path = card_path(model)
     if path == model or not path.is_file():
         raise UserError(f"{path}: no such file; expected the card of {model.name}, keep the two together")
@@ -57,12 +57,24 @@ def read_card(model: Path) -> dict[str, Any]:
             f"{path}: outputs: expected {' and '.join(LABEL_SETS)} or one of them, found {outputs}; "
             "use a card of this version"
         )
-    if card.get("sha256") != (found := sha256(model)):
+    if (expected := expected_sha256(card, model)) != (found := sha256(model)):
         raise UserError(
-            f"{model}: expected sha256 {str(card.get('sha256'))[:12]}… as its card says, "
+            f"{model}: expected sha256 {expected[:12]}… as its card says, "
             f"found {found[:12]}…; the card describes another file: take both from the same place"
         )
     return card
+
+
+def expected_sha256(card: dict[str, Any], model: Path) -> str:
+    """What `card` says of the file `model`. Raises UserError if that is an ONNX file without an entry."""
+    if model.suffix != ".onnx":
+        return str(card.get("sha256"))
+    if not isinstance(entry := card.get("onnx"), dict):
+        raise UserError(
+            f"{model}: its card describes no ONNX file; make it with: "
+            f"python -m trainer export {model.with_suffix('.keras')}"
+        )
+    return str(entry.get("sha256"))
 
 
 def parse(path: Path) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Graph:
         """Add a constant of float32; returns its name."""
         return self.constant(name, np.asarray(value, np.float32))
 
+    def axes(self) -> str:
+        """The name of the constant that says which axes are rows and columns."""
+        return self.constant("rows_columns", np.array([2, 3], np.int64))
+
     def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output, and that name; returns it."""
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
@@ -160,7 +164,7 @@ def max_pooling(graph: Graph, layer: Any, inputs: list[str]) -> str:
 def average_pooling(graph: Graph, layer: Any, inputs: list[str]) -> str:
     require(layer.data_format == "channels_last" and not layer.keepdims)
     pooled = graph.emit("GlobalAveragePool", inputs, f"{layer.name}.pooled")
-    return graph.emit("Flatten", [pooled], layer.name)
+    return graph.emit("Squeeze", [pooled, graph.axes()], layer.name)
 
 
 def relu(graph: Graph, layer: Any, inputs: list[str]) -> str:
@@ -177,8 +181,7 @@ def reshape(graph: Graph, layer: Any, inputs: list[str]) -> str:
     """Of one number a channel to a channel of one pixel."""
     channels = layer.input.shape[-1]
     require(len(layer.input.shape) == 2 and tuple(layer.target_shape) == (1, 1, channels))
-    shape = graph.constant(f"{layer.name}.shape", np.array([-1, channels, 1, 1], np.int64))
-    return graph.emit("Reshape", [*inputs, shape], layer.name)
+    return graph.emit("Unsqueeze", [*inputs, graph.axes()], layer.name)
 
 
 def flatten(graph: Graph, layer: Any, inputs: list[str]) -> str:

@@ -145,7 +145,9 @@ def fit_one(
     card = write_product(out, settings, progress, lesson, material, chosen)
     for name, figures in card["figures"].items():
         console.print(f"{name}: validation top-1 {figures['top1']:.4f}, epoch {progress.kept.epoch}")
-    console.print(f"wrote emotion.keras, its card emotion.json, history.csv and plots to {out}")
+    console.print(
+        f"wrote emotion.keras, emotion.onnx, their card emotion.json, history.csv and plots to {out}"
+    )
     return card
 
 

@@ -1,4 +1,4 @@
-"""What a complete training leaves: model, card, history and plots."""
+"""What a complete training leaves: model (for Keras and for ONNX Runtime), card, history and plots."""
 
 import argparse
 import csv
@@ -16,6 +16,7 @@ from trainer.card import card_path, identity
 from trainer.data.faces import Faces
 from trainer.data.forms import PARTS
 from trainer.data.material import Material
+from trainer.export.write import checked_onnx, write_onnx
 from trainer.files import replacing, write_json
 from trainer.fitting import checkpoint
 from trainer.fitting.adjust import Offsets, find_offsets
@@ -47,7 +48,9 @@ def write_product(
     material: Material,
     chosen: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Write the kept epoch's network, its card, history.csv and the plots into `out`; returns the card.
+    """Write the kept epoch's network, for Keras and in ONNX, its card, history.csv and the plots into `out`.
+
+    Returns the card.
 
     Raises UserError if something can't be written.
     """
@@ -65,6 +68,7 @@ def write_product(
     draw(scores, "validation", out)
     card = {
         **identity(path, settings.network.outputs),
+        "onnx": write_onnx(checked_onnx(model, path), path, "float32"),
         "name": settings.name,
         "parameters": model.count_params(),
         "multiply_adds": multiply_adds(model),
@@ -155,5 +159,5 @@ def command(chosen: argparse.Namespace, seed: int, out: Path) -> str:
 def versions() -> dict[str, str]:
     """What the training ran on."""
     backend = keras.backend.backend()
-    packages = ("keras", backend, "numpy", "scipy", "opencv-python")
+    packages = ("keras", backend, "onnx", "numpy", "scipy", "opencv-python")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

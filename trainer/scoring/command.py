@@ -11,7 +11,6 @@ from trainer.card import read_card
 from trainer.data.faces import Faces, load_for_scoring
 from trainer.data.votes import majority, read_votes
 from trainer.files import make_folder, write_json
-from trainer.quiet import load_keras
 from trainer.scoring.report import show
 
 
@@ -26,8 +25,7 @@ def evaluate_command(chosen: argparse.Namespace) -> None:
     for folder in (chosen.plots, chosen.json and chosen.json.parent):
         if folder is not None:
             make_folder(folder)
-    # scikit-learn and TensorFlow take seconds to load, which a mistyped path should not cost.
-    load_keras()
+    # scikit-learn takes a second to load, which a mistyped path should not cost.
     from trainer.scoring.evaluation import evaluate
 
     document = evaluate(chosen, faces, people)

@@ -1,4 +1,4 @@
-"""All that `evaluate` finds out, as one document. Keras has to be loaded before."""
+"""All that `evaluate` finds out, as one document."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from trainer.data.faces import Faces
 from trainer.scoring.compare import compare
 from trainer.scoring.drawing import draw, draw_mistakes
 from trainer.scoring.judging import Judged, judge, judged_figures, truths
-from trainer.scoring.loading import check_outputs, load_model
+from trainer.scoring.loading import check_outputs, open_model
 from trainer.scoring.mistakes import listed, listed_worst, most_confident
 from trainer.scoring.predict import predictions
 from trainer.scoring.speed import size, speed
@@ -41,7 +41,7 @@ def evaluate(chosen: argparse.Namespace, faces: Faces, people: NDArray[np.int64]
                 ("pictures", chosen.pictures),
             )
         },
-        "model": size(model, chosen.model),
+        "model": size(model, chosen.model, read_card(chosen.model)),
         "speed": speed(model),
         "mistakes": {name: listed(one, faces, most_confident(one)) for name, one in judged.items()},
         "worst": {name: listed_worst(one, faces) for name, one in judged.items()},
@@ -58,7 +58,7 @@ def evaluate(chosen: argparse.Namespace, faces: Faces, people: NDArray[np.int64]
 def judge_model(path: Path, faces: Faces, people: NDArray[np.int64] | None) -> tuple[Any, dict[str, Judged]]:
     """The model in the file `path`, and what it says of `faces` by set of labels. Raises UserError."""
     card = read_card(path)
-    model = load_model(path)
+    model = open_model(path)
     check_outputs(card, model, path)
     predicted = predictions(model, faces.pixels)
     return model, {name: judge(name, truth, predicted) for name, truth in truths(faces, people).items()}
@@ -70,4 +70,4 @@ def comparison(
     """How the model `judged` differs from the one in the file `other`, by set of labels. Raises UserError."""
     model, others = judge_model(other, faces, people)
     found = {name: compare(one, others[name], resamples) for name, one in judged.items()}
-    return {**found, "with": size(model, other)}
+    return {**found, "with": size(model, other, read_card(other))}

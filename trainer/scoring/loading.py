@@ -7,6 +7,7 @@ from pipeline.emotions import EMOTIONS, FACE_SIZE, LABEL_SETS
 from pipeline.errors import UserError, first_line
 from trainer.card import card_path
 from trainer.quiet import load_keras
+from trainer.scoring.onnx_model import OnnxModel
 from trainer.scoring.predict import by_output
 
 FACES: Final = (None, FACE_SIZE, FACE_SIZE, 1)
@@ -14,8 +15,26 @@ ROWS: Final = (None, len(EMOTIONS))
 ADVICE: Final = "use a model that `python -m trainer fit` wrote"
 
 
+def open_model(path: Path) -> Any:
+    """The network in the file `path`, .onnx or Keras's. Raises UserError as `load_model` does."""
+    return load_onnx(path) if path.suffix == ".onnx" else load_model(path)
+
+
+def load_onnx(path: Path) -> OnnxModel:
+    """The network in the ONNX file `path`. Raises UserError as `load_model` does."""
+    data = path.read_bytes()
+    try:
+        model = OnnxModel(data)
+    except Exception as error:  # ONNX Runtime raises a class of its own for each fault
+        raise UserError(
+            f"{path}: expected an ONNX model, found another file ({first_line(error)}); export it anew"
+        ) from error
+    check_form(model, path)
+    return model
+
+
 def load_model(path: Path) -> Any:
-    """The network in the file `path`. Raises UserError if it is none, or has another input or outputs."""
+    """The network in Keras's file `path`. Raises UserError if it is none, or has another input or outputs."""
     load_keras()
     import keras
 

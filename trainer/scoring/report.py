@@ -26,10 +26,11 @@ def show(document: Mapping[str, Any], title: str, other: str) -> None:
 
 def cost(size: Mapping[str, Any], speed: Mapping[str, Any]) -> str:
     """One line on size and speed."""
-    adds = size["multiply_adds"]
+    adds, weights = size["multiply_adds"], size["parameters"]
     work = "unknown" if adds is None else f"{adds / 1e6:.1f} M"
+    many = "unknown" if weights is None else f"{weights:,}"
     return (
-        f"{size['parameters']:,} parameters, {work} multiply-adds, {size['bytes'] / 1e6:.1f} MB; "
+        f"{many} parameters, {work} multiply-adds, {size['bytes'] / 1e6:.1f} MB; "
         f"{speed['batch_1']:,.0f} faces/s one by one, {speed['batch_32']:,.0f} in batches of 32"
     )
 

@@ -4,38 +4,47 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import keras
 import numpy as np
 
 from pipeline.emotions import FACE_SIZE
-from trainer.models.cost import multiply_adds
+from trainer.scoring.onnx_model import OnnxModel
 
 BATCHES: Final = (1, 32)
 ROUNDS: Final = 7
 FACES_A_ROUND: Final = 64
 
 
-def size(model: Any, path: Path) -> dict[str, Any]:
-    """Parameters, multiply-adds of one face (None if a layer's are unknown) and bytes of the file `path`."""
+def size(model: Any, path: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters, multiply-adds of one face and bytes of the file `path`, None for what is unknown.
+
+    Of an ONNX file the first two are the Keras model's, as the card has them.
+    """
+    if isinstance(model, OnnxModel):
+        counts = {key: card.get(key) for key in ("parameters", "multiply_adds")}
+    else:
+        counts = {"parameters": model.count_params(), "multiply_adds": cost(model)}
+    return {"file": path.name, **counts, "bytes": path.stat().st_size}
+
+
+def cost(model: Any) -> int | None:
+    """Multiply-adds of one face through a Keras model; None if a layer's are unknown."""
+    from trainer.models.cost import multiply_adds
+
     try:
-        cost = multiply_adds(model)
+        return multiply_adds(model)
     except NotImplementedError:
-        cost = None
-    return {
-        "file": path.name,
-        "parameters": model.count_params(),
-        "multiply_adds": cost,
-        "bytes": path.stat().st_size,
-    }
+        return None
 
 
 def speed(model: Any) -> dict[str, Any]:
     """Faces a second by size of batch, the median of ROUNDS, and the machine that they are of."""
     rates = {f"batch_{batch}": round(faces_per_second(model, batch), 1) for batch in BATCHES}
-    return {"unit": "faces per second", **rates, "rounds": ROUNDS, "machine": machine()}
+    return {"unit": "faces per second", **rates, "rounds": ROUNDS, "machine": machine(model)}
 
 
 def faces_per_second(model: Any, batch: int) -> float:
@@ -53,9 +62,18 @@ def faces_per_second(model: Any, batch: int) -> float:
     return statistics.median(rates)
 
 
-def machine() -> str:
-    """Processor, cores and backend in words."""
-    return f"{processor()}, {os.cpu_count()} cores, Keras on {keras.backend.backend()}"
+def machine(model: Any) -> str:
+    """Processor, cores and what runs the model, in words."""
+    return f"{processor()}, {os.cpu_count()} cores, {runtime(model)}"
+
+
+def runtime(model: Any) -> str:
+    """What runs `model`, in words."""
+    if isinstance(model, OnnxModel):
+        return f"ONNX Runtime {version('onnxruntime')} on one thread"
+    import keras
+
+    return f"Keras on {keras.backend.backend()}"
 
 
 def processor() -> str:
