@@ -1,40 +1,60 @@
 """Frames in memory that the processes of a run share, so that only a name travels in the message.
 
-Capture writes frames into files of the run's directory in /dev/shm, several to a file since each mapped file
-holds a descriptor, and uses a frame's place again once its outcome is written. A reader maps each file once.
+Capture writes frames into a file of the run's directory in /dev/shm, and uses a place there again once the
+outcome of its frame is written. A reader maps the file once. One file holds many frames, since a mapped file
+takes a descriptor; its places get memory when they are first used.
 """
 
 import mmap
 import os
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-PLACES: Final = 4
-"""Frames in a file: as many as a live source has under way."""
+PLACES: Final = 32
+"""Frames in a file: twice the window that a file source has by default."""
 
 MOST_MAPPED: Final = 128
-"""Files that a reader keeps mapped: the windows of two dozen sources."""
+"""Files that a reader keeps mapped: two for each of the sources that a run may have."""
 
-_NAME: Final = re.compile(r"(?P<file>[A-Za-z0-9-]{1,60})\.(?P<place>[0-3])")
+_NAME: Final = re.compile(r"(?P<file>[A-Za-z0-9-]{1,60})\.(?P<place>[0-9]{1,2})")
 
 
 @dataclass
 class _File:
-    """A file of PLACES frames."""
+    """A file of PLACES frames, of which the first `reserved` have memory."""
 
     path: Path
     mapped: mmap.mmap
-    free: list[int]
+    free: list[int] = field(default_factory=list)
+    reserved: int = 0
 
     @property
     def frame_bytes(self) -> int:
         return len(self.mapped) // PLACES
+
+    def take(self) -> int | None:
+        """Return a place that is free; None if there is none, or no memory for one."""
+        if self.free:
+            return self.free.pop()
+        if self.reserved == PLACES or not self._reserve():
+            return None
+        self.reserved += 1
+        return self.reserved - 1
+
+    def _reserve(self) -> bool:
+        """Get memory for the next place: a page that can't be had later would end the process."""
+        try:
+            with self.path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), self.reserved * self.frame_bytes, self.frame_bytes)
+        except OSError:
+            return False
+        return True
 
 
 class FrameWriter:
@@ -50,11 +70,14 @@ class FrameWriter:
 
     def write(self, image: NDArray[np.uint8]) -> str | None:
         """Copy a frame (height, width, 3) into a file; return its name, None where there is no room."""
-        fits = (f for f in self._files.values() if f.free and f.frame_bytes >= image.nbytes)
-        file = next(fits, None) or self._make(image.nbytes)
-        if file is None:
-            return None
-        place = file.free.pop()
+        for file in [file for file in self._files.values() if file.frame_bytes >= image.nbytes]:
+            if (place := file.take()) is not None:
+                return self._write(file, place, image)
+        made = self._make(image.nbytes)
+        place = made.take() if made is not None else None
+        return None if made is None or place is None else self._write(made, place, image)
+
+    def _write(self, file: _File, place: int, image: NDArray[np.uint8]) -> str:
         at = place * file.frame_bytes
         np.frombuffer(file.mapped, np.uint8, image.nbytes, at).reshape(image.shape)[:] = image
         return f"{file.path.name}.{place}"
@@ -70,25 +93,23 @@ class FrameWriter:
             self._of_predecessor.pop().unlink(missing_ok=True)
 
     def _make(self, frame_bytes: int) -> _File | None:
-        """Return a new file for frames of a size; None where there is no room for it."""
-        self._remove_smaller(frame_bytes)
+        """Return a new file for frames of a size; None if it can't be made."""
+        self._remove_unused()
         path = self._directory / f"{self._prefix}-{self._made}"
         try:
             with open(path, "x+b", opener=_private) as file:
-                # A page that can't be had later would end the process.
-                os.posix_fallocate(file.fileno(), 0, PLACES * frame_bytes)
+                file.truncate(PLACES * frame_bytes)
                 mapped = mmap.mmap(file.fileno(), PLACES * frame_bytes)
         except OSError:
-            path.unlink(missing_ok=True)
             return None
         self._made += 1
-        made = self._files[path.name] = _File(path, mapped, list(range(PLACES)))
+        made = self._files[path.name] = _File(path, mapped)
         return made
 
-    def _remove_smaller(self, frame_bytes: int) -> None:
-        """Remove files that are too small for what comes now, and that nobody needs any more."""
+    def _remove_unused(self) -> None:
+        """Remove files that nobody needs: they are too small for what comes now, or had no memory to give."""
         for name, file in list(self._files.items()):
-            if file.frame_bytes < frame_bytes and len(file.free) == PLACES:
+            if len(file.free) == file.reserved:
                 file.path.unlink(missing_ok=True)
                 del self._files[name]
 
@@ -114,10 +135,10 @@ class FrameReader:
             raise OSError(f"{name[:64]!r} is not the name of a frame")
         mapped = self._mapped.get(match["file"]) or self._map(match["file"])
         self._mapped.move_to_end(match["file"])
-        size, room = int(np.prod(shape)), len(mapped) // PLACES
-        if room < size:
-            raise OSError(f"{name}: {size} bytes expected, {room} found")
-        return np.frombuffer(mapped, np.uint8, size, int(match["place"]) * room).reshape(shape)
+        place, size, room = int(match["place"]), int(np.prod(shape)), len(mapped) // PLACES
+        if place >= PLACES or size > room:
+            raise OSError(f"{name}: {size} bytes expected, {room} found in each of {PLACES} places")
+        return np.frombuffer(mapped, np.uint8, size, place * room).reshape(shape)
 
     def _map(self, file: str) -> mmap.mmap:
         handle = os.open(self._directory / file, os.O_RDONLY | os.O_NOFOLLOW)

@@ -35,7 +35,7 @@ def test_reader_gets_what_was_written(tmp_path: Path) -> None:
 
 def test_freed_memory_is_used_again(tmp_path: Path) -> None:
     writer, reader = FrameWriter(tmp_path, "capture-1"), FrameReader(tmp_path)
-    names = [write(writer, image(value)) for value in range(PLACES)]
+    names = [write(writer, image(value)) for value in range(4)]
     writer.free(names[1])
     assert write(writer, image(9)) == names[1]
     assert [reader.read(name, SHAPE)[0, 0, 0] for name in names] == [0, 9, 2, 3]
@@ -66,16 +66,20 @@ def test_file_too_small_is_removed_once_it_is_free(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_full_memory_gives_no_name_and_leaves_no_file(
+def test_full_memory_gives_no_name_until_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     writer = FrameWriter(tmp_path, "capture-1")
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    assert writer.write(image(1)) is None
-    assert not list(tmp_path.iterdir())
+    kept = write(writer, image(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        assert [writer.write(image(2)) for _ in range(3)] == [None] * 3
+    assert np.array_equal(FrameReader(tmp_path).read(kept, SHAPE), image(1))
+    assert write(writer, image(2))
+    assert len(list(tmp_path.iterdir())) <= 2
 
 
 def test_files_of_predecessor_stay_until_they_are_freed(tmp_path: Path) -> None:
@@ -91,7 +95,20 @@ def test_files_of_predecessor_stay_until_they_are_freed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret.0", "/etc/passwd.0", "", ".", ".0", "a/b.0", "a" * 61 + ".0", "a.4", "a", "ä.0", "none.0"],
+    [
+        "../secret.0",
+        "/etc/passwd.0",
+        "",
+        ".",
+        ".0",
+        "a/b.0",
+        "a" * 61 + ".0",
+        "a.32",
+        "a.100",
+        "a",
+        "ä.0",
+        "none.0",
+    ],
 )
 def test_name_that_is_none_of_a_frame_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_bytes(b"x" * 1000)
@@ -125,3 +142,9 @@ def test_reader_maps_a_bounded_number_of_files(tmp_path: Path) -> None:
     for value in range(PLACES * (MOST_MAPPED + 10)):
         assert reader.read(write(writer, image(value % 256)), SHAPE)[0, 0, 0] == value % 256
     assert len(reader._mapped) == MOST_MAPPED
+
+
+def test_place_beyond_the_file_is_refused(tmp_path: Path) -> None:
+    file = write(FrameWriter(tmp_path, "capture-1"), image(1)).partition(".")[0]
+    with pytest.raises(OSError, match="32 places"):
+        FrameReader(tmp_path).read(f"{file}.32", SHAPE)
