@@ -14,7 +14,7 @@ from trainer.settings import known_models
 
 # The rest is imported once it is known what to do: TensorFlow takes seconds, help and errors of usage none.
 
-PACKAGES: Final = ("tensorflow", "keras", "h5py", "sklearn", "tensorboardX")
+PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn", "tensorboardX")
 """The modules of what requirements-train.txt adds to requirements.txt."""
 
 VOTES_HELP = "FER+ (ferplus.csv, fer2013new.csv): what ten people saw in each picture"

@@ -8,6 +8,7 @@ import pytest
 from pipeline.emotions import LABEL_SETS
 from pipeline.errors import UserError
 from trainer.card import card_path, identity, read_card
+from trainer.files import sha256
 
 
 @pytest.fixture
@@ -27,6 +28,24 @@ def test_a_card_without_outputs_is_of_fer2013_s_labels_alone(model: Path) -> Non
     card = {key: value for key, value in identity(model).items() if key != "outputs"}
     card_path(model).write_text(json.dumps(card))
     assert read_card(model)["outputs"] == ["fer2013"]
+
+
+def test_onnx_file_has_a_hash_of_its_own(model: Path) -> None:
+    onnx = model.with_suffix(".onnx")
+    onnx.write_bytes(b"nodes and weights")
+    card = identity(model)
+    card_path(model).write_text(json.dumps(card))
+    with pytest.raises(
+        UserError, match=f"^{onnx}: its card describes no ONNX file; make it with: .* {model}$"
+    ):
+        read_card(onnx)
+    entry = {"file": onnx.name, "sha256": sha256(onnx), "precision": "float32"}
+    card_path(model).write_text(json.dumps(card | {"onnx": entry}))
+    assert read_card(onnx) == read_card(model)
+    onnx.write_bytes(b"other nodes")
+    assert read_card(model)
+    with pytest.raises(UserError, match=f"^{onnx}: expected sha256 {entry['sha256'][:12]}"):
+        read_card(onnx)
 
 
 @pytest.mark.parametrize(

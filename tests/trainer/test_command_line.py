@@ -101,6 +101,16 @@ def test_missing_packages_are_one_line(
     assert capsys.readouterr().err == said
 
 
+def test_onnx_model_is_scored_without_tensorflow(trained: Path, tiny: Path) -> None:
+    arguments = ("evaluate", "--model", str(trained / "emotion.onnx"), "--data", str(tiny))
+    done = trainer(*arguments, python=("-X", "importtime"))
+    assert done.returncode == 0
+    assert "macro-F1" in done.stdout
+    loaded = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "onnxruntime" in loaded
+    assert not {"keras", "tensorflow", "torch"} & loaded
+
+
 def test_evaluate_says_nothing_but_its_figures(trained: Path, tiny: Path) -> None:
     done = trainer("evaluate", "--model", str(trained / "emotion.keras"), "--data", str(tiny))
     assert done.returncode == 0

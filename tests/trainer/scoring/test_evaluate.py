@@ -85,6 +85,47 @@ def test_both_outputs_by_both_truths_beside_another_model(
     assert max(map(len, said.splitlines())) <= 100 + len(str(trained))
 
 
+def test_onnx_file_beside_the_keras_file_it_was_made_from(
+    taught: Path, tiny: Path, votes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, scores = taught / "emotion.onnx", tmp_path / "scores.json"
+    more = ("--votes", str(votes), "--json", str(scores), "--compare", str(taught / "emotion.keras"))
+    assert evaluate(model, tiny, *more) == 0
+    found, card = json.loads(scores.read_text()), json.loads((taught / "emotion.json").read_text())
+    for name in ("fer2013", "consensus"):
+        assert found[name]["top1"] == card["figures"][name]["top1"]
+        assert found["comparison"][name]["p"] == 1
+        assert found["comparison"][name]["only_this_right"] == 0
+    assert found["model"] == {
+        "file": "emotion.onnx",
+        "parameters": card["parameters"],
+        "multiply_adds": card["multiply_adds"],
+        "bytes": model.stat().st_size,
+    }
+    assert "ONNX Runtime" in found["speed"]["machine"] and "one thread" in found["speed"]["machine"]
+    assert min(found["speed"]["batch_1"], found["speed"]["batch_32"]) > 0
+
+
+def test_onnx_files_that_are_no_emotion_model(
+    taught: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    from trainer.files import sha256
+
+    card = json.loads((taught / "emotion.json").read_text())
+    model, face = tmp_path / "emotion.onnx", onnx.load(taught / "emotion.onnx")
+    face.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
+    for content, said in (
+        (b"no model", "expected an ONNX model, found another file"),
+        (face.SerializeToString(), "expected an input (None, 48, 48, 1), found (None, 64, 48, 1)"),
+    ):
+        model.write_bytes(content)
+        entry = card["onnx"] | {"sha256": sha256(model)}
+        (tmp_path / "emotion.json").write_text(json.dumps(card | {"onnx": entry}))
+        assert said in refusal(model, tiny, capfd)
+
+
 def test_a_model_with_one_named_output_is_judged_by_both_truths(
     tiny: Path, votes: Path, tmp_path: Path
 ) -> None:
@@ -240,3 +281,20 @@ def test_the_committed_model_scores_what_its_card_says(shared: Path, tmp_path: P
         assert found["top1"] == pytest.approx(said["top1"], abs=0.002)
         assert found["macro_f1"] == pytest.approx(said["macro_f1"], abs=0.004)
         assert found["ece"] == pytest.approx(said["ece"], abs=0.005)
+
+
+@pytest.mark.long
+def test_the_committed_onnx_file_scores_what_its_card_says(shared: Path, tmp_path: Path) -> None:
+    model, scores = PROJECT / "models/emotion.onnx", tmp_path / "scores.json"
+    votes = shared / "data/ferplus.csv"
+    assert evaluate(model, shared / "data/fer2013.zip", "--votes", str(votes), "--json", str(scores)) == 0
+    entry = json.loads(model.with_suffix(".json").read_text())["onnx"]
+    assert entry["precision"] == "int8"
+    for label_set in ("fer2013", "consensus"):
+        found, said = json.loads(scores.read_text())[label_set], entry["against_float32"][label_set]
+        # int8 sums are the same everywhere; what stays in float32 is rounded otherwise by other processors.
+        assert found["top1"] == pytest.approx(said["top1"]["int8"], abs=0.002)
+        assert found["macro_f1"] == pytest.approx(said["macro_f1"]["int8"], abs=0.004)
+        assert found["ece"] == pytest.approx(said["ece"]["int8"], abs=0.005)
+        assert said["top1"]["loss"] <= 0.003
+        assert max(said["macro_f1"]["loss"], said["ece"]["loss"]) <= 0.005
