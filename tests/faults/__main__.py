@@ -1,7 +1,7 @@
 """`python -m tests.faults`: every fault of the matrix, for file and live sources, against real runs.
 
 Processes are killed and stopped at random moments; what is left is compared with an undisturbed run. Prints
-the table as Markdown, and ends with 1 if anything that is promised was not kept. Takes up to an hour.
+the table as Markdown, and ends with 1 if anything that is promised was not kept. Takes a quarter of an hour.
 """
 
 import argparse
@@ -24,8 +24,7 @@ from tests.whole.runs import Run
 LIVE_LIMIT_S = 5.0
 """Live results are promised to be back by then, except where a stage's own first step may take longer."""
 
-OPTIONS = ("--display", "none", "--set", "detect.model=haar", "--set", "detect.workers=2")
-"""Most of a case is TensorFlow's start: so it compiles the model for two sizes."""
+OPTIONS = ("--display", "none", "--set", "detect.workers=2")
 
 
 def main() -> int:
