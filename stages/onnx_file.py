@@ -1,7 +1,7 @@
 """An ONNX file, looked through before ONNX Runtime sees it: a stranger's model must only compute.
 
 What is accepted is listed, and everything else is refused. The file is a protobuf message (onnx.proto of ONNX
-1.23); the reader below knows only the fields that a plain network needs, so it meets no recursion.
+1.23). The reader below knows only the fields that a plain network needs, of which none holds itself.
 """
 
 import math
@@ -133,8 +133,10 @@ class _Reader:
         self._fields = 0
 
     def read(self, data: memoryview, name: str) -> _Message:
-        """Return the message `name` in `data`. Unlike protobuf's own reader, it takes nothing that is unknown
-        and no single field twice."""
+        """Return the message `name` in `data`.
+
+        Unlike protobuf's own reader, it takes no unknown field, and none twice that can't be repeated.
+        """
         message = _Message()
         for number, wire_type, value in self._split(data):
             field, kind = _MESSAGES[name].get(number, (f"an unknown field ({number} of {name})", "!"))
@@ -233,10 +235,10 @@ def _check_shape(shape: list[int]) -> None:
 
 
 def _sizes(value: _Message) -> list[int]:
-    """Return the dimensions of a known size of an input, an output or what lies between."""
+    """Return the shape of an input, an output or what lies between, 0 where a size is not known."""
     for part in ("type", "tensor_type", "shape"):
         value = value.get(part, [{}])[0]
-    return [size for dimension in value.get("dim", []) for size in dimension.get("dim_value", [])]
+    return [dimension.get("dim_value", [0])[0] for dimension in value.get("dim", [])]
 
 
 def _check_tensor(tensor: _Message) -> None:

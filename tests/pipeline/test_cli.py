@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.command import Options
 from pipeline.cli import main
 from pipeline.config import PROJECT
 from pipeline.errors import UserError
@@ -88,11 +89,15 @@ def test_check_gets_the_same_options(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_bench_hands_over_what_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Handed(monkeypatch, "bench.command", "run_bench")
+    handed: list[tuple[PipelineSettings, Options]] = []
+    monkeypatch.setattr("bench.command.run_bench", lambda *arguments: handed.append(arguments) or 0)
     assert main(["bench"]) == 0
-    assert bench.arguments == (PipelineSettings(), None, None, 5, None, None)
-    main(["bench", "--source", "x", "--frames", "9", "--runs", "2", "--json", "j", "--plots", "p"])
-    assert bench.arguments == (PipelineSettings(), "x", 9, 2, Path("j"), Path("p"))
+    words = ["--source", "x", "--frames", "9", "--runs", "2", "--json", "j", "--plots", "p"]
+    assert main(["bench", *words, "--without-tutorial"]) == 0
+    assert [settings for settings, _ in handed] == [PipelineSettings()] * 2
+    plain, full = (options for _, options in handed)
+    assert plain == Options()
+    assert full == Options("x", 9, 2, Path("j"), Path("p"), tutorial=False)
 
 
 def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def test_sockets_directory_and_keys_on_windows(tmp_path: Path) -> None:
 
 def test_child_ends_with_its_parent_where_the_system_does_not_see_to_it() -> None:
     options = msgspec.Raw(b"{}")
-    assignment = Assignment("detect", "detect-1", "run/detect-1", False, 0, 1, "", "", 1, "info", options)
+    assignment = Assignment("detect", "detect-1", "run/detect-1", 0, 1, "", "", 1, "info", options)
     with subprocess.Popen(
         [sys.executable, "-c", CHILD], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

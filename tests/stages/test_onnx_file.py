@@ -161,6 +161,11 @@ def absurd_input(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 1 << 40
 
 
+def input_of_many_dimensions(model: onnx.ModelProto) -> None:
+    for _ in range(9):
+        model.graph.input[0].type.tensor_type.shape.dim.add(dim_param="n")
+
+
 def many_dimensions(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(TensorProto(name="t", dims=[1] * 9, data_type=1, raw_data=bytes(4)))
 
@@ -201,6 +206,10 @@ def sequence_as_input(model: onnx.ModelProto) -> None:
 
 def names_that_move_the_cursor(model: onnx.ModelProto) -> None:
     model.graph.node[0].op_type = "\x1b[2J\nEvil"
+
+
+def unknown_mode(model: onnx.ModelProto) -> None:
+    model.graph.node[4].attribute[0].s = b"\xff\n"
 
 
 def unknown_version(model: onnx.ModelProto) -> None:
@@ -250,6 +259,7 @@ def wrong_rank(model: onnx.ModelProto) -> None:
         (absurd_size, "a dimension is 1099511627776"),
         (absurd_input, "a dimension is 1099511627776"),
         (many_dimensions, "9 dimensions"),
+        (input_of_many_dimensions, "13 dimensions"),
         (absurd_pads, "an attribute is 1000000000"),
         (absurd_group, "an attribute is -9223372036854775808"),
         (missing_input, "Max lacks an input"),
@@ -259,6 +269,7 @@ def wrong_rank(model: onnx.ModelProto) -> None:
         (long_name, "a name of 2,000 bytes"),
         (sequence_as_input, "unknown field (4 of Type)"),
         (names_that_move_the_cursor, r"'\x1b[2J\nEvil'"),
+        (unknown_mode, "not an ONNX model"),
         # What ONNX Runtime refuses itself.
         (unknown_version, "Opset 99"),
         (unknown_name, "nowhere"),
@@ -267,10 +278,13 @@ def wrong_rank(model: onnx.ModelProto) -> None:
         (wrong_rank, "rank 3"),
     ],
 )
-def test_refused(change: Callable[[onnx.ModelProto], None], said: str) -> None:
+def test_refused(
+    change: Callable[[onnx.ModelProto], None], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     model = plain()
     change(model)
     refused(model.SerializeToString(), said)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_not_an_onnx_file() -> None:

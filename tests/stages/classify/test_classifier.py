@@ -22,11 +22,11 @@ import sys
 import numpy as np
 from pipeline.errors import UserError
 from pipeline.settings import ClassifySettings
-from stages.classify.classifier import Classifier
+from stages.classify.classifier import open_classifier
 
 for path in sys.argv[1:]:
     try:
-        classifier = Classifier(ClassifySettings(model=path, batch_sizes=[1, 4]))
+        classifier = open_classifier(ClassifySettings(model=path))
         print("loaded", np.round(classifier(np.zeros((5, 48, 48), np.uint8)).sum(), 3))
     except UserError as error:
         print(error)
@@ -39,11 +39,11 @@ import numpy as np
 from pipeline.emotions import EMOTIONS
 from pipeline.errors import UserError
 from pipeline.settings import ClassifySettings
-from stages.classify.classifier import Classifier
+from stages.classify.classifier import open_classifier
 
 for path, labels in zip(sys.argv[1::2], sys.argv[2::2]):
     try:
-        classifier = Classifier(ClassifySettings(model=path, labels=labels, batch_sizes=[1, 4]))
+        classifier = open_classifier(ClassifySettings(model=path, labels=labels))
         rows = classifier(np.zeros((5, 48, 48), np.uint8))
         seen = {EMOTIONS[n] for n in rows.argmax(axis=1)}
         print(classifier.fingerprint.split()[-1], *seen, *np.unique(np.round(rows.max(axis=1), 3)))
@@ -118,7 +118,7 @@ def test_the_bytes_that_were_checked_are_those_that_are_loaded(models: Path) -> 
     """A file that is swapped after its check is not what runs."""
     script = _LOAD.replace(
         "for path in",
-        "import pathlib, stages.classify.classifier as c\n"
+        "import pathlib, stages.classify.model_file as c\n"
         "check = c.check_model_file\n"
         "def swap(path, data):\n"
         "    found = check(path, data)\n"
