@@ -55,7 +55,7 @@ def test_fit_writes_model_card_history_and_plots(trained: Path, tiny: Path) -> N
     assert parts == {"train": (28, ["Training"]), "validation": (14, ["PublicTest"]), "test": (0, [])}
     assert card["settings"]["fitting"]["learning_rate"] == 0.001
     assert any("decisions about people" in limit for limit in card["limits"])
-    packages = {"keras", keras.backend.backend(), "numpy", "scipy", "opencv-python"}
+    packages = {"keras", keras.backend.backend(), "onnx", "numpy", "scipy", "opencv-python"}
     assert set(card["versions"]) == {"python", *packages}
     for picture in ("curves.png", "confusion.png"):
         assert (trained / picture).read_bytes().startswith(b"\x89PNG")
