@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-from keras import layers, ops, tree
+from keras import Sequential, layers, ops, tree
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -35,7 +35,7 @@ class Graph:
         # One channel: it comes first by a reshape, which moves nothing.
         shape = self.constant("faces.shape", np.array([-1, 1, FACE_SIZE, FACE_SIZE], np.int64))
         first = self.emit("Reshape", [INPUT, shape], "faces.first")
-        self.names = {id(model.input): self.emit("Cast", [first], "faces.float", to=TensorProto.FLOAT)}
+        self.names = {id(model.inputs[0]): self.emit("Cast", [first], "faces.float", to=TensorProto.FLOAT)}
         self.uses = Counter(id(tensor) for layer in model.layers for tensor in tree.flatten(layer.input))
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
@@ -58,9 +58,10 @@ class Graph:
 
     def add(self, layer: Any) -> None:
         """Add what `layer` computes. Raises NotImplementedError if that isn't known."""
-        if type(layer) not in WRITERS:
-            raise NotImplementedError
-        inputs = [self.names[id(tensor)] for tensor in tree.flatten(layer.input)]
+        tensors = tree.flatten(layer.input)
+        # A layer that is used twice shows its first use alone, so that what the second gives is unknown.
+        require(type(layer) in WRITERS and all(id(tensor) in self.names for tensor in tensors))
+        inputs = [self.names[id(tensor)] for tensor in tensors]
         self.names[id(layer.output)] = WRITERS[type(layer)](self, layer, inputs)
 
 
@@ -81,10 +82,16 @@ def to_onnx(model: Any, path: Path) -> onnx.ModelProto:
                 f"{path}: layer {layer.name}: {type(layer).__name__} with these options can't be written as "
                 f"ONNX; expected {known}, as in the networks of `python -m trainer fit`"
             ) from error
-    outputs = model.output if isinstance(model.output, dict) else {"fer2013": model.output}
+    outputs = outputs_by_name(model)
     for name, tensor in sorted(outputs.items()):
         graph.emit("Identity", [graph.names[id(tensor)]], name)
     return assemble(graph, sorted(outputs))
+
+
+def outputs_by_name(model: Any) -> dict[str, Any]:
+    """The symbolic outputs of `model`. A Sequential has no `output` before it is called."""
+    named = not isinstance(model, Sequential) and isinstance(model.output, dict)
+    return dict(model.output) if named else {"fer2013": model.outputs[0]}
 
 
 def assemble(graph: Graph, outputs: Sequence[str]) -> onnx.ModelProto:

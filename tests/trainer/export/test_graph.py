@@ -57,10 +57,29 @@ def test_convolutions_have_nothing_between_that_could_be_part_of_them(settings: 
     assert not {"BatchNormalization", "Transpose", "Dropout"} & kinds.keys()
 
 
-def test_a_single_nameless_output_is_of_fer2013s_labels() -> None:
+def test_sequential_with_its_nameless_output_of_fer2013s_labels() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((48, 48, 1), dtype="uint8"),
+            layers.Rescaling(1 / 255, offset=-0.5),
+            layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"),
+            layers.MaxPooling2D(3, strides=2, padding="same"),
+            layers.Flatten(),
+            layers.Dense(7, activation="softmax"),
+        ]
+    )
+    found = predictions(OnnxModel(to_onnx(model, HERE).SerializeToString()), noise(3))
+    assert list(found) == ["fer2013"]
+    assert np.abs(found["fer2013"] - model.predict_on_batch(noise(3))).max() <= 1e-5
+
+
+def test_layer_that_is_used_twice_is_refused() -> None:
     start = keras.Input((48, 48, 1), dtype="uint8")
-    model = keras.Model(start, layers.Dense(7)(layers.GlobalAveragePooling2D()(layers.Rescaling(1.0)(start))))
-    assert [output.name for output in to_onnx(model, HERE).graph.output] == ["fer2013"]
+    twice = layers.Conv2D(1, 3)
+    inner = layers.Flatten(name="after")(twice(twice(layers.Rescaling(1 / 255)(start))))
+    model = keras.Model(start, {"fer2013": layers.Dense(7)(inner)})
+    with pytest.raises(UserError, match="layer after: Flatten"):
+        to_onnx(model, HERE)
 
 
 @pytest.mark.parametrize(
