@@ -46,7 +46,7 @@ def test_the_loopback_needs_no_configuration_and_lets_no_stranger_read(
     """A program of this user subscribes with the key that lies where the run says; no other can."""
     address, results = f"tcp://127.0.0.1:{free_port()}", tmp_path / "r.jsonl"
     run = start(
-        *quick, "--broker", address, "--source", clip, "--results", results, "--set", "capture.pace_fps=60"
+        *quick, "--broker", address, "--source", clip, "--results", results, "--set", "capture.pace_fps=15"
     )
     keys = Path(run.line(r"keys for other programs of this user.*: (\S+)$")[1])
     where = run.line(r"results are published at (\S+)")[1]
@@ -58,13 +58,15 @@ def test_the_loopback_needs_no_configuration_and_lets_no_stranger_read(
             subscriber.subscribe(b"")
             subscriber.connect(where)
         published = []
-        while len(published) < CLIP_FRAMES and friend.poll(LIMIT_MS):
+        while friend.poll(LIMIT_MS):
             published.append(json.loads(friend.recv()))
+            if published[-1]["frame"] == CLIP_FRAMES - 1:
+                break
         assert not spy.poll(0)
     run.line(r"broker: refused a peer at 127.0.0.1:\d+: it uses no key|without showing a key")
     done = run.end()
     assert done.status == 0 and done.errors == []
-    assert published == read_jsonl(results)
+    assert published and published == read_jsonl(results)[-len(published) :]  # from its subscription on
     assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
 
 
