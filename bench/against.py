@@ -6,7 +6,6 @@ record an annotated video. Frames a second are those of each run's own summary: 
 to the last record written, without the start. The latency is that of the records.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from bench.command import (
     start,
     terminable,
 )
-from bench.document import rate
+from bench.document import rate, write_document
 from bench.figures import latency_ms, pace_for, spread
 from bench.scene import whole_passes
 from bench.table import open_console
@@ -82,8 +81,7 @@ def run_against(settings: PipelineSettings, options: Options, against: Against) 
     document = make_document(machine, source, pair, main, paced, others)
     show(document)
     if options.json is not None:
-        text = json.dumps(document, indent=1, ensure_ascii=False)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        write_document(options.json, document)
     return 0
 
 

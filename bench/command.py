@@ -1,6 +1,5 @@
 """`python run.py bench`: the pipeline against the tutorial's loop and against a plain one."""
 
-import json
 import signal
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bench.document import make_document, throughput
+from bench.document import make_document, throughput, write_document
 from bench.job import ClipInfo, Job, run_job
 from bench.machine import describe
 from bench.needs import check_tutorial
@@ -65,8 +64,7 @@ def run_bench(settings: PipelineSettings, options: Options) -> int:
     document = make_document(machine, described, main, others)
     show(document, throughput(main))
     if options.json is not None:
-        text = json.dumps(document, indent=1, ensure_ascii=False)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        write_document(options.json, document)
     if options.plots is not None:
         _plot(document, [other for other in others if _is_crowd(other)], options.plots)
     return 0

@@ -1,6 +1,8 @@
 """The benchmark's figures as one document: what `--json` writes, and what the table shows."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.figures import Spread, batch, efficiency, latency_ms, medians_by_key, spread
@@ -38,6 +40,11 @@ def make_document(
         "faces_per_frame": rates["faces_per_frame"],
         "others": [throughput(other) for other in others],
     }
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write figures as JSON, for `--json`."""
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def throughput(found: Measured) -> dict[str, Any]:

@@ -10,9 +10,7 @@ import msgspec
 
 from bench.watch import Watch
 from pipeline.errors import UserError
-from pipeline.plan import make_plan
-from pipeline.preparation import with_keys
-from pipeline.run_directory import frames_directory, run_directory
+from pipeline.preparation import laid_out
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import parse_sources
 from pipeline.status import Reporter
@@ -49,11 +47,8 @@ def run_pipeline(
     specs = parse_sources([source])
     settings = bench_settings(settings, frames, results, pace_fps)
     reporter, watch = _Lines(), Watch()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # no summary of each run
-        directory, shared = stack.enter_context(run_directory()), stack.enter_context(frames_directory())
-        plan = make_plan(settings, specs, None, directory)
-        plan = with_keys(plan, settings, directory)._replace(frames=str(shared or ""))
+    no_summary = contextlib.redirect_stdout(io.StringIO())
+    with laid_out(settings, specs, None) as plan, no_summary:
         status = Supervisor(settings, plan, reporter, watch).run()
     if status == SIGNALLED + signal.SIGINT:
         raise KeyboardInterrupt

@@ -37,8 +37,8 @@ class Attendance:
         self._silences.pop(slot, None)
         self._missed.pop(slot, None)
 
-    def hear(self, report: StatusReport, now_s: float) -> set[str]:
-        """Take in a report; return the slots whose process has just joined."""
+    def hear(self, report: StatusReport, now_s: float) -> None:
+        """Take in a report."""
         present = {peer.slot for peer in report.peers if not peer.given_up}
         if self._broker and report.broker != self._broker:
             for slot in self.joined:
@@ -52,9 +52,7 @@ class Attendance:
                 self._silences.setdefault(peer.slot, deque(maxlen=REPORTS)).append(peer.silent_s)
         for slot in present:
             self._missed.pop(slot, None)
-        new = present - self.joined
         self.joined |= present
-        return new
 
     def overdue(self, now_s: float) -> set[str]:
         """The slots of processes that hang: they hear nothing gentler than a kill. Told once."""

@@ -128,15 +128,6 @@ def card_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
-def sha256(path: Path) -> str:
-    """Return the file's sha256 in hexadecimal digits; UserError if it can't be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-
-
 def _content(model: Path) -> bytes:
     try:
         size = model.stat().st_size

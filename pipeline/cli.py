@@ -22,7 +22,7 @@ INTERRUPTED_STATUS: Final = 130
 _EPILOG: Final = """\
 commands:
   check            is the configuration sound, what would run, which parts are missing
-  bench            frames per second, latency, batches, efficiency, against the plain loop
+  bench            frames per second, latency, batches, efficiency, against loops in one process
   keys DIR         make the keys that tcp addresses beyond this machine need
 
 `python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.

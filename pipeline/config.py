@@ -30,7 +30,7 @@ RECORD_FORMS: Final = (".mkv", ".mp4")
 
 REMOVED: Final = {
     "classify.batch_sizes": "batches have any size; classify.max_batch is the largest",
-    "classify.spares": "a classifier starts in a second, so that none has to wait for another's death",
+    "classify.spares": "a classifier starts in a second, so none has to stand by",
 }
 """Settings of 0.1 that are gone, each with what took its place; kept for one release."""
 

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +12,9 @@ import msgspec
 from pipeline.card import choose_labels, find_model, read_card
 from pipeline.detectors import resolve_model
 from pipeline.display_mode import resolve_display
-from pipeline.plan import ROLES, RunPlan
+from pipeline.plan import ROLES, RunPlan, make_plan
 from pipeline.process import ROOT
+from pipeline.run_directory import frames_directory, run_directory
 from pipeline.settings import DisplaySettings, PipelineSettings
 from pipeline.sources import SourceSpec, parse_sources
 from pipeline.status import Reporter
@@ -40,6 +43,19 @@ def prepare(
             reporter.info(said)
     specs = _find_sources(sources, reporter) if "capture" in here else []
     return _for_display(settings, display, specs), specs, model
+
+
+@contextmanager
+def laid_out(
+    settings: PipelineSettings, specs: list[SourceSpec], only: frozenset[str] | None, model: str = ""
+) -> Iterator[RunPlan]:
+    """Give the plan of a run with its keys and its directories, which are removed at the end.
+
+    Arguments as for `make_plan`. Raises UserError as `make_plan`, `run_directory` and `with_keys` do.
+    """
+    with run_directory() as directory, frames_directory() as frames:
+        plan = make_plan(settings, specs, only, directory, model)
+        yield with_keys(plan, settings, directory)._replace(frames=str(frames or ""))
 
 
 def with_keys(plan: RunPlan, settings: PipelineSettings, directory: Path) -> RunPlan:

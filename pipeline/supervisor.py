@@ -1,6 +1,6 @@
 """The parent: starts, watches, restarts and stops the processes of a run, and tells how it went.
 
-It loads neither TensorFlow nor OpenCV. It talks to the broker as one more peer, and learns from it which
+It loads neither OpenCV nor a network. It talks to the broker as one more peer, and learns from it which
 stages have fallen silent; the broker itself it knows by the reports that it sends.
 """
 
@@ -31,11 +31,10 @@ from pipeline.messages import (
     StatusReport,
     StopRequest,
 )
-from pipeline.plan import DRAIN_S, ROLES, RunPlan, make_plan
-from pipeline.preparation import prepare, with_keys
+from pipeline.plan import DRAIN_S, ROLES, RunPlan
+from pipeline.preparation import laid_out, prepare
 from pipeline.process import ChildProcess, stop_all
 from pipeline.restarts import Restarts
-from pipeline.run_directory import frames_directory, run_directory
 from pipeline.session import load_stage_keys
 from pipeline.settings import PipelineSettings
 from pipeline.signals import Signals
@@ -67,9 +66,7 @@ def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | N
     reporter = _reporter(settings)
     try:
         settings, specs, model = prepare(settings, sources, only, reporter)
-        with Signals() as signals, run_directory() as directory, frames_directory() as frames:
-            plan = make_plan(settings, specs, only, directory, model)
-            plan = with_keys(plan, settings, directory)._replace(frames=str(frames or ""))
+        with Signals() as signals, laid_out(settings, specs, only, model) as plan:
             return Supervisor(settings, plan, reporter, signals=signals).run()
     finally:
         reporter.close()

@@ -20,7 +20,7 @@ from bench.figures import latency_ms, spread
 from pipeline.errors import UserError
 from stages.capture.demo import FRAMES
 from tests.mjpeg import MjpegCamera
-from tools.measuring import add_against, checkouts, make_parser, run_program, table
+from tools.measuring import add_against, checkouts, make_parser, run_program, table, wait_for_record
 
 RUNS: Final = 3
 SECONDS: Final = 30.0
@@ -28,9 +28,6 @@ FPS: Final = 30.0
 SIZE: Final = (640, 480)
 WARM_UP_S: Final = 20.0
 """Not counted, after each camera's first frame: up to commit 36390dd a spare process is loading then."""
-
-LIMIT_S: Final = 300.0
-"""Until the first record: longer than any start takes."""
 
 
 class Scene(NamedTuple):
@@ -71,7 +68,7 @@ def run_live(checkout: Checkout, scene: Scene, seconds: float, folder: Path) -> 
         ]
         words = [word for camera in cameras for word in ("--source", camera.url)]
         run = stack.enter_context(Run(checkout, [*words, "--results", str(results)]))
-        run.until(lambda: results.exists() and results.stat().st_size > 0, LIMIT_S)
+        wait_for_record(run, results)
         run.go_on(WARM_UP_S + seconds + 1.0)  # so that the last frame of the time has its record
         run.interrupt()
     return summed(read_records(results), scene.cameras, seconds)

@@ -1,15 +1,18 @@
 """What the measuring programs share: their options, the checkouts that take turns, and how they end."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from bench.checkout import Checkout, sides
+from bench.checkout import Checkout, Run, sides
 from bench.command import start
+from bench.document import write_document
 from pipeline.errors import UserError
+
+LIMIT_S: Final = 300.0
+"""Until the first record: longer than any start takes."""
 
 
 def make_parser(module: str, description: str | None, runs: int) -> argparse.ArgumentParser:
@@ -35,6 +38,11 @@ def add_against(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def wait_for_record(run: Run, results: Path) -> None:
+    """Wait until a run has written its first record. Raises UserError if it ends or hangs before."""
+    run.until(lambda: results.exists() and results.stat().st_size > 0, LIMIT_S)
+
+
 def checkouts(options: argparse.Namespace) -> list[Checkout]:
     """Return the checkouts that the options name. Raises UserError for a folder that is none."""
     return sides(options.against, options.set, options.against_set)
@@ -46,8 +54,7 @@ def run_program(measure: Callable[[argparse.Namespace], dict[str, Any]], options
         machine = start()
         figures = {"machine": machine, **measure(options)}
         if options.json:
-            text = json.dumps(figures, indent=1, ensure_ascii=False)
-            options.json.write_text(text + "\n", encoding="utf-8")
+            write_document(options.json, figures)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

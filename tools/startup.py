@@ -22,12 +22,9 @@ from bench.checkout import Checkout, Run
 from bench.command import say
 from bench.figures import spread
 from pipeline.errors import UserError
-from tools.measuring import add_against, checkouts, make_parser, run_program, table
+from tools.measuring import add_against, checkouts, make_parser, run_program, table, wait_for_record
 
 RUNS: Final = 5
-LIMIT_S: Final = 300.0
-"""Until the first record: longer than any start takes."""
-
 SETTLE_S: Final = 2.0
 LOOKS: Final = 7
 LOOK_EVERY_S: Final = 0.5
@@ -48,7 +45,7 @@ def measure_start(checkout: Checkout, source: str, folder: Path) -> Start:
     results.unlink(missing_ok=True)
     words = ["--source", source, "--results", str(results), "--set", "capture.repeat=0"]
     with Run(checkout, words) as run:
-        run.until(lambda: results.exists() and results.stat().st_size > 0, LIMIT_S)
+        wait_for_record(run, results)
         first_s = time.monotonic() - run.started_s
         looks = []
         for look in range(LOOKS):

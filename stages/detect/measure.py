@@ -218,10 +218,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = read_frames(given.clip, given.frames)
         for model in dict.fromkeys(("haar", given.model)):
             detector = open_detector(DetectSettings(model=model, score_threshold=given.score))
-            print(f"{detector.fingerprint.split()[0]}:")
+            name = detector.fingerprint.split()[0]
+            print(f"{name}:")
             for line in measure(detector, images, layout).lines():
                 print(f"  {line}")
-        print("yunet, as live sources are searched:")
+        print(f"{name}, as live sources are searched:")
         for line in measure(LiveSearch(detector), images, layout).lines():
             print(f"  {line}")
         faces, shared, own = compare(LiveSearch(detector), detector, images)
