@@ -207,7 +207,7 @@ class Supervisor:
         if self._status is not None:
             return
         self._status = status
-        if not self._begun or not self._plan.has_broker:
+        if self._report is None or not self._plan.has_broker:
             self._deadline_s = 0.0  # nothing is under way, or the run goes on without this machine
         else:
             self._deadline_s = time.monotonic() + DRAIN_S + self._settings.run.stop_timeout_s

@@ -50,6 +50,8 @@ def start_if_complete(state: State, now_ns: int) -> None:
     roles = all(state.peers.of(role) for role in ("detect", "classify", "display"))
     state.started = sources_open and roles
     state.started_ns = state.last_written_ns = now_ns
+    if state.started:
+        state.next_report_ns = 0  # the parent must know before the first frame is under way
 
 
 def send_detect_work(state: State, now_ns: int) -> None:

@@ -1,5 +1,7 @@
 """What the parent passes on of what its children say. Whole runs are in tests/whole."""
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +67,21 @@ def test_an_output_that_fails_on_the_way_ends_the_run_with_1(supervisor: Supervi
     supervisor._attendance.joined.add(display.slot)
     supervisor._on_end(display, LATE_STATUS, now_s=1.0)
     assert supervisor._status == 1
+
+
+def test_a_signal_before_the_start_is_heard_of_leaves_the_end_to_the_broker(supervisor: Supervisor) -> None:
+    """Frames may be on their way by then: the run has just started, and the report of that is not here yet."""
+    supervisor._on_report(make_report(started=False))
+    supervisor._on_signals([signal.SIGINT])
+    assert supervisor._status == 130
+    assert supervisor._stop_reason == "SIGINT"
+    assert supervisor._deadline_s is not None and supervisor._deadline_s > time.monotonic()
+
+
+def test_a_signal_before_the_broker_has_reported_ends_the_run_at_once(supervisor: Supervisor) -> None:
+    supervisor._on_signals([signal.SIGINT])
+    assert supervisor._status == 130
+    assert supervisor._deadline_s == 0.0
 
 
 def test_what_was_never_started_need_not_be_stopped(supervisor: Supervisor) -> None:

@@ -107,6 +107,16 @@ def test_nothing_flows_before_every_source_and_every_role_is_there() -> None:
     assert [grant.credits for grant in world.take("clip", Grant)] == [4]
 
 
+def test_parent_hears_of_the_start_before_the_next_report_is_due() -> None:
+    world = World(make_broker(sources=["clip"]))
+    world.join("parent", "parent")
+    world.pass_time(1)
+    assert [report.started for report in world.take("parent", StatusReport)] == [False]
+    world.join_all()
+    world.pass_time(1)
+    assert [report.started for report in world.take("parent", StatusReport)] == [True]
+
+
 def test_captures_wait_for_display_to_say_what_is_written() -> None:
     world = World()
     world.join("capture", "clip", source=make_source())
