@@ -6,7 +6,7 @@ INTERRUPTED_STATUS = 130
 
 if __name__ == "__main__":
     try:
-        from pipeline.cli import main
+        from pipeline.cli.main import main
 
         sys.exit(main())
     except KeyboardInterrupt:  # Ctrl-C while the imports are under way

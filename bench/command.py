@@ -11,17 +11,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bench.document import make_document, throughput, write_document
-from bench.job import ClipInfo, Job, run_job
-from bench.machine import describe
-from bench.needs import check_tutorial
+from bench.document import make_document, show, throughput, write_document
+from bench.job import ClipInfo, Job, check_tutorial, describe, run_job
 from bench.scene import TUTORIAL_FRAMES, Measured, Scene, make_scene, measure
-from bench.table import show
-from pipeline.card import choose_labels, find_model, read_card
-from pipeline.detectors import resolve_model
-from pipeline.errors import UserError
-from pipeline.settings import PipelineSettings
-from pipeline.sources import SourceSpec, parse_sources
+from pipeline.common.errors import UserError
+from pipeline.common.model_card import choose_labels, find_model, read_card
+from pipeline.config.schema import PipelineSettings
+from pipeline.config.sources import SourceSpec, parse_sources
+from stages.detect.model import resolve_model
 
 FRAMES: Final = 300
 SIDE_RUNS: Final = 3  # of the scenes beside the one that was asked for, at most

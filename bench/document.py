@@ -1,13 +1,161 @@
 """The benchmark's figures as one document: what `--json` writes, and what the table shows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Final, NamedTuple
 
-from bench.figures import Spread, batch, efficiency, latency_ms, medians_by_key, spread
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
 from bench.job import LoopRun
 from bench.scene import Measured
+
+
+class Spread(NamedTuple):
+    """The median of several runs, the least and the greatest."""
+
+    median: float
+    least: float
+    greatest: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Return how values are spread; there must be one at least."""
+    ordered = sorted(values)
+    return Spread(float(median(ordered)), ordered[0], ordered[-1])
+
+
+def efficiency(pipeline_fps: float, bare_cpu_s: float, cores: int) -> float:
+    """Return the share of all cores' time that goes into the work itself, at this rate; 1 is the most.
+
+    `bare_cpu_s`: CPU time a frame of decoding, detecting, classifying and drawing with nothing round it.
+    """
+    return pipeline_fps * bare_cpu_s / cores
+
+
+def latency_ms(runs: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return the percentiles of a frame's latency: of each run, and then the median of the runs."""
+    rows = np.array([np.percentile(run, (50, 95, 99)) for run in runs])
+    p50, p95, p99 = (round(float(value), 2) for value in np.median(rows, axis=0))
+    return {"p50": p50, "p95": p95, "p99": p99}
+
+
+def batch(runs: Iterable[Mapping[int, int]]) -> dict[str, Any]:
+    """Return the mean batch and how often each size came, over all runs."""
+    histogram: Counter[int] = Counter()
+    for run in runs:
+        histogram.update(run)
+    batches = sum(histogram.values())
+    faces = sum(size * count for size, count in histogram.items())
+    mean = round(faces / batches, 2) if batches else 0.0
+    return {"mean": mean, "histogram": {str(size): histogram[size] for size in sorted(histogram)}}
+
+
+def medians_by_key(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the median of each key over the runs that have it."""
+    keys = dict.fromkeys(key for run in runs for key in run)
+    return {key: round(median(run[key] for run in runs if key in run), 3) for key in keys}
+
+
+# ---- The figures as tables for a person, on standard output.
+
+
+WIDTH: Final = 120  # where there is no terminal to fit
+
+
+def show(document: dict[str, Any], main: dict[str, Any]) -> None:
+    """Print the figures; `main` are the rates of the clip that was asked for."""
+    console = open_console()
+    machine, settings = document["machine"], document["settings"]
+    model = settings["model"]
+    console.print(
+        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"ONNX Runtime {machine['packages']['onnxruntime']}, OpenCV {machine['packages']['opencv-python']}"
+    )
+    console.print(
+        f"model {model['name']}, labels {model['labels']}, "
+        f"{model['multiply_adds'] / 1e6:.1f} million multiply-adds a face; "
+        f"detector {settings['detector']}"
+    )
+    console.print()
+    console.print(_rates([main, *document["others"]]))
+    console.print(
+        "[dim]medians of the runs; in brackets the slowest and the fastest; "
+        "t: threads of the plain loop, the faster count[/dim]"
+    )
+    console.print()
+    console.print(_costs(document))
+    console.print()
+    for line in summary(document):
+        console.print(line, soft_wrap=True)
+
+
+def open_console() -> Console:
+    """Return the console that tables are printed on."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def summary(document: dict[str, Any]) -> list[str]:
+    """Return latency, batches, balance and efficiency in words."""
+    pipeline = document["pipeline"]
+    latency, batch = pipeline["latency_ms"], pipeline["batch"]
+    return [
+        f"latency at {pipeline['latency_at_fps']:.1f} frames/s ({pipeline['latency_at']}): "
+        f"p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms, p99 {latency['p99']:.0f} ms",
+        f"faces in a batch: {batch['mean']:.1f} on average; "
+        f"frames dropped {pipeline['dropped']}, failed {pipeline['failed']}",
+        f"efficiency {100 * document['efficiency']:.0f} %: the share of {document['machine']['cores']} cores "
+        "that goes into decoding, detecting, classifying and drawing",
+    ]
+
+
+def _rates(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("frames a second", "faces", "tutorial loop", "plain loop", "pipeline"):
+        table.add_column(column, justify="left" if column.startswith("frames") else "right", no_wrap=True)
+    table.add_column("× tutorial", justify="right")
+    table.add_column("× plain", justify="right")
+    for row in rows:
+        table.add_row(
+            row["scene"],
+            f"{row['faces_per_frame']:.1f}",
+            rate_cell(row["tutorial_loop"]) if row["tutorial_loop"] else "–",
+            f"{rate_cell(row['plain_loop'])} {row['plain_loop']['threads']}t",
+            rate_cell(row["pipeline"]),
+            f"{row['ratio_to_tutorial']:.1f}" if row["ratio_to_tutorial"] else "–",
+            f"{row['ratio_to_plain']:.2f}",
+        )
+    return table
+
+
+def rate_cell(found: dict[str, Any]) -> str:
+    """Return a rate and its spread for a cell of a table."""
+    least, greatest = found["fps_spread"]
+    return f"{found['fps']:.1f} [dim]({least:.1f}–{greatest:.1f})[/dim]"
+
+
+def _costs(document: dict[str, Any]) -> Table:
+    """CPU time a frame: in the pipeline by process, and of the work with nothing round it."""
+    in_pipeline, bare = document["pipeline"]["cpu_ms_per_frame"], document["bare_cpu_ms_per_frame"]
+    work = {"capture": "decode", "detect": "detect", "classify": "classify", "display": "draw"}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("CPU ms a frame", "in the pipeline", "the work alone"):
+        table.add_column(column, justify="left" if column.startswith("CPU") else "right")
+    for role in ("capture", "detect", "classify", "display", "broker", "parent"):
+        alone = f"{bare[work[role]]:.2f}" if role in work else ""
+        table.add_row(role, f"{in_pipeline[role]:.2f}" if role in in_pipeline else "", alone)
+    table.add_row("together", f"{sum(in_pipeline.values()):.2f}", f"{sum(bare.values()):.2f}")
+    return table
+
+
+# ---- The benchmark's figures as one document: what `--json` writes, and what the table shows.
 
 
 def make_document(

@@ -5,19 +5,94 @@ fresh interpreter, `python -m bench.loops`, with its job on standard input and i
 """
 
 import os
+import platform
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+import psutil  # type: ignore[import-untyped]
 
-from pipeline.errors import UserError
-from pipeline.plan import thread_limits
-from pipeline.process import LIBRARY_DEFAULTS
-from pipeline.settings import PipelineSettings
+from pipeline.common.errors import UserError
+from pipeline.common.files import PROJECT
+from pipeline.common.model_card import find_model, read_card
+from pipeline.config.schema import PipelineSettings
+from pipeline.supervisor.child_process import LIBRARY_DEFAULTS
+from pipeline.supervisor.plan import thread_limits
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+TUTORIAL_PACKAGES: Final = ("tensorflow", "keras")
+
+
+def keras_model(settings: PipelineSettings) -> Path:
+    """Return the .keras file of the emotion model: the one that is set, or the one beside it."""
+    return find_model(settings.classify.model).with_suffix(".keras")
+
+
+def check_tutorial(settings: PipelineSettings) -> None:
+    """Raise UserError unless the tutorial's loop can run."""
+    for package in TUTORIAL_PACKAGES:
+        if find_spec(package) is None:
+            raise UserError(
+                f"bench: the tutorial's loop needs {package}: pip install -r requirements-train.txt, "
+                "or leave that loop out with --without-tutorial"
+            )
+    path = keras_model(settings)
+    if not path.is_file():
+        raise UserError(
+            f"bench: the tutorial's loop needs the model as a Keras file, and there is no {path}; "
+            "leave that loop out with --without-tutorial"
+        )
+    read_card(path)
+
+
+# ---- What the figures were measured on, and with which versions.
+
+
+PACKAGES: Final = ("onnxruntime", "tensorflow", "keras", "opencv-python", "numpy", "pyzmq", "av", "msgspec")
+
+
+def describe() -> dict[str, Any]:
+    """Return the machine as a document. `load` is that of the last minute: other work spoils figures."""
+    return {
+        "cpu": _cpu(),
+        "cores": cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "load": round(psutil.getloadavg()[0], 2),
+    }
+
+
+def cores() -> int:
+    """The cores that this process may use: a container may have fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # opencv has several wheels
+        return "not installed"
+
+
+# ---- What the benchmark asks of a process of its own, and what that answers.
+
 
 Kind = Literal["probe", "scale", "tutorial", "plain", "bare"]
 
@@ -101,7 +176,7 @@ def _variables(job: Job) -> dict[str, str]:
 
 def _python_path() -> str:
     inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(ROOT), inherited] if inherited else [str(ROOT)])
+    return os.pathsep.join([str(PROJECT), inherited] if inherited else [str(PROJECT)])
 
 
 def _reason(kind: str, status: int, err: str) -> str:

@@ -4,16 +4,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.figures import pace_for
-from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, run_job
-from bench.machine import cores
+from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, cores, run_job
 from bench.pipeline_run import PipelineRun, run_pipeline
-from pipeline.settings import PipelineSettings
+from pipeline.config.schema import PipelineSettings
 
 TUTORIAL_FRAMES: Final = 100
 """The tutorial's loop is slow and a rate needs no more; a shorter clip is played in whole passes."""
 
 Say = Callable[[str], None]
+
+
+PACE_FPS: Final = 30.0
+ROOM: Final = 0.9
+"""Share of the throughput up to which a pace is bearable: nearer to 1, latency tells of queues alone."""
+
+
+def pace_for(throughput_fps: float) -> tuple[float, str]:
+    """Return the rate at which latency is measured, and why that."""
+    if throughput_fps * ROOM >= PACE_FPS:
+        return PACE_FPS, f"{PACE_FPS:.0f} frames a second"
+    return throughput_fps / 2, f"half the throughput: {PACE_FPS:.0f} a second is too much here"
 
 
 class Scene(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.messages import Buffer, Encoding
+from pipeline.wire.messages import Buffer, Encoding
 from stages.shared_frames import FrameReader
 
 _END = b"\xff\xd9"  # the marker that closes a JPEG: a decoder makes up what is missing before it

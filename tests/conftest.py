@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-PROJECT = Path(__file__).resolve().parent.parent
+from pipeline.common.files import PROJECT
 
 # Hypothesis' limits of time for an example would fail tests on a loaded machine.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

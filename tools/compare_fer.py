@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.checkout import ClipRun, absolute, run_clip, sides
+from bench.against import ClipRun, absolute, run_clip, sides
 from bench.command import FRAMES, label, probe, say
 from bench.document import rate
 from bench.job import LoopRun
 from bench.scene import whole_passes
-from pipeline.errors import UserError
-from pipeline.settings import PipelineSettings
+from pipeline.common.errors import UserError
+from pipeline.config.schema import PipelineSettings
 from tools.measuring import make_parser, run_program, table
 
 RUNS: Final = 3

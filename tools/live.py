@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench.checkout import Checkout, Record, Run, read_records
+from bench.against import Checkout, Record, Run, read_records
 from bench.command import say
-from bench.figures import latency_ms, spread
-from pipeline.errors import UserError
-from stages.capture.demo import FRAMES
-from tests.mjpeg import MjpegCamera
+from bench.document import latency_ms, spread
+from pipeline.common.errors import UserError
+from stages.capture.sources.demo import FRAMES
+from tests.support.mjpeg import MjpegCamera
 from tools.measuring import add_against, checkouts, make_parser, run_program, table, wait_for_record
 
 RUNS: Final = 3

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.checkout import Checkout, Run, sides
+from bench.against import Checkout, Run, sides
 from bench.command import start
 from bench.document import write_document
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 
 LIMIT_S: Final = 300.0
 """Until the first record: longer than any start takes."""

@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-from bench.checkout import Checkout, Run
+from bench.against import Checkout, Run
 from bench.command import say
-from bench.figures import spread
-from pipeline.errors import UserError
+from bench.document import spread
+from pipeline.common.errors import UserError
 from tools.measuring import add_against, checkouts, make_parser, run_program, table, wait_for_record
 
 RUNS: Final = 5

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from pipeline.config import PROJECT
+from pipeline.common.files import PROJECT
 
 PYTHONS: Final = ("3.11", "3.12", "3.13")
 

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from pipeline.emotions import LABEL_SETS
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.common.labels import LABEL_SETS
 from trainer.fitting.backend import INSTALL
 from trainer.settings import known_models
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.emotions import EMOTIONS, FACE_SIZE, LABEL_SETS
-from pipeline.errors import UserError
-from trainer.files import sha256
+from pipeline.common.errors import UserError
+from pipeline.common.files import sha256
+from pipeline.common.labels import EMOTIONS, FACE_SIZE, LABEL_SETS
 
 FORMAT: Final = 1
 INPUT: Final = {"shape": [FACE_SIZE, FACE_SIZE, 1], "dtype": "uint8"}

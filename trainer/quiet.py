@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from pipeline.quiet import quiet_native
+from pipeline.common.native_output import quiet_native
 
 
 def load_keras() -> None:

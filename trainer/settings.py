@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from pipeline.emotions import FACE_SIZE
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.common.labels import FACE_SIZE
 
 MODELS: Final = Path(__file__).parent / "models"
 """Each network's settings lie here, under its name."""
@@ -48,7 +48,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     average: Factor = 0.0
     """Of the weights over the steps, which is what is validated and kept; 0 leaves it out."""
     statistics: Literal["moving", "estimated"] = "moving"
-    """Of batch normalisation outside training; trainer/fitting/batchnorm.py says what estimating is for."""
+    """Of batch normalisation outside training; trainer/fitting/train.py says what estimating is for."""
     keep: Literal["last", "best"] = "last"
     """The network of which epoch; best is by validation."""
     sizes: tuple[tuple[Share, Positive], ...] = ((0.0, 48),)
@@ -87,7 +87,7 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """By output, how much of an emotion's rarity in training is forgotten; trainer/fitting/adjust.py does it.
+    """By output, how much of an emotion's rarity in training is forgotten (trainer/fitting/training_data.py).
 
     Training is the same with any.
     """

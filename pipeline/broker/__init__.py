@@ -11,7 +11,7 @@ ledger keeps the account of each source's frames, scheduler chooses the next fra
 patience tells slow from hung.
 """
 
-from pipeline.broker.machine import Broker
+from pipeline.broker.broker import Broker
 from pipeline.broker.state import BrokerRules, Outgoing
 
 __all__ = ["Broker", "BrokerRules", "Outgoing"]

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from pipeline.broker.admission import welcome_captures
 from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.membership import welcome_captures
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, source_of
-from pipeline.messages import (
+from pipeline.wire.messages import (
     Buffer,
     ClassifyWork,
     Delivery,

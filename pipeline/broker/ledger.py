@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bounds import MAX_REASON_LENGTH, MAX_REASONS
-from pipeline.emotions import EMOTIONS
-from pipeline.messages import CROP_BYTES, Box, Buffer, Face, Frame, NoFrame, Progress, SourceInfo, Status
+from pipeline.common.labels import EMOTIONS
+from pipeline.wire.limits import MAX_REASON_LENGTH, MAX_REASONS
+from pipeline.wire.messages import CROP_BYTES, Box, Buffer, Face, Frame, NoFrame, Progress, SourceInfo, Status
 
 OTHER = "other"
 """The reason of what is dropped for ever new ones."""

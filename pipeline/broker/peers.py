@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.broker.batcher import Slice
 from pipeline.broker.ledger import Entry
-from pipeline.messages import Frame, Heartbeat, Hello, Role
+from pipeline.broker.queues import Slice
+from pipeline.wire.messages import Frame, Heartbeat, Hello, Role
 
 
 @dataclass(eq=False, slots=True)

@@ -4,11 +4,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pipeline.bounds import MAX_ERROR, MAX_PEERS
 from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.peers import Peer
 from pipeline.broker.state import State, is_child
-from pipeline.messages import Heartbeat, PeerReport, SourceReport, StatusReport
+from pipeline.wire.limits import MAX_ERROR, MAX_PEERS
+from pipeline.wire.messages import Heartbeat, PeerReport, SourceReport, StatusReport
 
 REPORT_INTERVAL_NS: Final = 250_000_000
 

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.bounds import MAX_SOURCES, MAX_WINDOW
-from pipeline.broker.batcher import Batcher
 from pipeline.broker.ledger import Entry, SourceLedger
-from pipeline.broker.meters import Meters
+from pipeline.broker.liveness import Patience
+from pipeline.broker.metrics import Meters
 from pipeline.broker.offenders import LIMIT, Offenders
-from pipeline.broker.patience import Patience
 from pipeline.broker.peers import Peers
-from pipeline.broker.scheduler import DetectQueue
-from pipeline.messages import Buffer, Hello, Message, PeerReport, Progress
-from pipeline.settings import BrokerSettings
+from pipeline.broker.queues import Batcher, DetectQueue
+from pipeline.config.schema import BrokerSettings
+from pipeline.wire.limits import MAX_SOURCES, MAX_WINDOW
+from pipeline.wire.messages import Buffer, Hello, Message, PeerReport, Progress
 
 FrameName = tuple[str, int]
 """Source and sequence."""

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.assignment import CaptureOptions
-from pipeline.messages import (
+from pipeline.wire.assignment import CaptureOptions
+from pipeline.wire.messages import (
     AnyMessage,
     Buffer,
     Encoding,
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Conversation(Protocol):
-    """What a feed needs of `pipeline.session.Session`."""
+    """What a feed needs of `pipeline.wire.session.Session`."""
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None: ...
 

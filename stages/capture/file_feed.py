@@ -6,13 +6,14 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
-from pipeline.assignment import CaptureOptions
-from pipeline.errors import UserError
-from pipeline.messages import Frame, NoFrame, Welcome
-from pipeline.worker import clock_ns
+from pipeline.common.errors import UserError
+from pipeline.wire.assignment import CaptureOptions
+from pipeline.wire.messages import Frame, NoFrame, Welcome
 from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, Item
-from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck, open_reader
+from stages.capture.open import open_reader
+from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck
 from stages.shared_frames import FrameWriter
+from stages.worker import clock_ns
 
 STUCK_S: Final = 60.0
 """A disk that was asleep takes 10 s, and a network's may be asked again for longer than that."""

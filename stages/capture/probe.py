@@ -7,9 +7,9 @@ OpenCV and a camera's driver may hang.
 import sys
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.settings import CaptureSettings
-from pipeline.sources import SourceSpec
+from pipeline.common.errors import UserError
+from pipeline.config.schema import CaptureSettings
+from pipeline.config.sources import SourceSpec
 
 MOST_CAMERAS = 4  # tried where the system does not list them
 
@@ -23,7 +23,7 @@ def candidates() -> list[int]:
 def main() -> int:
     numbers = candidates()
     if numbers:
-        from stages.capture.camera import CameraReader
+        from stages.capture.sources.camera import CameraReader
 
         for number in numbers:
             try:

@@ -1,13 +1,35 @@
 """What a reader of frames is, and the one that a source needs."""
 
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+import av
+import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from pipeline.messages import MAX_SIDE, SourceInfo
-from pipeline.settings import BrokerSettings, CaptureSettings
-from pipeline.sources import SourceSpec
+from pipeline.config.schema import BrokerSettings
+from pipeline.wire.messages import MAX_SIDE, SourceInfo
+
+
+def to_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return a grey (h, w), (h, w, 1), BGR or BGRA picture of 8 or 16 bits or floats 0..1 as BGR uint8.
+
+    Transparent parts show what is stored below them.
+    """
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        image = (np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+    elif image.shape[2] == 4:
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR))
+    return np.ascontiguousarray(image, np.uint8)
+
+
+# ---- What a reader of frames is, and the one that a source needs.
+
 
 BYTES_PER_PIXEL: Final = 3
 MAX_BYTES: Final = BrokerSettings().max_message_bytes
@@ -54,29 +76,27 @@ def too_large(width: int, height: int, max_bytes: int) -> str:
     return ""
 
 
-def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> Reader:
-    """Open a source, whose pictures may have so many bytes. Raises UserError if it does not open or has no
-    frame."""
-    # Each form is imported when it is needed: they need nothing of each other.
-    if spec.form == "camera":
-        from stages.capture.camera import CameraReader
+def limits(max_bytes: int) -> dict[str, str]:
+    """What keeps FFmpeg itself from making room for larger pictures, the first and all that follow."""
+    return {"max_pixels": str(max_bytes // BYTES_PER_PIXEL)}
 
-        return CameraReader(spec, settings)
-    if spec.form == "stream":
-        from stages.capture.stream import StreamReader
 
-        return StreamReader(spec, settings, max_bytes)
-    from stages.capture.repeat import RepeatingReader
+class Decoder:
+    """The decoder of a video stream. `refused` says why its pictures are too large, if they claim to be."""
 
-    plays = settings.repeat, settings.max_frames
-    if spec.form == "video":
-        from stages.capture.video import VideoReader
+    def __init__(self, stream: av.VideoStream, threads: int, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._reformatter = VideoReformatter()
+        context = stream.codec_context
+        context.thread_count = threads
+        context.options = limits(max_bytes)
+        self.refused = too_large(context.width, context.height, max_bytes)
 
-        return RepeatingReader(lambda: VideoReader(spec, settings.threads, max_bytes), *plays)
-    if spec.form == "folder":
-        from stages.capture.folder import FolderReader
-
-        return RepeatingReader(lambda: FolderReader(spec, max_bytes), *plays)
-    from stages.capture.demo import DemoReader
-
-    return RepeatingReader(lambda: DemoReader(spec), *plays)
+    def picture(self, frame: av.VideoFrame, time_s: float) -> Picture:
+        """Return the frame in BGR and upright; without pixels, and with the reason, if it is too large."""
+        reason = too_large(frame.width, frame.height, self._max_bytes)
+        if reason:
+            return Picture(None, time_s, reason=reason)
+        image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        quarter_turns = round(frame.rotation / 90) % 4  # a phone held upright
+        return Picture(np.ascontiguousarray(np.rot90(image, quarter_turns), np.uint8), time_s)

@@ -6,11 +6,11 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.card import choose_labels, find_model, read_model
-from pipeline.emotions import FACE_SIZE
-from pipeline.errors import UserError
-from pipeline.messages import TOLERANCE
-from pipeline.settings import ClassifySettings
+from pipeline.common.errors import UserError
+from pipeline.common.labels import FACE_SIZE
+from pipeline.common.model_card import choose_labels, find_model, read_model
+from pipeline.config.schema import ClassifySettings
+from pipeline.wire.messages import TOLERANCE
 
 SUFFIXES: Final = (".onnx", ".keras")
 

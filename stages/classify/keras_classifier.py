@@ -9,9 +9,48 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.emotions import FACE_SIZE
-from pipeline.errors import UserError, first_line
-from pipeline.quiet import quiet_native
+from pipeline.common.errors import UserError, first_line
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from pipeline.common.native_output import quiet_native
+
+INPUT_SHAPE: Final = (None, FACE_SIZE, FACE_SIZE, 1)
+OUTPUT_SHAPE: Final = (None, len(EMOTIONS))
+SHOWN: Final = 80
+"""Characters of what a file holds that an error repeats."""
+
+
+def output_of(model: Any, labels: str, stated: Sequence[str], path: Path) -> Any:
+    """Return the Keras model that computes the output for `labels` of the one from `path`, and no more.
+
+    `stated` are the outputs that its card speaks of. Raises UserError if the model has others, or if its
+    input or any output has another shape: uint8 faces (None, 48, 48, 1) in, (None, 7) out.
+    """
+    import keras  # takes seconds, like TensorFlow
+
+    sequential = isinstance(model, keras.Sequential)  # which has no `output` before it is first called
+    found = model.outputs if sequential else model.output
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    # A single tensor is the form of models that know FER2013's labels alone.
+    outputs = found if isinstance(found, dict) else {"fer2013": found}
+    if set(outputs) != set(stated):
+        raise UserError(
+            f"{path}: outputs {', '.join(stated)} expected, as its card says, "
+            f"{', '.join(outputs)[:SHOWN]!r} found; take model and card from the same place"
+        )
+    faces = getattr(model, "input_shape", None)
+    for name, output in outputs.items():
+        shape = getattr(output, "shape", type(output).__name__)
+        if (faces, shape) != (INPUT_SHAPE, OUTPUT_SHAPE):
+            raise UserError(
+                f"{path}: a model from {INPUT_SHAPE} to {OUTPUT_SHAPE} is expected, "
+                f"one from {str(faces)[:SHOWN]} to {str(shape)[:SHOWN]} found, output {name}"
+            )
+    return model if sequential else keras.Model(model.input, outputs[labels])
+
+
+# ---- The emotion model on Keras and TensorFlow, for whoever has them and names a .keras file.
+
 
 _LOADING_FAILS: Final = (
     ArithmeticError,
@@ -43,8 +82,8 @@ class KerasClassifier:
                 f"{path}: a .keras model needs TensorFlow: pip install -r requirements-train.txt, "
                 "or set classify.model to the .onnx file beside it"
             )
-        from stages.classify.model_file import check_model_file
-        from stages.classify.outputs import output_of
+        from stages.classify.keras_classifier import output_of
+        from stages.classify.keras_file import check_model_file
 
         self.fingerprint = fingerprint
         weights = check_model_file(path, data)
@@ -68,7 +107,7 @@ def _load(data: bytes, weights: bytes, path: Path) -> Any:
     """Load the model from the very bytes that were checked, whatever has become of the file since."""
     from keras.src.saving import saving_lib  # keras.saving takes paths alone
 
-    from stages.classify.weights_file import check_weights
+    from stages.classify.keras_file import check_weights
 
     check_weights(path, weights)
     return saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=True)

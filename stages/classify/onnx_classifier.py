@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.emotions import EMOTIONS, FACE_SIZE
-from pipeline.errors import UserError
-from stages.onnx_session import open_session, reason
+from pipeline.common.errors import UserError
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from stages.onnx_model import open_session, reason
 
 FACES: Final = ("tensor(uint8)", [FACE_SIZE, FACE_SIZE, 1])
 PROBABILITIES: Final = ("tensor(float)", [len(EMOTIONS)])

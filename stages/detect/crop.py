@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.emotions import FACE_SIZE
+from pipeline.common.labels import FACE_SIZE
 
 
 def crop_face(image: NDArray[np.uint8], square: tuple[float, float, float]) -> NDArray[np.uint8]:

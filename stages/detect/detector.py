@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.detectors import resolve_model
-from pipeline.messages import Box, Face
-from pipeline.settings import DetectSettings
+from pipeline.config.schema import DetectSettings
+from pipeline.wire.messages import Box, Face
+from stages.detect.model import resolve_model
 
 
 class Detector(Protocol):

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
-from pipeline.messages import Box, Face
-from pipeline.settings import DetectSettings
+from pipeline.common.errors import UserError
+from pipeline.config.schema import DetectSettings
+from pipeline.wire.messages import Box, Face
 
 CASCADE = "haarcascade_frontalface_default.xml"
 

@@ -4,20 +4,90 @@ Its boxes are those of cv2.FaceDetectorYN, which takes more than twice as long.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
-from pipeline.messages import Box, Face
-from pipeline.settings import DetectSettings
-from stages.detect.regions import STEP as SIDE_STEP
-from stages.detect.regions import regions_around
-from stages.onnx_session import open_session, reason
+from pipeline.common.errors import UserError
+from pipeline.config.schema import DetectSettings
+from pipeline.wire.messages import Box, Face
+from stages.onnx_model import open_session, reason
+
+MARGIN: Final = 0.75
+"""How far a face may have moved, in face sizes, and what the network needs to see around it. With 0.5 as with
+1, no face of the clips is lost two frames later (docs/detection.md)."""
+
+STEP: Final = 32
+"""px; regions begin at the network's coarsest cells, so that it sees a face as it does in the whole frame."""
+
+MOST: Final = 0.6
+"""Of the frame: above, the whole of it is searched, which costs little more than its parts."""
+
+
+class Region(NamedTuple):
+    """A part of a frame, px; right and bottom are outside of it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def area(self) -> int:
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def touches(self, other: "Region") -> bool:
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
+
+    def joined(self, other: "Region") -> "Region":
+        return Region(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )
+
+
+def regions_around(boxes: Sequence[Box], width: int, height: int) -> list[Region]:
+    """Return what to search of a frame for the faces that were in `boxes` (x, y, width, height, px).
+
+    Regions do not overlap. Where they would make up most of the frame, it is the whole frame.
+    """
+    whole = Region(0, 0, width, height)
+    found: list[Region] = []
+    for box in boxes:
+        region = _around(box, width, height)
+        while touched := next((other for other in found if region.touches(other)), None):
+            found.remove(touched)
+            region = region.joined(touched)
+        found.append(region)
+    return found if sum(region.area for region in found) <= MOST * whole.area else [whole]
+
+
+def _around(box: Box, width: int, height: int) -> Region:
+    x, y, box_width, box_height = box
+    reach = (0.5 + MARGIN) * max(box_width, box_height)
+    left, top = x + box_width / 2 - reach, y + box_height / 2 - reach
+    return Region(
+        _limited(math.floor(left / STEP) * STEP, width - 1),
+        _limited(math.floor(top / STEP) * STEP, height - 1),
+        max(1, _limited(math.ceil((left + 2 * reach) / STEP) * STEP, width)),
+        max(1, _limited(math.ceil((top + 2 * reach) / STEP) * STEP, height)),
+    )
+
+
+def _limited(place: int, most: int) -> int:
+    return min(max(place, 0), most)
+
+
+# ---- YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023), run by ONNX Runtime.
+
 
 MAX_BYTES: Final = 1 << 24
 """Of a YuNet file: seventy times what the project's own has."""
@@ -77,7 +147,7 @@ class YuNetDetector:
             raise ValueError(f"one input, tensor(float) (1, 3, height, width), expected, {inputs} found")
         if any(isinstance(side, int) for side in shape[2:]):
             raise ValueError(f"any height and width expected, {shape[2]}×{shape[3]} alone found")
-        height, width = 2 * SIDE_STEP, SIDE_STEP
+        height, width = 2 * STEP, STEP
         outputs = self._run(self._buffers.to_input(np.zeros((height, width, 3), np.uint8)))
         for name, output in zip(NAMES, outputs, strict=True):
             head, stride = name.split("_")
@@ -151,7 +221,7 @@ class Buffers:
         H and W are the next multiples of 32; what lies below and to the right of the frame is black.
         """
         height, width = image.shape[:2]
-        shape = 3, -(-height // SIDE_STEP) * SIDE_STEP, -(-width // SIDE_STEP) * SIDE_STEP
+        shape = 3, -(-height // STEP) * STEP, -(-width // STEP) * STEP
         size = shape[0] * shape[1] * shape[2]
         if self._floats.size < size:
             self._planes, self._floats = np.empty(size, np.uint8), np.empty(size, np.float32)

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.messages import Delivery, Progress
-from pipeline.settings import DisplaySettings
-from stages.display.checkpoint import Checkpoint, SourceState
-from stages.display.past import Past
-from stages.display.patience import Patience
+from pipeline.config.schema import DisplaySettings
+from pipeline.wire.messages import Delivery, Progress
+from stages.display.output_file import Patience
 from stages.display.record import FaceRecord, advance, make_record, round_box, round_time, to_json
-from stages.display.results import Results
+from stages.display.resume import Checkpoint, Past, SourceState
+from stages.display.sinks.results import Results
 from stages.display.tracker import Tracker
 
 if TYPE_CHECKING:
-    from stages.display.recordings import Recordings
-    from stages.display.window import Windows
+    from stages.display.sinks.video import Recordings
+    from stages.display.sinks.window import Windows
 
 Image = NDArray[np.uint8]
 
@@ -173,7 +172,7 @@ class Display:
 
     def _picture(self, delivery: Delivery, faces: list[FaceRecord], image: Image) -> None:
         """Draw the faces where they are wanted: recorded as filmed, shown as in a mirror if asked."""
-        from stages.display.draw import draw_faces, mirrored
+        from stages.display.annotate import draw_faces, mirrored
 
         drawn: Image | None = None
         if self._recordings is not None or self._unseen or (self._windows is not None and not self._mirror):
@@ -193,12 +192,12 @@ class Display:
 
 
 def _open_windows() -> "Windows":
-    from stages.display.window import Windows
+    from stages.display.sinks.window import Windows
 
     return Windows()
 
 
 def _open_recordings(*arguments: Any) -> "Recordings":
-    from stages.display.recordings import Recordings
+    from stages.display.sinks.video import Recordings
 
     return Recordings(*arguments)

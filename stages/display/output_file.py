@@ -1,16 +1,83 @@
-"""A file that a run writes: results or a recording.
-
-It keeps what an earlier run has left in it until `begin`, so that a run which is refused at its start costs
-nothing. A full disk is waited out for a while, and a file that is no longer at its path is noticed.
-"""
+"""What is raised when an output breaks while the run is under way."""
 
 import contextlib
+import errno
+import logging
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from stages.display.failure import OutputFailed, not_writable
-from stages.display.patience import FULL, Patience
+from pipeline.common.errors import LateError, UserError
+
+PATIENCE_S: Final = 10.0
+"""Somebody who is told may make room within seconds. The run stands still meanwhile, so no longer."""
+
+RETRY_S: Final = 0.2
+FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+log = logging.getLogger(__name__)
+
+
+class Patience:
+    """Shared by all outputs: when it has run out for one, the others are closed without waiting again."""
+
+    def __init__(self, limit_s: float = PATIENCE_S) -> None:
+        self._limit_s = limit_s
+        self._until_s: float | None = None
+        self.waited_ns = 0  # in all
+        self.pause: Callable[[float], bool] = _sleep
+        """Wait for so many seconds; False if the process is asked to end. The loop puts its own here, which
+        shows that it is alive."""
+
+    def wait(self, output: str, error: OSError) -> bool:
+        """Wait a moment for room; False if there has been none for too long."""
+        now_s = time.monotonic()
+        if self._until_s is None:
+            self._until_s = now_s + self._limit_s
+            log.warning("%s: %s; waiting up to %.0f s for room", output, error.strerror, self._limit_s)
+        go_on = now_s < self._until_s and self.pause(RETRY_S)
+        self.waited_ns += round((time.monotonic() - now_s) * 1e9)
+        return go_on
+
+    def rewarded(self, output: str) -> None:
+        """There is room again."""
+        self._until_s = None
+        log.warning("%s: is written again", output)
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
+
+
+# ---- What is raised when an output breaks while the run is under way.
+
+
+class OutputFailed(LateError):  # noqa: N818 - said of what happened, as the log line does
+    """An output that was open can no longer be written, told in one line.
+
+    It happens after the first frame, so that the run ends with status 1.
+    """
+
+    def __init__(self, what: str, path: str | os.PathLike[str], reason: str | Exception) -> None:
+        super().__init__(f"{what} {os.fspath(path)}: cannot be written any more: {why(reason)}")
+
+
+def not_writable(what: str, path: str | os.PathLike[str], error: OSError) -> UserError:
+    """Return the error for an output that cannot be opened."""
+    return UserError(f"{what} {os.fspath(path)}: cannot be written: {why(error)}; name a file that can")
+
+
+def why(reason: str | Exception) -> str:
+    """The reason in words, of a system's error without its number and path."""
+    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
+
+
+# ---- A file that a run writes: results or a recording.
+
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 

@@ -9,8 +9,8 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from pipeline.emotions import EMOTIONS
-from pipeline.messages import Delivery, Progress, Status
+from pipeline.common.labels import EMOTIONS
+from pipeline.wire.messages import Delivery, Progress, Status
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the source, to a tenth."""

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.emotions import EMOTIONS, FACE_SIZE
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
 
 BOTH = {"fer2013": "sad", "consensus": "happy"}
 """What each output of a model says of every face."""

@@ -11,10 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.emotions import EMOTIONS, FACE_SIZE
-from pipeline.errors import UserError
-from trainer.data.csvform import csv_pictures, is_csv
-from trainer.data.forms import Part, Picture, folder_pictures, zip_pictures
+from pipeline.common.errors import UserError
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from trainer.data.pictures import Part, Picture, csv_pictures, folder_pictures, is_csv, zip_pictures
 
 SPLIT_SEED: Final = 2013
 """Of the tenth that is set aside where the data names no validation part. Fixed, and not the seed of a

@@ -11,12 +11,49 @@ import onnx
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.common.files import replacing, sha256, write_json
+from pipeline.common.labels import FACE_SIZE
 from trainer.card import card_path, read_card
-from trainer.data.material import Material, read_material
+from trainer.data.dataset import Material, read_material
 from trainer.data.votes import majority
-from trainer.files import write_json
+from trainer.export.graph import to_onnx
 from trainer.quiet import load_keras
+from trainer.scoring.network import OnnxModel, predictions
+
+TOLERANCE: Final = 1e-5
+"""Of a probability: far more than rounding makes of it."""
+
+
+def checked_onnx(model: Any, path: Path) -> onnx.ModelProto:
+    """The Keras `model` of the file `path` in ONNX, float32, once it gives the same probabilities.
+
+    Raises UserError for a network that can't be written.
+    """
+    made = to_onnx(model, path)
+    shape = (8, FACE_SIZE, FACE_SIZE, 1)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    expected = predictions(model, noise)
+    found = predictions(OnnxModel(made.SerializeToString()), noise)
+    difference = max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"{path}: expected the same probabilities of ONNX Runtime to {TOLERANCE}, found a difference of "
+            f"{difference:.2g}; use a model that `python -m trainer fit` wrote"
+        )
+    return made
+
+
+def write_onnx(made: onnx.ModelProto, model: Path, precision: str) -> dict[str, Any]:
+    """Write `made` beside the Keras file `model`; returns the card's entry. Raises UserError."""
+    path = model.with_suffix(".onnx")
+    with replacing(path) as temporary:
+        temporary.write_bytes(made.SerializeToString(deterministic=True))
+    return {"file": path.name, "sha256": sha256(path), "precision": precision}
+
+
+# ---- The command `export`: a Keras model for ONNX Runtime, in float32 or int8.
+
 
 PICTURES: Final = 1024
 """To calibrate with; four times as many came out no better."""
@@ -31,8 +68,8 @@ def export_command(chosen: argparse.Namespace) -> None:
     check_options(chosen)
     material = read_material(chosen.data, chosen.votes) if chosen.int8 else None
     load_keras()
-    from trainer.export.write import checked_onnx, write_onnx
-    from trainer.scoring.loading import check_outputs, load_model
+    from trainer.export.command import checked_onnx, write_onnx
+    from trainer.scoring.network import check_outputs, load_model
 
     model = load_model(chosen.model)
     check_outputs(card, model, chosen.model)
@@ -89,9 +126,8 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, material: Material)
 
     "agreement" is the share of pictures that both give the same emotion. A positive loss is a worse figure.
     """
-    from trainer.scoring.judging import judge, judged_figures, truths
-    from trainer.scoring.onnx_model import OnnxModel
-    from trainer.scoring.predict import predictions
+    from trainer.scoring.metrics import judge, judged_figures, truths
+    from trainer.scoring.network import OnnxModel, predictions
 
     faces = material.parts["validation"]
     people = None if material.votes is None else majority(material.votes["validation"])

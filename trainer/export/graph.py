@@ -16,8 +16,8 @@ from keras import Sequential, layers, ops, tree
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.emotions import EMOTIONS, FACE_SIZE
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
 
 OPSET: Final = 17
 IR_VERSION: Final = 8

@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 )
 
 from trainer.export.graph import INPUT
-from trainer.scoring.onnx_model import OnnxModel
+from trainer.scoring.network import OnnxModel
 
 BATCH: Final = 64
 """Faces of which the least and the greatest activation are taken together."""

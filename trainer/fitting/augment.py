@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.emotions import FACE_SIZE
+from pipeline.common.labels import FACE_SIZE
 from trainer.settings import Augmentation
 
 

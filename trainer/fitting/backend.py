@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Final
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 
 INSTALL: Final = {
     "torch": "pip install -r requirements-torch.txt",

@@ -9,15 +9,13 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.common.files import make_folder
 from trainer.card import ancestor, read_card
-from trainer.data.material import Material, folds, read_material
-from trainer.files import make_folder
+from trainer.data.dataset import Material, folds, read_material
 from trainer.fitting.backend import choose_backend
-from trainer.fitting.checkpoint import STATE
-from trainer.fitting.history import Progress
-from trainer.fitting.targets import Probabilities
-from trainer.fitting.teachers import check_teachers
+from trainer.fitting.checkpoint import STATE, Progress
+from trainer.fitting.training_data import Probabilities, check_teachers
 from trainer.quiet import load_keras
 from trainer.settings import MODELS, Settings, change, parse_change, read_settings
 
@@ -54,7 +52,7 @@ def fit_command(chosen: argparse.Namespace) -> None:
     )
     make_folder(chosen.out)
     load_keras()
-    from trainer.fitting.teachers import ask_teachers
+    from trainer.fitting.training_data import ask_teachers
 
     asked = None
     if chosen.teachers:
@@ -122,10 +120,9 @@ def fit_one(
 ) -> dict[str, Any]:
     """One training, and its product in `out`; `asked` is what the teachers say. Returns the card."""
     from trainer.fitting import train
-    from trainer.fitting.lesson import make_lesson
-    from trainer.fitting.product import write_product
-    from trainer.fitting.progress import Bar
-    from trainer.fitting.tensorboard import Log
+    from trainer.fitting.artifacts import write_product
+    from trainer.fitting.progress import Bar, Log
+    from trainer.fitting.training_data import make_lesson
 
     lesson = make_lesson(settings, material.parts, material.votes, asked)
     log = Log(out)
@@ -159,7 +156,7 @@ def fit_several(
     console: Console,
 ) -> None:
     """Several trainings, each in a folder of its own, and the spread of their figures in summary.json."""
-    from trainer.fitting.spread import write_summary
+    from trainer.fitting.artifacts import write_summary
 
     # One at a time: a fold is a copy of the faces.
     if chosen.folds is not None:

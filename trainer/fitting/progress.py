@@ -1,15 +1,47 @@
 """The progress of a training, as a bar in a terminal and as plain lines elsewhere."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from tensorboardX import SummaryWriter
 
-from trainer.fitting.history import Epoch, Progress
+from pipeline.common.files import make_folder
+from trainer.fitting.checkpoint import Epoch, Progress
 from trainer.settings import Fitting, size_in
+
+
+class Log:
+    """Writes each epoch's figures under `out`/tensorboard."""
+
+    def __init__(self, out: Path) -> None:
+        """Raises UserError if the folder can't be made."""
+        self._folder = out / "tensorboard"
+        make_folder(self._folder)
+        self._writer: SummaryWriter | None = None
+
+    def epoch(self, progress: Progress) -> None:
+        """Write the last epoch of `progress`. What an earlier run wrote of later ones is taken back."""
+        last = progress.history[-1]
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder), purge_step=last.epoch)
+        for name, value in asdict(last).items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, last.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """End the writing."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+# ---- The progress of a training, as a bar in a terminal and as plain lines elsewhere.
 
 
 class Bar:

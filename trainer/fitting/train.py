@@ -9,18 +9,88 @@ from typing import Any, Final
 import keras
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
 
-from pipeline.errors import UserError, first_line
+from pipeline.common.errors import UserError, first_line
+from pipeline.common.files import clear_unfinished
 from trainer.card import read_card
-from trainer.files import clear_unfinished
-from trainer.fitting import augment, batchnorm, checkpoint
-from trainer.fitting.average import move_average
-from trainer.fitting.history import Epoch, Progress
-from trainer.fitting.lesson import Lesson
-from trainer.fitting.validate import validate
+from trainer.fitting import augment, checkpoint
+from trainer.fitting.checkpoint import Epoch, Progress
+from trainer.fitting.training_data import Lesson
 from trainer.models.build import for_training
-from trainer.scoring.loading import load_model
+from trainer.scoring.network import load_model, predictions
 from trainer.settings import Fitting, Settings, size_in
+
+
+def move_average(averaged: Any, model: Any, decay: float) -> None:
+    """Move the weights of `averaged`, another network like `model`, towards those of `model`.
+
+    Exponential: each weight becomes `decay` times itself plus the rest of the other's (Polyak and Juditsky
+    1992). Batch normalisation's moving statistics are averaged with the rest.
+    """
+    for mean, value in zip(averaged.weights, model.weights, strict=True):
+        mean.assign(mean + (1 - decay) * (keras.ops.cast(value, mean.dtype) - mean))
+
+
+# ---- How a network in training does on the validation part.
+
+
+def validate(model: Any, lesson: Lesson) -> dict[str, float | None]:
+    """Mean cross-entropy (nats) and top-1 (fractions of 1) on validation, as `Epoch` has them.
+
+    By FER2013's labels for that output, by the people's majority for the other; None without the output or
+    without votes.
+    """
+    found = predictions(model, lesson.validation.pixels)  # of a network in training: logits
+    truths = {"fer2013": lesson.validation.labels, "consensus": lesson.consensus}
+    figures: dict[str, float | None] = {}
+    for name, truth in truths.items():
+        known = truth >= 0
+        prefix = "validation_" if name == "fer2013" else "validation_consensus_"
+        if name not in found or not known.any():
+            figures |= {f"{prefix}loss": None, f"{prefix}top1": None}
+            continue
+        logs, wanted = log_softmax(found[name][known].astype(np.float64), axis=1), truth[known]
+        figures[f"{prefix}loss"] = float(-logs[np.arange(len(wanted)), wanted].mean())
+        figures[f"{prefix}top1"] = float((logs.argmax(axis=1) == wanted).mean())
+    return figures
+
+
+# ---- The statistics that batch normalisation uses outside training, estimated anew for the finished weights.
+
+
+FACES: Final = 8192
+BATCH: Final = 512
+
+
+def estimate_statistics(model: Any, pixels: NDArray[np.uint8], seed: int) -> None:
+    """Set each moving mean and variance of `model` to the average over batches of plain faces.
+
+    pixels: training faces (n, 48, 48, 1) uint8, n at least 1, of which the same 8192 are used for one seed.
+    """
+    normalising = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    dropping = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    if not normalising:
+        return
+    kept = [(layer, layer.momentum) for layer in normalising], [(layer, layer.rate) for layer in dropping]
+    chosen = np.random.default_rng(seed).permutation(len(pixels))[:FACES]
+    for layer in dropping:
+        layer.rate = 0.0
+    try:
+        for number, batch in enumerate(np.array_split(chosen, max(1, len(chosen) // BATCH))):
+            for layer in normalising:
+                layer.momentum = number / (number + 1)  # a plain average over the batches
+            model(pixels[np.sort(batch)], training=True)
+    finally:
+        for layer, momentum in kept[0]:
+            layer.momentum = momentum
+        for layer, rate in kept[1]:
+            layer.rate = rate
+
+
+# ---- Training: epochs over the faces, each checked on validation and followed by a checkpoint.
+
 
 OnStep = Callable[[int, int], None]
 """Called after each step with the steps done in this epoch and the steps of one."""
@@ -170,7 +240,7 @@ def run_epoch(
             move_average(averaged, model, min(fitting.average, done / (done + 10)))
         on_step(step, steps)
     if fitting.statistics == "estimated":
-        batchnorm.estimate_statistics(averaged, pixels, settings.seed)
+        estimate_statistics(averaged, pixels, settings.seed)
     return Epoch(
         epoch=number,
         loss=float(sums[0] / len(pixels)),

@@ -7,10 +7,147 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from pipeline.emotions import FACE_SIZE
-from trainer.models.baseline import baseline
-from trainer.models.residual import residual
-from trainer.settings import Settings
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from trainer.settings import Network, Settings
+
+
+def multiply_adds(model: Any) -> int:
+    """Multiply-adds of one face through `model`: those of its convolutions and dense layers.
+
+    Raises NotImplementedError for a layer with weights that it doesn't know, rather than count it as free.
+    """
+    return sum(layer_multiply_adds(layer) for layer in model.layers)
+
+
+def layer_multiply_adds(layer: Any) -> int:
+    """As `multiply_adds`, of one layer."""
+    if isinstance(layer, layers.Conv2D):
+        _, height, width, filters = layer.output.shape
+        # The kernel holds (rows, columns, channels in, filters); each filter is applied at each place.
+        return int(
+            height * width * layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2] * filters
+        )
+    if isinstance(layer, layers.Dense):
+        return int(layer.kernel.shape[0] * layer.kernel.shape[1])
+    if layer.weights and not isinstance(layer, layers.BatchNormalization):
+        raise NotImplementedError(f"multiply-adds of {type(layer).__name__}")
+    return 0
+
+
+# ---- Batch normalisation in training, by PyTorch's own kernel where PyTorch does the computing.
+
+
+def batch_normalisation(training: bool, **options: Any) -> Any:
+    """The layer; Keras's own where the network is not to be trained, or not by PyTorch."""
+    if training and keras.backend.backend() == "torch":
+        return FusedBatchNormalization(**options)
+    return layers.BatchNormalization(**options)
+
+
+class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
+    """As its parent, of inputs with four dimensions."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """`inputs` normalised by the batch in training, else by the moving statistics."""
+        import torch
+
+        last = self.axis in (-1, 3)
+        outputs = torch.nn.functional.batch_norm(
+            inputs.permute(0, 3, 1, 2) if last else inputs,
+            self.moving_mean.value,
+            self.moving_variance.value,
+            self.gamma.value,
+            self.beta.value,
+            training=bool(training),
+            momentum=1 - self.momentum,  # PyTorch's is the share of the new
+            eps=self.epsilon,
+        )
+        return outputs.permute(0, 2, 3, 1) if last else outputs
+
+
+# ---- The tutorial's network.
+
+
+def baseline(faces: Any, dropout: float, seed: int) -> dict[str, Any]:
+    """From `faces`, a symbolic tensor in 0..1, to logits (n, 7): the tutorial's 555,623 parameters."""
+    x = faces
+    for filters in (32, 64, 128):
+        x = layers.Conv2D(filters, 3, activation="relu")(x)
+        x = layers.Conv2D(filters, 3, activation="relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.BatchNormalization()(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(512, activation="relu")(x)
+    x = layers.Dropout(dropout, seed=seed)(x)
+    x = layers.BatchNormalization()(x)
+    return {"fer2013": layers.Dense(len(EMOTIONS), dtype="float32", name="fer2013_logits")(x)}
+
+
+# ---- A small residual network (He et al. 2015) with squeeze-and-excitation (Hu et al. 2017).
+
+
+EPSILON: Final = 1e-5
+"""Of batch normalisation: PyTorch's default."""
+MOMENTUM: Final = 0.9
+
+
+def residual(network: Network, faces: Any, seed: int, training: bool) -> dict[str, Any]:
+    """From `faces`, a symbolic tensor in 0..1, to logits (n, 7) by output."""
+    axis = 1 if keras.config.image_data_format() == "channels_first" else -1
+    x = convolution(faces, network.stem, axis, training)
+    for stage in network.stages:
+        x = layers.MaxPooling2D(2)(x)
+        for filters in stage:
+            x = block(x, filters, network.squeeze, axis, training)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(network.dropout, seed=seed)(x)
+    return {
+        name: layers.Dense(len(EMOTIONS), dtype="float32", name=f"{name}_logits")(x)
+        for name in network.outputs
+    }
+
+
+def block(x: Any, filters: int, squeeze: int, axis: int, training: bool) -> Any:
+    """Two convolutions beside a shortcut, which is itself one of 1x1 where the filters change."""
+    shortcut = x
+    if x.shape[axis] != filters:
+        shortcut = convolution(x, filters, axis, training, kernel=1, activation=None)
+    y = convolution(x, filters, axis, training)
+    # The last scale begins at 0, so that a block begins as its shortcut (Goyal et al. 2017, section 5.1).
+    y = convolution(y, filters, axis, training, activation=None, scale="zeros")
+    if squeeze:
+        y = excite(y, filters, squeeze, axis)
+    return layers.ReLU()(layers.Add()([shortcut, y]))
+
+
+def convolution(
+    x: Any,
+    filters: int,
+    axis: int,
+    training: bool,
+    kernel: int = 3,
+    activation: str | None = "relu",
+    scale: str = "ones",
+) -> Any:
+    """Convolution, batch normalisation and, if wanted, ReLU."""
+    x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+    x = batch_normalisation(training, axis=axis, momentum=MOMENTUM, epsilon=EPSILON, gamma_initializer=scale)(
+        x
+    )
+    return layers.ReLU()(x) if activation else x
+
+
+def excite(x: Any, filters: int, squeeze: int, axis: int) -> Any:
+    """Each channel of `x` weighted by what all of them hold on the whole."""
+    weight = layers.GlobalAveragePooling2D()(x)
+    weight = layers.Dense(max(8, filters // squeeze), activation="relu")(weight)
+    weight = layers.Dense(filters, activation="sigmoid")(weight)
+    shape = (filters, 1, 1) if axis == 1 else (1, 1, filters)
+    return layers.Multiply()([x, layers.Reshape(shape)(weight)])
+
+
+# ---- Networks as they are trained and as they are kept.
+
 
 NAME: Final = "emotions"
 """Of the network within Keras, where not every file name that settings may have is a valid one."""

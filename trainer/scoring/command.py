@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.common.files import make_folder, write_json
 from trainer.card import read_card
 from trainer.data.faces import Faces, load_for_scoring
 from trainer.data.votes import majority, read_votes
-from trainer.files import make_folder, write_json
 from trainer.scoring.report import show
 
 

@@ -2,20 +2,73 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.labels import EMOTIONS
 from trainer.card import read_card
 from trainer.data.faces import Faces
-from trainer.scoring.compare import compare
-from trainer.scoring.drawing import draw, draw_mistakes
-from trainer.scoring.judging import Judged, judge, judged_figures, truths
-from trainer.scoring.loading import check_outputs, open_model
-from trainer.scoring.mistakes import listed, listed_worst, most_confident
-from trainer.scoring.predict import predictions
-from trainer.scoring.speed import size, speed
+from trainer.scoring.metrics import (
+    Judged,
+    interval,
+    judge,
+    judged_figures,
+    macro_f1,
+    resample,
+    top1,
+    truths,
+)
+from trainer.scoring.network import check_outputs, open_model, predictions, size, speed
+from trainer.scoring.plots import draw, draw_mistakes, listed, listed_worst, most_confident
+
+TEST: Final = "McNemar, exact, two-sided"
+
+
+def compare(this: Judged, other: Judged, resamples: int) -> dict[str, Any]:
+    """How `this` differs from `other` on the same pictures and labels, as plain JSON, fractions of 1.
+
+    Differences are this less other, with intervals of the bootstrap that draws each picture for both.
+    """
+    from scipy.stats import binomtest
+
+    this_right, other_right = this.predicted == this.labels, other.predicted == other.labels
+    only_this = int((this_right & ~other_right).sum())
+    only_other = int((other_right & ~this_right).sum())
+    differing = only_this + only_other
+    return {
+        "outputs": [this.output, other.output],
+        "pictures": len(this.labels),
+        "both_right": int((this_right & other_right).sum()),
+        "only_this_right": only_this,
+        "only_other_right": only_other,
+        "neither_right": int((~this_right & ~other_right).sum()),
+        "test": TEST,
+        "p": float(binomtest(only_this, differing).pvalue) if differing else 1.0,
+        **differences(joint_counts(this, other), resamples),
+    }
+
+
+def joint_counts(this: Judged, other: Judged) -> NDArray[np.int64]:
+    """Pictures (7, 7, 7) by true emotion, what `this` says and what `other` says."""
+    shape = (len(EMOTIONS),) * 3
+    cells = np.ravel_multi_index((this.labels, this.predicted, other.predicted), shape)
+    return np.bincount(cells, minlength=len(EMOTIONS) ** 3).reshape(shape)
+
+
+def differences(joint: NDArray[np.int64], resamples: int) -> dict[str, Any]:
+    """Top-1 and macro-F1 of both, and this less other with its interval, by `joint_counts`."""
+    drawn = resample(joint, resamples)
+    found = {}
+    for name, figure in (("top1", top1), ("macro_f1", macro_f1)):
+        found[name] = {
+            "this": float(figure(joint.sum(axis=-1))),
+            "other": float(figure(joint.sum(axis=-2))),
+            "difference": float(figure(joint.sum(axis=-1)) - figure(joint.sum(axis=-2))),
+            "interval": interval(figure(drawn.sum(axis=-1)) - figure(drawn.sum(axis=-2))),
+        }
+    return found
 
 
 def evaluate(chosen: argparse.Namespace, faces: Faces, people: NDArray[np.int64] | None) -> dict[str, Any]:

@@ -1,0 +1,245 @@
+"""What each message of a stage does to the run."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.broker.dispatch import encoding
+from pipeline.broker.ledger import SourceLedger, frame_bytes
+from pipeline.broker.membership import confirm, lose
+from pipeline.broker.peers import Job, Peer
+from pipeline.broker.state import State, is_child, source_of
+from pipeline.common.labels import EMOTIONS
+from pipeline.wire.messages import (
+    AnyMessage,
+    Buffer,
+    Classified,
+    Clock,
+    Detected,
+    Died,
+    Frame,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    NoFrame,
+    Progress,
+    SourceEnded,
+    SourceInfo,
+    StepFailed,
+    StopCapture,
+    StopRequest,
+    Written,
+)
+
+
+def take_in(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
+    """Hand a message to its method; one that its sender may not send is an offence."""
+    match message, peer.hello.role:
+        case Heartbeat(), _:
+            heartbeat(state, peer, message, now_ns)
+        case Goodbye(), _:
+            lose(state, peer, died=False)
+        case ((Frame() | NoFrame()), "capture") if message.source == source_of(peer.hello):
+            frame(state, peer, message, buffers[0] if buffers else None, now_ns)
+        case SourceEnded(), "capture" if message.source == source_of(peer.hello):
+            source_ended(state, message)
+        case Detected(), "detect":
+            detected(state, peer, message, buffers[0], now_ns)
+        case Classified(), "classify":
+            classified(state, peer, message, buffers[0], now_ns)
+        case StepFailed(), ("detect" | "classify"):
+            step_failed(state, peer, message, now_ns)
+        case Written(), "display" if message.source in state.ledgers:
+            written(state, peer, message, buffers, now_ns)
+        case StopRequest(), "display":
+            stop(state, message.reason, now_ns)
+        case ((StopRequest() | Died() | SourceEnded()), "parent") if may(state, peer, message):
+            from_parent(state, message, now_ns)
+        case _:
+            state.offend(peer.identity, f"a {type(message).__name__} that it may not send", now_ns)
+
+
+def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None:
+    """Note how the stage's clock stands to this one, and tell it the time if it wants it."""
+    peer.heartbeat = message
+    if message.sent_ns:
+        state.send(peer.identity, Clock(message.sent_ns, now_ns))
+
+
+def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> None:
+    """Take in the next frame of a source. It is the room that counts: a source that has ended sends what it
+    has left without credits."""
+    ledger = state.ledgers.get(header.source)
+    if ledger is None or not peer.welcomed or not ledger.expects(header):
+        state.meters.late_answers += 1
+        return
+    live = ledger.info.kind == "live"
+    if not (live and isinstance(header, NoFrame)):
+        peer.granted = max(0, peer.granted - 1)
+    size = frame_bytes(header, pixels)
+    room = has_room(state, ledger, size)
+    if ledger.in_flight >= state.window(ledger) or not (room or live):
+        put_off(peer, ledger, size)
+        return
+    entry = ledger.receive(header, pixels if room else None, now_ns)
+    if entry.phase != "waiting":
+        return
+    if not room:
+        state.settle(entry, "dropped", "no_room")
+    elif state.stopping and now_ns >= state.stop_deadline_ns:
+        state.settle(entry, "dropped", "stopped")
+    elif live:
+        replaced = state.queue.put_live(entry)
+        if replaced is not None:
+            state.settle(replaced, "dropped", "superseded")
+    else:
+        state.queue.put_file(entry)
+
+
+def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
+    """Whether so much more may be held: each source has its share, and may hold one frame that is larger."""
+    if not size:
+        return True
+    alone = not ledger.held_bytes
+    fits = alone or ledger.held_bytes + size <= state.share_bytes()
+    return fits and state.held_bytes <= state.rules.settings.max_bytes
+
+
+def put_off(peer: Peer, ledger: SourceLedger, size: int) -> None:
+    """Its frames are not taken in until it is welcomed again, and told which one is wanted."""
+    peer.welcomed, peer.put_off, peer.granted = False, True, 0
+    ledger.largest_bytes = max(ledger.largest_bytes, size)
+
+
+def source_ended(state: State, message: SourceEnded) -> None:
+    ledger = state.ledgers.get(message.source)
+    if ledger is None or message.epoch != ledger.epoch:
+        state.meters.late_answers += 1
+        return
+    if ledger.ended:
+        return
+    if message.frames != ledger.next_sequence:
+        ledger.error = (
+            f"{message.source}: {message.frames} frames were captured and {ledger.next_sequence} arrived"
+        )
+    ledger.ended = True
+    ledger.error = ledger.error or message.error
+
+
+def may(state: State, parent: Peer, message: StopRequest | Died | SourceEnded) -> bool:
+    """Whether a parent may say so: the run's own, or one on another machine of its own processes."""
+    if parent.hello.slot == state.rules.owner:
+        return not isinstance(message, SourceEnded) or state.admits(message.source)
+    match message:
+        case Died(slot):
+            return is_child(slot, parent.hello.slot)
+        case SourceEnded(source) if source in state.ledgers:
+            return is_child(state.ledgers[source].slot, parent.hello.slot)
+        case SourceEnded(source):  # this broker is new, and has not heard of the source yet
+            return state.rules.sources is None and state.admits(source)
+    return False
+
+
+def from_parent(state: State, message: StopRequest | Died | SourceEnded, now_ns: int) -> None:
+    match message:
+        case StopRequest(reason):
+            stop(state, reason, now_ns)
+        case Died(slot):
+            for dead in state.peers.in_slot(slot):
+                lose(state, dead)
+            confirm(state, slot)
+        case SourceEnded():
+            source_lost(state, message)
+
+
+def source_lost(state: State, message: SourceEnded) -> None:
+    """The parent could not keep the capture process alive: the source ends with what has arrived."""
+    ledger = state.ledgers.get(message.source)
+    if ledger is None:  # this broker is new, and never knew the capture
+        ledger = SourceLedger(SourceInfo(message.source, "file", 1, 1, 0.0), keep_pixels=False)
+        ledger.merge(state.known.pop(message.source, Progress()))
+        state.ledgers[message.source] = ledger
+    if not ledger.ended:
+        ledger.ended, ledger.error = True, message.error
+
+
+def detected(state: State, peer: Peer, answer: Detected, crops: Buffer, now_ns: int) -> None:
+    job = answered(state, peer, answer, answer.step_ns, now_ns)
+    if job is None:
+        return
+    entry = job.frames[0]
+    if entry.phase == "settled":
+        return
+    state.ledgers[entry.source].detected(entry, answer.faces, crops)
+    if answer.faces:
+        state.batcher.put(entry, now_ns)
+
+
+def classified(state: State, peer: Peer, answer: Classified, buffer: Buffer, now_ns: int) -> None:
+    job = answered(state, peer, answer, answer.step_ns, now_ns)
+    if job is None:
+        return
+    if answer.crops != sum(piece.count for piece in job.slices):
+        state.offend(peer.identity, "an answer for another number of crops than it was sent", now_ns)
+        fail(state, job, "classify_answer_wrong")
+        return
+    state.meters.batches[answer.crops] += 1
+    probabilities = np.frombuffer(buffer, np.float32).reshape(-1, len(EMOTIONS))
+    at = 0
+    for piece in job.slices:
+        if piece.entry.phase != "settled":
+            part = probabilities[at : at + piece.count]
+            state.ledgers[piece.entry.source].classified(piece.entry, piece.start, part)
+        at += piece.count
+
+
+def step_failed(state: State, peer: Peer, answer: StepFailed, now_ns: int) -> None:
+    job = answered(state, peer, answer, 0, now_ns)
+    if job is not None:
+        fail(state, job, answer.reason)
+
+
+def answered(
+    state: State, peer: Peer, answer: Detected | Classified | StepFailed, step_ns: int, now_ns: int
+) -> Job | None:
+    """The job that an answer is for; None if it is late: of another broker or of lost work."""
+    job = peer.take_back(answer.work, now_ns) if answer.broker == state.name else None
+    if job is None:
+        state.meters.late_answers += 1
+        return None
+    step_ns = min(step_ns, now_ns - job.sent_ns)  # no step takes longer than it has been under way
+    if step_ns:  # a step that failed tells nothing
+        state.patience.learn(peer.hello.role, job.units, step_ns)
+    state.meters.step(peer.hello.role, len(job.frames), step_ns)
+    return job
+
+
+def fail(state: State, job: Job, reason: str) -> None:
+    for entry in job.frames:
+        if entry.phase != "settled":
+            state.settle(entry, "failed", reason)
+
+
+def written(state: State, peer: Peer, message: Written, records: Sequence[Buffer], now_ns: int) -> None:
+    """Records are published of what was delivered and is written now for the first time."""
+    ledger = state.ledgers[message.source]
+    up_to = message.progress.written
+    step_ns = min(message.step_ns, peer.written(message.source, up_to, now_ns))
+    records = records[: ledger.written(up_to)]
+    state.last_written_ns = now_ns
+    state.meters.step("display", len(records), step_ns)
+    state.patience.learn("display", len(records), step_ns)
+    state.meters.written(message.latency_ns[: len(records)])
+    state.records.extend(records)
+    capture = state.peers.of_source(message.source)
+    if capture is not None and ledger.info.kind == "live":
+        state.send(capture.identity, Grant(message.source, 0, ledger.progress, encoding(state, capture)))
+
+
+def stop(state: State, reason: str, now_ns: int) -> None:
+    if state.stopping:
+        return
+    state.stopping = reason
+    state.stop_deadline_ns = now_ns + round(state.rules.drain_s * 1e9)
+    for peer in state.peers.of("capture"):
+        state.send(peer.identity, StopCapture())

@@ -1,0 +1,203 @@
+"""Who takes part in a run: hello, welcome or refusal, and what becomes of the work of those who go."""
+
+from typing import Final
+
+from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.peers import Job, Peer
+from pipeline.broker.state import State, is_child, source_of
+from pipeline.wire.limits import MAX_PEERS
+from pipeline.wire.messages import (
+    PROTOCOL,
+    End,
+    EndOfSource,
+    Hello,
+    Progress,
+    Refused,
+    StopCapture,
+    Welcome,
+)
+
+MAX_DEATHS_ALONE: Final = 2
+"""A frame over which so many workers died while each tried it alone is given up."""
+
+AGAIN_NS: Final = 500_000_000
+"""Stages say hello again 1 s after a connection has broken: more often, nobody has reason to."""
+
+
+def admit(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
+    """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
+    same = state.peers.get(identity)
+    predecessors = [*state.peers.in_slot(hello.slot), *([same] if same else [])]
+    reason = key_refusal(hello, key, predecessors) or refusal(state, hello)
+    if reason:
+        state.offend(identity, f"refused: {reason}", now_ns)
+        state.send(identity, Refused(reason))
+        return
+    if same and now_ns - same.since_ns < AGAIN_NS:
+        state.offend(identity, "says hello once more", now_ns)
+    for old in predecessors:
+        lose(state, old, died=old.identity != identity)
+    confirm(state, hello.slot, identity)
+    if hello.fingerprint:
+        state.fingerprints.setdefault(hello.role, hello.fingerprint)
+    peer = Peer(identity, hello, now_ns, now_ns, key=key)
+    state.peers.add(peer)
+    if hello.role == "display":
+        welcome_display(state, peer)
+    elif hello.role != "capture":
+        welcome(state, peer)
+        if state.finished:
+            state.send(identity, End())
+
+
+def refusal(state: State, hello: Hello) -> str:
+    """Why a peer may not take part; empty if it may."""
+    if hello.protocol != PROTOCOL:
+        return f"this broker speaks protocol {PROTOCOL}, {hello.name} speaks {hello.protocol}: update one"
+    if len(state.peers) >= MAX_PEERS and not state.peers.in_slot(hello.slot):
+        return f"{hello.name}: the run has {MAX_PEERS} stages already; it takes no more"
+    if hello.role in ("detect", "classify", "display") and not hello.credits:
+        return f"{hello.name}: without credits it can be given nothing to do"
+    agreed = state.fingerprints.get(hello.role)
+    if agreed and hello.fingerprint != agreed:
+        same = "file and classify.labels" if hello.role == "classify" else "file"
+        return (
+            f"{hello.name}: its model is not the one that this run uses: "
+            f"expected {agreed}, found {hello.fingerprint}; use the same {same} on every machine"
+        )
+    if hello.role == "display" and any(p.hello.slot != hello.slot for p in state.peers.of("display")):
+        return f"{hello.name}: the run has a display already; it takes one"
+    if hello.role == "capture":
+        if hello.source is None:
+            return f"{hello.name}: a capture must name its source"
+        if not state.admits(hello.source.name):
+            return f"source {hello.source.name!r} is none of this run's"
+        other = state.peers.of_source(hello.source.name)
+        if other is not None and other.hello.slot != hello.slot:
+            return f"source {hello.source.name!r} is captured by another process already"
+        ledger = state.ledgers.get(hello.source.name)
+        if ledger is not None and ledger.epoch and ledger.info.kind != hello.source.kind:
+            return f"source {hello.source.name!r} is {ledger.info.kind} in this run, not {hello.source.kind}"
+    return ""
+
+
+def key_refusal(hello: Hello, key: str | None, predecessors: list[Peer]) -> str:
+    """Why a peer may not be what it says with its key; empty if it may. Over ipc there are no keys."""
+    if key is not None and key.partition("-")[0] != hello.role:  # detect-attic is a key for detect
+        return f"{hello.name}: the key {key!r} does not make it a {hello.role}"
+    if any(peer.key != key for peer in predecessors):
+        return f"{hello.name}: its place is taken by a process with another key than {key!r}"
+    return ""
+
+
+def welcome(state: State, peer: Peer, epoch: int = 0, next_sequence: int = 0, paced: bool = False) -> None:
+    progress = {name: ledger.progress for name, ledger in state.ledgers.items()}
+    peer.welcomed = True
+    state.send(peer.identity, Welcome(state.name, epoch, next_sequence, paced, progress))
+
+
+def welcome_display(state: State, peer: Peer) -> None:
+    for name, progress in peer.hello.progress.items():
+        if name in state.ledgers:
+            state.ledgers[name].merge(progress)
+        elif state.admits(name):
+            state.known[name] = progress
+    for ledger in state.ledgers.values():
+        ledger.keep_pixels = peer.hello.wants_pixels
+        ledger.deliver_again()
+    welcome(state, peer)
+    for name in state.ended_sources:
+        state.send(peer.identity, EndOfSource(name))
+    if state.finished:
+        state.send(peer.identity, End())
+
+
+def welcome_captures(state: State) -> None:
+    """Captures are welcomed once display has said what it has written, and again when there is room again."""
+    waiting = [peer for peer in state.peers.of("capture") if not peer.welcomed]
+    displays = state.peers.of("display") if waiting else []
+    if not displays:
+        return
+    for peer in waiting:
+        if not peer.put_off or has_room_again(state, source_of(peer.hello)):
+            welcome_capture(state, peer, displays[0].hello)
+
+
+def has_room_again(state: State, source: str) -> bool:
+    """Whether frames of a source can be taken in, so many that it is worth asking for them."""
+    ledger = state.ledgers[source]
+    fits = not ledger.held_bytes or ledger.held_bytes + ledger.largest_bytes <= state.share_bytes()
+    return fits and ledger.in_flight <= state.window(ledger) // 2
+
+
+def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
+    info = peer.hello.source
+    assert info is not None
+    ledger = state.ledgers.get(info.name)
+    if ledger is None:
+        ledger = state.ledgers[info.name] = SourceLedger(info, display.wants_pixels)
+        ledger.merge(state.known.pop(info.name, Progress()))
+    ledger.merge(peer.hello.progress.get(info.name, Progress()))
+    ledger.epoch += 1
+    ledger.slot = peer.hello.slot
+    peer.put_off = False
+    welcome(state, peer, ledger.epoch, ledger.next_sequence, display.watched)
+    if state.stopping or state.finished:
+        state.send(peer.identity, StopCapture())
+    if state.finished:
+        state.send(peer.identity, End())
+    for display_peer in state.peers.of("display"):
+        welcome(state, display_peer)  # what capture knew to be written, display may not
+
+
+def lose(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
+    """Take back what a peer held that died, was given up, was replaced or left of its own will.
+
+    `seen`: its end is certain. Of a process that another `run.py` has started, as on other machines, silence
+    may be the network's: it is no death until its parent tells of one or its successor comes.
+    """
+    state.peers.remove(peer)
+    if died and not state.finished:
+        state.notes.append(f"{peer.hello.name} is gone; it held {len(peer.jobs)} pieces of work")
+    certain = died and (seen or is_child(peer.hello.slot, state.rules.owner))
+    alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
+    if died and not certain and alone:
+        if len(state.unheard) >= MAX_PEERS:
+            state.unheard.pop(next(iter(state.unheard)))
+        state.unheard[peer.hello.slot] = (peer.identity, alone)
+    for job in peer.jobs.values():
+        for entry in job.frames:
+            retry(state, entry, job, certain)
+
+
+def confirm(state: State, slot: str, identity: bytes = b"") -> None:
+    """The silent process of a slot has died, or is back: `identity` says hello from there."""
+    silent, alone = state.unheard.pop(slot, (identity, []))
+    for source, sequence in alone if silent != identity else []:
+        entry = state.ledgers[source].entries.get(sequence)
+        if entry is not None and entry.phase != "settled":
+            entry.deaths_alone += 1
+            give_up_if_deadly(state, entry)
+
+
+def give_up_if_deadly(state: State, entry: Entry) -> bool:
+    deadly = entry.deaths_alone >= MAX_DEATHS_ALONE
+    if deadly:
+        state.settle(entry, "failed", "worker_died")
+    return deadly
+
+
+def retry(state: State, entry: Entry, job: Job, died: bool) -> None:
+    """A worker is gone with a frame: try the frame again alone, or give it up."""
+    if entry.phase == "settled":
+        return
+    entry.deaths_alone += died and job.alone
+    if give_up_if_deadly(state, entry):
+        return
+    if entry.phase == "detecting":
+        entry.phase = "waiting"
+        state.queue.put_suspect(entry)
+    else:
+        for piece in job.slices:
+            if piece.entry is entry:
+                state.batcher.put_back(piece)

@@ -1,0 +1,153 @@
+"""Which frame is detected next: round robin by source, live before file, a least share for files."""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from pipeline.broker.ledger import Entry
+from pipeline.common.labels import FACE_SIZE
+from pipeline.wire.messages import CROP_BYTES, Buffer, SourceKind
+
+assert FACE_SIZE * FACE_SIZE == CROP_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some neighbouring faces of one frame."""
+
+    entry: Entry
+    start: int
+    count: int
+    since_ns: int  # when its crops came
+
+    @property
+    def crops(self) -> Buffer:
+        """The faces' crops, grey uint8, (count, 48, 48)."""
+        assert self.entry.crops is not None
+        return memoryview(self.entry.crops)[self.start * CROP_BYTES : (self.start + self.count) * CROP_BYTES]
+
+
+class Batcher:
+    """Keeps slices in their order of arrival; suspects, over which a worker died, go alone."""
+
+    def __init__(self, max_batch: int, max_delay_ns: int) -> None:
+        self._max_batch = max_batch
+        self._max_delay_ns = max_delay_ns
+        self._waiting: deque[Slice] = deque()
+        self._suspects: deque[Slice] = deque()
+
+    def put(self, entry: Entry, now_ns: int) -> None:
+        self._waiting.append(Slice(entry, 0, len(entry.faces), now_ns))
+
+    def put_back(self, piece: Slice) -> None:
+        """Return what a dead worker held; as with detection, one that killed it alone goes first."""
+        if piece.entry.deaths_alone:
+            self._suspects.appendleft(piece)
+        else:
+            self._suspects.append(piece)
+
+    @property
+    def suspects(self) -> bool:
+        return bool(self._suspects)
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a frame that has found its outcome."""
+        self._waiting = deque(piece for piece in self._waiting if piece.entry is not entry)
+        self._suspects = deque(piece for piece in self._suspects if piece.entry is not entry)
+
+    def due_ns(self) -> int | None:
+        """When the oldest crop has waited long enough; None if none waits."""
+        return self._waiting[0].since_ns + self._max_delay_ns if self._waiting else None
+
+    def take_suspect(self) -> Slice | None:
+        return self._suspects.popleft() if self._suspects else None
+
+    def take(self, now_ns: int) -> list[Slice]:
+        """All that waits, up to the largest batch; nothing while company may still come."""
+        due_ns = self.due_ns()
+        if due_ns is None:
+            return []
+        if now_ns < due_ns and sum(piece.count for piece in self._waiting) < self._max_batch:
+            return []
+        batch: list[Slice] = []
+        room = self._max_batch
+        while self._waiting and room:
+            piece = self._waiting.popleft()
+            if piece.count > room:
+                rest = Slice(piece.entry, piece.start + room, piece.count - room, piece.since_ns)
+                self._waiting.appendleft(rest)
+                piece = Slice(piece.entry, piece.start, room, piece.since_ns)
+            batch.append(piece)
+            room -= piece.count
+        return batch
+
+
+# ---- Which frame is detected next: round robin by source, live before file, a least share for files.
+
+
+class DetectQueue:
+    """The frames that wait for a detector.
+
+    A live source has one slot, where the newest frame takes the place of the one that waited. A file has
+    a queue as long as its window. Suspects, over which a worker died, wait apart: they are tried alone.
+    """
+
+    def __init__(self, file_share: float) -> None:
+        self._file_share = file_share
+        self._file_credit = 0.0
+        self._queues: dict[SourceKind, OrderedDict[str, deque[Entry]]] = {
+            "live": OrderedDict(),
+            "file": OrderedDict(),
+        }
+        self.suspects: deque[Entry] = deque()
+
+    def put_live(self, entry: Entry) -> Entry | None:
+        """Put the newest frame of a live source into its slot; return the frame that it replaces."""
+        slot = self._queues["live"].setdefault(entry.source, deque())
+        replaced = slot.pop() if slot else None
+        slot.append(entry)
+        return replaced
+
+    def put_file(self, entry: Entry) -> None:
+        self._queues["file"].setdefault(entry.source, deque()).append(entry)
+
+    def put_suspect(self, entry: Entry) -> None:
+        """One that has killed a worker alone goes first: it is either cleared or given up soon."""
+        if entry.deaths_alone:
+            self.suspects.appendleft(entry)
+        else:
+            self.suspects.append(entry)
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a frame that has found its outcome while it waited."""
+        for queue in [self.suspects, *(q for kind in self._queues.values() for q in kind.values())]:
+            if entry in queue:
+                queue.remove(entry)
+
+    def live_waiting(self) -> list[Entry]:
+        return [slot[0] for slot in self._queues["live"].values() if slot]
+
+    def take(self, *, live: bool, blocked: frozenset[str] = frozenset()) -> Entry | None:
+        """The next frame for a worker; `live` says whether it may be one of a live source now.
+
+        `blocked` names the live sources that have enough under way.
+        """
+        candidate = self._peek("live", blocked) if live else None
+        if candidate is None:
+            return self._pop("file", frozenset())
+        if self._peek("file", frozenset()) is None:
+            return self._pop("live", blocked)
+        self._file_credit += self._file_share
+        if self._file_credit < 1:
+            return self._pop("live", blocked)
+        self._file_credit -= 1
+        return self._pop("file", frozenset())
+
+    def _peek(self, kind: SourceKind, blocked: frozenset[str]) -> str | None:
+        return next((name for name, q in self._queues[kind].items() if q and name not in blocked), None)
+
+    def _pop(self, kind: SourceKind, blocked: frozenset[str]) -> Entry | None:
+        name = self._peek(kind, blocked)
+        if name is None:
+            return None
+        self._queues[kind].move_to_end(name)  # the source goes to the end of the round
+        return self._queues[kind][name].popleft()

@@ -1,0 +1,283 @@
+"""The command line: reads it and hands over; nothing is done here.
+
+A usage error is one line on stderr and status 2, as is every UserError.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from pipeline.common.errors import UserError
+from pipeline.config.loader import DISPLAY_MODES, load_settings, nearest, override
+from pipeline.config.schema import PipelineSettings
+from pipeline.wire.addresses import check_bindable, check_dialable
+
+ROLES: Final = ("broker", "capture", "detect", "classify", "display")
+USAGE_STATUS: Final = 2
+INTERRUPTED_STATUS: Final = 130
+
+_EPILOG: Final = """\
+commands:
+  check            is the configuration sound, what would run, which parts are missing
+  bench            frames per second, latency, batches, efficiency, against loops in one process
+  keys DIR         make the keys that tcp addresses beyond this machine need
+
+`python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, with the nearest name for a mistyped option."""
+
+    def __init__(self, program: str, **options: Any) -> None:
+        super().__init__(
+            prog=program,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_STATUS, f"run.py: error: {message} (python {self.prog} --help says what there is)\n")
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        options, unknown = self.parse_known_args(arguments)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            if not word.startswith("-"):
+                self.error(f"unknown argument {word!r}: a command comes first, a source needs --source")
+            self.error(f"unknown option {word!r}{nearest(word, known)}")
+        return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and not words[0].startswith("-"):
+            return _command(words[0], words[1:])
+        return _run(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    except KeyboardInterrupt:
+        return INTERRUPTED_STATUS
+
+
+def _command(name: str, words: Sequence[str]) -> int:
+    commands = {"check": _check, "bench": _bench, "keys": _keys}
+    if name not in commands:
+        _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
+    return commands[name](words)
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py",
+        description="Finds faces in live or recorded video and names their emotions.",
+        epilog=_EPILOG,
+    )
+    settings, only, _ = _pipeline_options(parser, words)
+    from pipeline.supervisor.supervisor import run  # here, as below: help and usage errors need none of it
+
+    return run(settings, list(settings.capture.sources), only)
+
+
+def _check(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py check",
+        description="Says whether the configuration is sound, what would run and what is missing.",
+    )
+    settings, only, config = _pipeline_options(parser, words)
+    from pipeline.cli.check import run_check
+
+    return run_check(settings, list(settings.capture.sources), only, config)
+
+
+def _bench(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py bench",
+        description="Measures the pipeline against the tutorial's loop and a plain loop, or with --against\n"
+        "against the pipeline of another checkout. See docs/benchmarks.md.",
+    )
+    _add_common(parser)
+    parser.add_argument("--source", metavar="S", default="demo", help="a video, a folder, demo or demo:N")
+    parser.add_argument("--frames", metavar="N", type=_positive, help="frames measured of the source")
+    parser.add_argument("--runs", metavar="N", type=_positive, default=5, help="repetitions (default 5)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
+    parser.add_argument("--plots", metavar="DIR", type=Path, help="write the plots there")
+    parser.add_argument(
+        "--without-tutorial",
+        action="store_true",
+        help="leave out the tutorial's loop, which needs TensorFlow",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="DIR",
+        type=Path,
+        help="run the pipeline of the checkout in DIR in turn with this one instead of the loops: "
+        "`run.py --display none --results FILE`, with DIR/.venv if there is one",
+    )
+    parser.add_argument(
+        "--against-set",
+        metavar="table.key=value",
+        action="append",
+        default=[],
+        help="any key of the other checkout's pipeline.toml (--set is for this one alone); repeatable",
+    )
+    options = parser.read(words)
+    if options.against is not None and (options.plots or options.without_tutorial or options.config):
+        parser.error("--plots, --without-tutorial and --config can't be used with --against")
+    if options.against is None and options.against_set:
+        parser.error("--against-set needs --against DIR")
+    settings = load_settings(options.config, options.set)
+    # By name: the pipeline doesn't import the benchmark, which imports OpenCV and the stages.
+    bench = importlib.import_module("bench.command")
+    asked = bench.Options(
+        options.source,
+        options.frames,
+        options.runs,
+        options.json,
+        options.plots,
+        not options.without_tutorial,
+    )
+    if options.against is None:
+        return int(bench.run_bench(settings, asked))
+    against = importlib.import_module("bench.against")
+    sides = against.Against(options.against, options.set, options.against_set)
+    return int(against.run_against(settings, asked, sides))
+
+
+def _keys(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py keys",
+        description="Makes CURVE key pairs for the broker, each stage, run.py itself (parent) and programs\n"
+        "that read the results (subscriber). Pairs that are there are kept. See docs/machines.md.",
+    )
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="made if need be; must be closed to others"
+    )
+    parser.add_argument(
+        "names",
+        metavar="STAGE-LABEL",
+        nargs="*",
+        help="more pairs, so that each machine can have its own: detect-attic",
+    )
+    options = parser.read(words)
+    from pipeline.wire.keys import make_keys
+
+    made, kept = make_keys(options.directory, options.names)
+    for text, names in (("made", made), ("kept, as they were there", kept)):
+        if names:
+            print(f"{text}: {', '.join(names)}")
+    print(
+        f"for this machine: --set security.keys={options.directory}\n"
+        "for each other one: broker.public, and the .secret files of its stages and of parent "
+        "(docs/machines.md)"
+    )
+    return 0
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings (default: pipeline.toml beside run.py)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="table.key=value",
+        action="append",
+        default=[],
+        help="any key of pipeline.toml; repeatable",
+    )
+
+
+def _pipeline_options(
+    parser: _Parser, words: Sequence[str]
+) -> tuple[PipelineSettings, frozenset[str] | None, Path | None]:
+    """Read the options of `run` and `check`: the settings, the roles of --only, and --config."""
+    _add_common(parser)
+    parser.add_argument(
+        "--source",
+        metavar="S",
+        action="append",
+        help="0, /dev/video0, a file, a folder, rtsp://…, demo, demo:8 (faces); repeatable",
+    )
+    parser.add_argument("--display", choices=DISPLAY_MODES, help="auto: a window where there is a screen")
+    parser.add_argument("--results", metavar="FILE", help=".jsonl or .csv, one record a frame or a face")
+    parser.add_argument("--record", metavar="FILE", help="annotated video, .mkv or .mp4")
+    parser.add_argument("--only", metavar="ROLES", help=f"only these stages, here: {','.join(ROLES)}")
+    parser.add_argument(
+        "--broker", metavar="ADDRESS", help="address of the broker, ipc://PATH or tcp://HOST:PORT"
+    )
+    options = parser.read(words)
+    only = _roles(parser, options.only)
+    _check_only(parser, options, only)
+    settings = override(load_settings(options.config, options.set), _overrides(options))
+    _check_outputs(settings)
+    address = settings.broker.address
+    if only is not None and not address:
+        parser.error("--only needs --broker ADDRESS: where the other stages are met")
+    if only is None or "broker" in only:
+        for text, name in ((address, "broker.address"), (settings.broker.publish, "broker.publish")):
+            if text:
+                check_bindable(text, name)
+    else:
+        check_dialable(address)
+    return settings, only, options.config
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    given = {
+        "capture.sources": options.source,
+        "display.mode": options.display,
+        "display.results": options.results,
+        "display.record": options.record,
+        "broker.address": options.broker,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _roles(parser: _Parser, text: str | None) -> frozenset[str] | None:
+    if text is None:
+        return None
+    roles = [role.strip() for role in text.split(",") if role.strip()]
+    if not roles:
+        parser.error(f"--only: expected some of {','.join(ROLES)}, found {text!r}")
+    for role in roles:
+        if role not in ROLES:
+            parser.error(f"--only: unknown stage {role!r}{nearest(role, ROLES)}")
+    return frozenset(roles)
+
+
+def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[str] | None) -> None:
+    """Refuse options of a stage that does not run here: they would be ignored silently."""
+    if only is None:
+        return
+    belongs = {"source": "capture", "display": "display", "results": "display", "record": "display"}
+    for option, role in belongs.items():
+        if getattr(options, option) is not None and role not in only:
+            parser.error(f"--{option} belongs to {role}, which --only leaves out here")
+
+
+def _check_outputs(settings: PipelineSettings) -> None:
+    """Refuse to write over what is read: an output is opened anew at the start of a run."""
+    for text in (settings.display.results, settings.display.record, settings.log.file):
+        if text and any(_same_file(text, source) for source in settings.capture.sources):
+            raise UserError(f"{text} is a source of this run; write to another file")
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return Path(first).samefile(second)
+    except OSError:  # one of them is no file: an output to be made, or a source of another kind
+        return False
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)

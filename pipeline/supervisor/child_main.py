@@ -1,0 +1,100 @@
+"""How every child process begins and ends: `python -m pipeline.supervisor.child_main NAME`.
+
+Its assignment is a line on its standard input.
+
+A child lives in a session of its own, so that Ctrl-C reaches the parent alone, and dies with its parent.
+"""
+
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Final
+
+import msgspec
+
+from pipeline.common.errors import LateError, UserError
+from pipeline.wire.assignment import Assignment
+
+MODULES: Final = {
+    "broker": "pipeline.broker.main",
+    "capture": "stages.capture.main",
+    "detect": "stages.detect.main",
+    "classify": "stages.classify.main",
+    "display": "stages.display.main",
+}
+"""Where the function `run(assignment, stop) -> int` of each role is: the whole topology."""
+
+KILLED_STATUS: Final = 137
+"""As of a process that the system killed."""
+
+LATE_STATUS: Final = 3
+"""A child's own way of telling the parent that its error came after the first frame."""
+
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+class StopFlag:
+    """Set by SIGTERM; the loops look at it. Until `listen`, the signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def listen(self) -> None:
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._set = True
+
+    def __bool__(self) -> bool:
+        return self._set
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Be killed when the parent is gone, however it went (Linux); stopped processes too."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it went before the line above
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_with_stdin() -> None:
+    """End this process when stdin does: the parent holds the other end for as long as it lives."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(KILLED_STATUS)
+
+
+def set_up_logging(name: str, level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(),
+        format=f"%(asctime)s {name}: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+        force=True,
+    )
+
+
+def main() -> int:
+    assignment = msgspec.json.decode(sys.stdin.buffer.readline(), type=Assignment)
+    if sys.platform.startswith("linux"):
+        die_with_parent(assignment.parent_pid)
+    else:
+        threading.Thread(target=end_with_stdin, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_up_logging(assignment.name, assignment.log_level)
+    try:
+        module = importlib.import_module(MODULES[assignment.role])
+        status: int = module.run(assignment, StopFlag())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return LATE_STATUS if isinstance(error, LateError) else 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

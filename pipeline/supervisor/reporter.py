@@ -1,0 +1,240 @@
+"""What a run says while it goes and at its end: a live table in a terminal, plain lines elsewhere."""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import quantiles
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.common.errors import LateError
+from pipeline.supervisor.logfile import LogFile
+from pipeline.wire.messages import PeerReport, Progress, SourceReport, StatusReport
+
+LATENCIES = 2000  # the newest frames that the running percentiles are of
+TIMED = ("capture", "display")  # roles whose clocks latency is measured with
+
+
+class Rates:
+    """Running figures of a run, from one report to the next."""
+
+    def __init__(self) -> None:
+        self.latency_ms: list[float] = []
+        self.fps: dict[str, float] = {}
+        self.mean_batch = 0.0
+        self.report: StatusReport | None = None
+        self.remote: list[PeerReport] = []  # stages on other machines whose clocks the latency rests on
+        self._since: StatusReport | None = None
+        self._seconds = 0.0
+
+    def update(self, report: StatusReport) -> None:
+        """Take in a report; rates are over the last second or so."""
+        self.latency_ms = [*self.latency_ms, *(ns / 1e6 for ns in report.latency_ns)][-LATENCIES:]
+        if not report.finished or not self.remote:  # at the end they leave one by one
+            self.remote = [peer for peer in report.peers if peer.remote and peer.role in TIMED]
+        self.report = report
+        crops = sum(int(size) * count for size, count in report.batches.items())
+        self.mean_batch = crops / max(1, sum(report.batches.values()))
+        if self._since is None or self._since.broker != report.broker:
+            self._since, self._seconds = report, 0.0
+            return
+        self._seconds += report.interval_s
+        if self._seconds >= 1.0:
+            captured = sum(s.captured for s in report.sources) - sum(s.captured for s in self._since.sources)
+            self.fps = {"capture": captured / self._seconds}
+            for role in ("detect", "classify", "display"):
+                frames = report.steps.get(role, 0) - self._since.steps.get(role, 0)
+                self.fps[role] = frames / self._seconds
+            self._since, self._seconds = report, 0.0
+
+    def percentiles(self) -> tuple[float, float]:
+        """p50 and p95 of the latency, ms; nan without frames."""
+        if not self.latency_ms:
+            return float("nan"), float("nan")
+        # Twice a single value: quantiles takes two at least.
+        cuts = quantiles(self.latency_ms * (1 + (len(self.latency_ms) == 1)), n=100, method="inclusive")
+        return cuts[49], cuts[94]
+
+
+class Reporter:
+    """Prints lines of this process and of the children, and the status between them."""
+
+    def __init__(self, level: str, file: str, interval_s: float, *, quiet: bool = False) -> None:
+        """Raises OSError if the log file can't be opened."""
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+        self._interval_s = interval_s
+        self._next_line_s = 0.0
+        self._lock = threading.Lock()
+        self._level = logging.getLevelName(level.upper())
+        self._file = LogFile(file) if file else None
+        self._live: Live | None = None
+        self.rates = Rates()
+
+    def line(self, text: str) -> None:
+        """Print a line as it is; called from the children's threads as well."""
+        with self._lock:
+            self._print(text)
+            if self._file is not None:
+                said = self._file.write(text)
+                if said:
+                    self._print(said)
+
+    def _print(self, text: str) -> None:
+        """Print a line. A terminal that is gone, or a full disk behind stderr, is no reason to end a run."""
+        with contextlib.suppress(OSError):
+            self._console.print(Text(text))
+
+    @property
+    def lost(self) -> int:
+        """Lines that the log file lacks."""
+        return self._file.lost if self._file is not None else 0
+
+    def info(self, text: str) -> None:
+        self._say(logging.INFO, text)
+
+    def warning(self, text: str) -> None:
+        self._say(logging.WARNING, text)
+
+    def error(self, text: str) -> None:
+        self.line(f"error: {text}")
+
+    def update(self, report: StatusReport) -> None:
+        """Show a report: at once in a terminal, every few seconds elsewhere."""
+        self.rates.update(report)
+        if self._console.is_terminal:
+            if self._live is None and report.started:
+                self._live = Live(console=self._console, auto_refresh=False, transient=True)
+                self._live.start()
+            if self._live is not None:
+                with contextlib.suppress(OSError):  # the terminal is gone
+                    self._live.update(render(self.rates), refresh=True)
+            return
+        now_s = time.monotonic()
+        if report.started and now_s >= self._next_line_s:
+            if self._next_line_s:
+                self.info(status_line(self.rates))
+            self._next_line_s = now_s + self._interval_s
+
+    def close(self) -> None:
+        if self._live is not None:
+            with contextlib.suppress(OSError):
+                self._live.stop()
+            self._live = None
+
+    def _say(self, level: int, text: str) -> None:
+        if level >= self._level:
+            self.line(f"{time.strftime('%H:%M:%S')} run: {text}")
+
+
+def status_line(rates: Rates) -> str:
+    """The status in one plain line."""
+    p50, p95 = rates.percentiles()
+    stages = ", ".join(f"{role} {fps:.1f}" for role, fps in rates.fps.items()) or "starting"
+    dropped = failed = 0
+    if rates.report is not None:
+        dropped = sum(sum(s.progress.dropped.values()) for s in rates.report.sources)
+        failed = sum(s.progress.failed for s in rates.report.sources)
+    return (
+        f"frames/s: {stages}; latency p50 {p50:.0f} ms, p95 {p95:.0f} ms; "
+        f"mean batch {rates.mean_batch:.1f}; dropped {dropped}, failed {failed}"
+    )
+
+
+def render(rates: Rates) -> Group:
+    """The status as tables for a terminal."""
+    report = rates.report
+    assert report is not None
+    sources = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("source", "captured", "ok", "dropped", "failed", "in flight"):
+        sources.add_column(column, justify="left" if column == "source" else "right")
+    for source in report.sources:
+        progress = source.progress
+        sources.add_row(
+            source.name,
+            str(source.captured),
+            str(progress.ok),
+            _dropped(progress),
+            str(progress.failed),
+            "ended" if source.ended and not source.in_flight else str(source.in_flight),
+        )
+    stages = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("stage", "frames/s", "ms a step"):
+        stages.add_column(column, justify="left" if column == "stage" else "right")
+    for role in ("capture", "detect", "classify", "display"):
+        steps, busy_ns = report.steps.get(role, 0), report.busy_ns.get(role, 0)
+        a_step = f"{busy_ns / steps / 1e6:.1f}" if steps else ""
+        fps = f"{rates.fps[role]:.1f}" if role in rates.fps else ""  # not measured in the first second
+        stages.add_row(role, fps, a_step)
+    p50, p95 = rates.percentiles()
+    figures = f"latency p50 {p50:.0f} ms, p95 {p95:.0f} ms   mean batch {rates.mean_batch:.1f}"
+    return Group(sources, Text(), stages, Text(), Text(figures + _state(report)))
+
+
+def _state(report: StatusReport) -> str:
+    return f"   stopping ({report.stopping})" if report.stopping else "   Ctrl-C ends the run"
+
+
+def _dropped(progress: Progress) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(progress.dropped.items()))
+    total = sum(progress.dropped.values())
+    return f"{total} ({reasons})" if reasons else str(total)
+
+
+def balance(captured: int, progress: Progress, in_flight: int) -> str:
+    """captured = ok + dropped + failed; what has no outcome, after an abort, is said too."""
+    line = f"captured {captured} = ok {progress.ok} + dropped {_dropped(progress)} + failed {progress.failed}"
+    return f"{line} + unfinished {in_flight}" if in_flight else line
+
+
+def summary(sources: list[SourceReport], rates: Rates, elapsed_s: float) -> str:
+    """The end of a run: the balance of each source and of all, rates and latency."""
+    lines = [
+        f"{source.name}: {balance(source.captured, source.progress, source.in_flight)}" for source in sources
+    ]
+    if len(sources) > 1:
+        lines.append(f"all sources: {_total(sources)}")
+    written = sum(source.progress.written for source in sources)
+    if written and elapsed_s > 0:
+        p50, p95 = rates.percentiles()
+        lines.append(
+            f"{written} frames in {elapsed_s:.1f} s: {written / elapsed_s:.1f} frames/s; "
+            f"latency p50 {p50:.0f} ms, p95 {p95:.0f} ms; mean batch {rates.mean_batch:.1f}"
+        )
+    if rates.remote:
+        lines.append(f"latency is on the broker's clock: {', '.join(map(_clock, rates.remote))}")
+    return "\n".join(lines)
+
+
+def _clock(peer: PeerReport) -> str:
+    return f"{peer.name} {peer.offset_ns / 1e9:+.6f} s ± {peer.error_ns / 1e6:.2f} ms"
+
+
+def _total(sources: list[SourceReport]) -> str:
+    dropped: dict[str, int] = {}
+    for source in sources:
+        for reason, count in source.progress.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    progress = Progress(
+        sum(s.progress.written for s in sources),
+        sum(s.progress.ok for s in sources),
+        sum(s.progress.failed for s in sources),
+        dropped,
+    )
+    return balance(sum(s.captured for s in sources), progress, sum(s.in_flight for s in sources))
+
+
+def print_summary(text: str) -> None:
+    """The summary is the run's result for a person or a script: on standard output. Raises LateError."""
+    try:
+        print(text, file=sys.stdout, flush=True)
+    except OSError as error:
+        with Path(os.devnull).open("w") as nothing:  # else what is buffered fails again at the very end
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        raise LateError(f"standard output: cannot be written: {error.strerror}") from error

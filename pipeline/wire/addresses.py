@@ -1,0 +1,263 @@
+"""Which addresses are accepted, and where those of a run lie. Nothing here touches a socket library.
+
+`ipc` is guarded by the directory of the socket, tcp by keys, always. Unless the user names a directory of
+keys, only the loopback is accepted, with keys that are made by themselves.
+"""
+
+import errno
+import ipaddress
+import os
+import re
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import Final
+
+from pipeline.common.errors import UserError
+from pipeline.config.schema import BrokerSettings
+
+
+def is_remote(address: str) -> bool:
+    """Tell whether a broker's address, `ipc://…` or `tcp://host:port`, belongs to another machine.
+
+    A socket can be bound to every address of this machine and to no other. A name that can't be resolved, or
+    not yet, is taken for another machine's.
+    """
+    if not address.startswith("tcp://"):
+        return False
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        return True
+    return not any(_is_here(family, place) for family, *_, place in found)
+
+
+def _is_here(family: int, place: tuple[object, ...]) -> bool:
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(place)
+        except OSError:
+            return False
+    return True
+
+
+# ---- Which addresses are accepted, and where those of a run lie. Nothing here touches a socket library.
+
+
+IPC_PATH_MAX: Final = 107 if sys.platform == "linux" else 103
+"""Bytes in the path of a Unix socket: `sun_path` less its closing zero."""
+
+_WILDCARDS: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""What binds all interfaces, and how it is dialed on the same machine."""
+
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+
+
+def check_address(address: str, name: str = "broker.address", keyed: bool = False) -> str:
+    """Return the address as a socket takes it: `localhost` becomes 127.0.0.1.
+
+    Raises UserError, naming the setting `name`, for whatever is not `ipc` or tcp, and, unless the user has
+    named keys (`keyed`), for tcp beyond the loopback.
+    """
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme == "ipc":
+        return _check_ipc(address, rest, name)
+    if separator and scheme == "tcp":
+        return _check_tcp(address, rest, name, keyed)
+    raise UserError(f"{name}: expected ipc://PATH or tcp://127.0.0.1:PORT, found {address!r}")
+
+
+def is_tcp(address: str) -> bool:
+    return address.startswith("tcp://")
+
+
+def dial_address(address: str) -> str:
+    """Return where the processes of the broker's own machine dial an address that it binds."""
+    if not is_tcp(address):
+        return address
+    host, port = _parts(address)
+    return f"tcp://{_WILDCARDS.get(host, host)}:{port}"
+
+
+def check_bindable(address: str, name: str = "broker.address") -> None:
+    """Raise UserError unless the broker may bind the address: tcp by number, `ipc` in a directory of ours."""
+    if is_tcp(address) and not _is_number(_parts(check_address(address, name, keyed=True))[0]):
+        raise UserError(
+            f"{name}: the broker binds an address of its own machine, by number, or tcp://0.0.0.0:PORT for "
+            f"all of them; found {address!r}"
+        )
+    check_private(address, name)
+
+
+def check_dialable(address: str, name: str = "broker.address") -> None:
+    """Raise UserError for an address that only the broker's own machine can make something of."""
+    if is_tcp(address) and _parts(address)[0] in _WILDCARDS:
+        raise UserError(f"{name}: {address!r} names no machine; name the one that the broker is on")
+
+
+def check_private(address: str, name: str = "broker.address") -> None:
+    """Raise UserError unless the directory of an `ipc` address is ours and closed to others.
+
+    For the process that binds: in a directory that others can enter, they could dial in or take its place.
+    """
+    if not address.startswith("ipc://"):
+        return
+    directory = Path(address.removeprefix("ipc://")).resolve().parent
+    if not directory.is_dir():
+        raise UserError(f"{name}: no directory {directory}; make it with: mkdir -m 700 {directory}")
+    if not is_ours(directory) or stat.S_IMODE(directory.stat().st_mode) & 0o077:
+        raise UserError(
+            f"{name}: {directory} must be yours and closed to others: mkdir -m 700 makes such a directory"
+        )
+
+
+def check_free(address: str, name: str = "broker.address") -> None:
+    """Raise UserError if a program answers at `address` already, or it can't be bound.
+
+    Said before any stage starts: they would dial in to that program, taking it for their broker.
+    """
+    try:
+        used = _answers(address.removeprefix("ipc://")) if address.startswith("ipc://") else _bound(address)
+    except OSError as error:
+        raise UserError(f"{name}: {address} can't be bound: {error.strerror}") from error
+    if used:
+        raise UserError(
+            f"{name}: {address} is in use; end the program that uses it, or set broker.address and "
+            "broker.publish to others"
+        )
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens on the socket file `path`; one that was left behind is no hindrance."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def _bound(address: str) -> bool:
+    """Whether the tcp port of `address` is bound already."""
+    host, port = _parts(address)
+    host = "" if host == "*" else host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if sys.platform != "win32":  # there it would allow to bind what is in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise
+    return False
+
+
+def publish_address(settings: BrokerSettings, address: str, keyed: bool = False) -> str:
+    """Return where results are published: `broker.publish`, or beside `address`, the broker's own."""
+    if settings.publish:
+        return check_address(settings.publish, "broker.publish", keyed)
+    if address.startswith("ipc://"):
+        # The run's own directory holds one broker; beside an address of the user's there may be several.
+        beside = f"{address}.results" if settings.address else f"{address.rpartition('/')[0]}/results"
+        return check_address(beside, "broker.publish")
+    host, _, port = address.rpartition(":")
+    if int(port) == 65_535:
+        raise UserError(
+            "broker.publish: port 65535 has none beside it; give broker.publish an address of its own"
+        )
+    return f"{host}:{int(port) + 1}"
+
+
+def broker_address(settings: BrokerSettings, directory: Path, keyed: bool = False) -> str:
+    """Return the address that the broker of a run binds: `broker.address`, or one of the run's own."""
+    if settings.address:
+        return check_address(settings.address, keyed=keyed)
+    if has_ipc():
+        return check_address(f"ipc://{directory}/work")
+    return f"tcp://127.0.0.1:{free_port()}"
+
+
+def has_ipc() -> bool:
+    return hasattr(socket, "AF_UNIX") and sys.platform != "win32"
+
+
+def _check_ipc(address: str, path: str, name: str) -> str:
+    if not path or path.endswith("/"):
+        raise UserError(f"{name}: expected the path of a socket after ipc://, found {address!r}")
+    if path[0] in "@*":  # the abstract namespace has no permissions: any local user could dial in
+        raise UserError(f"{name}: expected the path of a socket file, found {address!r}")
+    if not has_ipc():
+        raise UserError(f"{name}: this system has no ipc; use tcp://127.0.0.1:PORT instead of {address!r}")
+    length = len(os.fsencode(path))
+    if length > IPC_PATH_MAX:
+        raise UserError(
+            f"{name}: the path of a socket has at most {IPC_PATH_MAX} bytes, {address!r} has {length}"
+        )
+    return address
+
+
+def _check_tcp(address: str, place: str, name: str, keyed: bool) -> str:
+    host, separator, port = place.rpartition(":")
+    if not separator or not host or "]" in port:
+        raise UserError(f"{name}: the port is missing: expected tcp://127.0.0.1:PORT, found {address!r}")
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65_535):
+        raise UserError(f"{name}: expected a port from 1 to 65535, found {port!r} in {address!r}")
+    if host == "localhost":  # named by number: what a name stands for is the resolver's business
+        return f"tcp://127.0.0.1:{int(port)}"
+    if not keyed and not _is_loopback(host):
+        raise UserError(
+            f"{name}: {address!r} can be reached from other machines: that needs keys; make them with: "
+            "python run.py keys DIR, then give: --set security.keys=DIR"
+        )
+    if not (_is_number(host) or _HOST.fullmatch(host)):
+        raise UserError(f"{name}: expected a host's name or number, found {host!r} in {address!r}")
+    return f"tcp://{host}:{int(port)}"
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Return host, in brackets if it is IPv6, and port of a tcp address."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host, port
+
+
+def _is_number(host: str) -> bool:
+    """Whether a host is named by its number; `*` stands for all of this machine's."""
+    return host == "*" or _number(host) is not None
+
+
+def _is_loopback(host: str) -> bool:
+    number = _number(host)
+    return number is not None and number.is_loopback
+
+
+def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        number = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        return None
+    return number if (number.version == 6) == bracketed else None
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether a directory is there and belongs to this user; on Windows, whether it is there."""
+    if not directory.is_dir():
+        return False
+    return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
+
+
+def free_port() -> int:
+    """Return a port of the loopback that is free now and has a free one beside it."""
+    for _ in range(20):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+    raise UserError("no two free ports side by side on 127.0.0.1; give broker.address an address")

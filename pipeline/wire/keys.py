@@ -1,0 +1,281 @@
+"""CURVE keys: made, found and checked. A pair is two files in ZeroMQ's format, NAME.public and NAME.secret.
+
+NAME is a stage, or STAGE-LABEL where machines have keys of their own. The broker lets in the public keys that
+lie in its directory, each as what it is named for.
+"""
+
+import os
+import re
+import shutil
+import stat
+import struct
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import zmq
+from zmq import auth
+from zmq.utils import z85
+
+from pipeline.common.errors import UserError
+
+STAGES: Final = ("capture", "detect", "classify", "display")
+PEERS: Final = (*STAGES, "parent", "subscriber")
+"""Who dials in: the stages, `run.py` itself, and other programs, which read the results."""
+
+DEFAULT_NAMES: Final = ("broker", *PEERS)
+_NAME: Final = re.compile(rf"broker|({'|'.join(PEERS)})(-[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+_KEY_LENGTH: Final = 40  # characters of Z85 for 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerKeys:
+    """What the broker has: its own secret key, and who may dial in."""
+
+    secret: bytes = field(repr=False)
+    peers: dict[str, str]  # public key, Z85 -> name
+
+
+@dataclass(frozen=True, slots=True)
+class StageKeys:
+    """What a peer has: its own pair, and by what it knows the broker."""
+
+    name: str
+    broker: bytes
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+class Made(NamedTuple):
+    """What `make_keys` did: names of pairs."""
+
+    made: list[str]
+    kept: list[str]
+
+
+def role_of(name: str) -> str:
+    """Whom a key is for: `detect-attic` is for detect."""
+    return name.partition("-")[0]
+
+
+# ------------------------------------------------------------------------------------------------ making
+
+
+def make_keys(directory: Path, extra: Sequence[str] = ()) -> Made:
+    """Make the pairs that `directory` does not have: one for each part of a run, and `extra` ones.
+
+    Raises UserError for a name that is no stage's, and a directory that is open or can't be written.
+    """
+    for name in extra:
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"keys: expected STAGE or STAGE-LABEL, STAGE one of {', '.join(PEERS)}, found {name!r}"
+            )
+    made = Made([], [])
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_directory(directory)
+        for name in dict.fromkeys([*DEFAULT_NAMES, *extra]):
+            there = any((directory / f"{name}.{half}").exists() for half in ("public", "secret"))
+            if not there:
+                _make_pair(directory, name)
+            (made.kept if there else made.made).append(name)
+    except OSError as error:
+        raise UserError(f"keys: {directory} can't be written: {error.strerror}") from error
+    return made
+
+
+def _make_pair(directory: Path, name: str) -> None:
+    """Write both files where only we can enter, then put them in their place: closed from the start."""
+    before = os.umask(0o077)
+    workshop = Path(tempfile.mkdtemp(prefix=".making-", dir=directory))
+    try:
+        public, secret = auth.create_certificates(workshop, name)
+        Path(secret).rename(directory / f"{name}.secret")
+        Path(public).rename(directory / f"{name}.public")
+    finally:
+        os.umask(before)
+        shutil.rmtree(workshop)
+
+
+def user_directory() -> Path:
+    """Return the directory of this user's own keys, made if need be: they guard the loopback.
+
+    Several first starts at once agree: the directory appears whole. Raises UserError if it can't be made.
+    """
+    directory = _state_home() / "emotions" / "keys"
+    try:
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.exists():
+            _make_whole(directory)
+    except OSError as error:
+        raise UserError(
+            f"no place for this user's keys: {directory}: {error.strerror}; name one that can be written: "
+            "--set security.keys=DIR, made with: python run.py keys DIR"
+        ) from error
+    return directory
+
+
+def _make_whole(directory: Path) -> None:
+    draft = Path(tempfile.mkdtemp(prefix=".keys-", dir=directory.parent))  # mkdtemp makes it 0700
+    try:
+        make_keys(draft)
+        draft.rename(directory)
+    except OSError:
+        if not directory.is_dir():  # otherwise somebody was faster: theirs are as good
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _state_home() -> Path:
+    """Where a user's programs keep what they must remember; see the XDG Base Directory Specification."""
+    given = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if given.is_absolute():
+        return given
+    home = Path(os.environ.get("HOME", ""))
+    if not home.is_absolute():
+        home = _home()
+    return home / ".local" / "state"
+
+
+def _home() -> Path:
+    if sys.platform == "win32":
+        return Path.home()
+    import pwd  # Windows has none
+
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError as error:
+        raise UserError(
+            "no place for this user's keys: HOME is not set; set it, or --set security.keys=DIR"
+        ) from error
+
+
+# ----------------------------------------------------------------------------------------------- reading
+
+
+def broker_keys(directory: Path) -> BrokerKeys:
+    """Return the broker's secret key and whom it lets in.
+
+    Raises UserError for what is missing, damaged or open to others.
+    """
+    check_directory(directory)
+    _, secret = _read_secret(_the_secret(directory, "broker"))
+    peers: dict[str, str] = {}
+    for path in sorted(directory.glob("*.public")):
+        if path.stem == "broker":
+            continue
+        if not _NAME.fullmatch(path.stem):
+            raise UserError(
+                f"keys: {path}: expected STAGE.public or STAGE-LABEL.public, STAGE one of {', '.join(PEERS)}"
+            )
+        key = _read_public(path).decode()
+        if key in peers:
+            raise UserError(f"keys: {directory}: {peers[key]} and {path.stem} have the same key; remove one")
+        peers[key] = path.stem
+    return BrokerKeys(secret, peers)
+
+
+def stage_keys(directory: Path, role: str) -> StageKeys:
+    """Return the pair of the peer `role` and the broker's public key; raises as `broker_keys` does."""
+    check_directory(directory)
+    path = _the_secret(directory, role)
+    public, secret = _read_secret(path)
+    return StageKeys(path.stem, _read_public(directory / "broker.public"), public, secret)
+
+
+def check_keys(directory: Path, roles: Iterable[str]) -> None:
+    """Raise UserError unless each of `roles` finds in `directory` the keys that it needs."""
+    for role in roles:
+        if role == "broker":
+            broker_keys(directory)
+        else:
+            stage_keys(directory, role)
+
+
+def check_directory(directory: Path) -> None:
+    """Raise UserError unless `directory` is there, ours, and closed to others."""
+    try:
+        there = stat.S_ISDIR(directory.stat().st_mode)
+    except FileNotFoundError:
+        there = False
+    except OSError as error:
+        raise UserError(f"keys: {directory} can't be read: {error.strerror}") from error
+    if not there:
+        raise UserError(f"keys: no directory {directory}; make it with: python run.py keys {directory}")
+    _check_private(directory, "700")
+
+
+def _the_secret(directory: Path, role: str) -> Path:
+    """Return the one secret file of a role that this machine has."""
+    found = sorted(path for path in directory.glob(f"{role}*.secret") if role_of(path.stem) == role)
+    if not found:
+        raise UserError(
+            f"keys: {directory} has no {role}.secret; copy it there, or make it with: "
+            f"python run.py keys {directory}"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"keys: {directory} has {names}; leave only the one that {role} uses on this machine")
+    return found[0]
+
+
+def _read_secret(path: Path) -> tuple[bytes, bytes]:
+    """Return the public and the secret key of a pair that nobody else could have read."""
+    _check_private(path, "600")
+    public, secret = _load(path)
+    if secret is None or not _fits(public, secret):
+        raise _damaged(path)
+    return public, secret
+
+
+def _read_public(path: Path) -> bytes:
+    if not path.exists():
+        raise UserError(f"keys: no {path}; copy it there from the machine that made the keys")
+    public, _ = _load(path)
+    if not _is_key(public):
+        raise _damaged(path)
+    return public
+
+
+def _load(path: Path) -> tuple[bytes, bytes | None]:
+    try:
+        return auth.load_certificate(path)
+    except ValueError as error:  # no public key in it
+        raise _damaged(path) from error
+    except OSError as error:
+        raise UserError(f"keys: {path} can't be read: {error.strerror}") from error
+
+
+def _fits(public: bytes, secret: bytes) -> bool:
+    return _is_key(secret) and zmq.curve_public(secret) == public
+
+
+def _is_key(text: bytes) -> bool:
+    try:
+        return len(text) == _KEY_LENGTH and len(z85.decode(text)) == 32
+    except (KeyError, struct.error):  # a character that Z85 does not have, or five that stand for too much
+        return False
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"keys: {path} is damaged: expected a key of ZeroMQ's format; remove it and make another pair"
+    )
+
+
+def _check_private(path: Path, mode: str) -> None:
+    """Raise UserError, with the line that mends it, if other users could read or change it."""
+    if sys.platform == "win32":  # which has neither these bits nor user numbers
+        return
+    facts = path.stat()
+    if facts.st_uid != os.getuid():
+        raise UserError(f"keys: {path} belongs to another user; it must be yours: chown {os.getuid()} {path}")
+    if stat.S_IMODE(facts.st_mode) & 0o077:
+        raise UserError(
+            f"keys: {path} is open to other users; close it, or take another: chmod {mode} {path}"
+        )

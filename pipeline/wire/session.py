@@ -1,0 +1,156 @@
+"""A stage's conversation with the broker: hello, heartbeats, and hello again to a new broker.
+
+A stage on another machine asks the broker's time before it says hello, and with each heartbeat.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from pipeline.common.errors import UserError
+from pipeline.wire.addresses import is_remote
+from pipeline.wire.assignment import Assignment
+from pipeline.wire.clock_sync import ClockOffset
+from pipeline.wire.messages import (
+    AnyMessage,
+    Buffer,
+    Clock,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Introduce,
+    Message,
+    MessageError,
+    Refused,
+)
+from pipeline.wire.sockets import StageChannel
+
+if TYPE_CHECKING:
+    from pipeline.wire.keys import StageKeys
+
+HEARTBEAT_S: Final = 0.5
+
+AGAIN_S: Final = 1.0
+"""How long after a reconnection a stage waits to be asked who it is, as a new broker does, before it says."""
+
+log = logging.getLogger(__name__)
+
+
+def load_stage_keys(directory: str, role: str) -> "StageKeys | None":
+    """Return the keys of a role; None for "", an address that needs none."""
+    if not directory:
+        return None
+    from pipeline.wire.keys import stage_keys
+
+    return stage_keys(Path(directory), role)
+
+
+class Session:
+    """Use as a context manager: leaving it says goodbye, unless by an error: that is a death."""
+
+    def __init__(self, assignment: Assignment, make_hello: Callable[[], Hello]) -> None:
+        """`make_hello` tells the state of the stage at the time when it is called."""
+        keys = load_stage_keys(assignment.keys, assignment.role)
+        self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes, keys)
+        self._make_hello = make_hello
+        self._next_heartbeat_s = 0.0
+        self._remote = is_remote(assignment.address)
+        self._frames = assignment.frames
+        self._clock = ClockOffset()
+        self._connections = 0
+        self._again_s: float | None = None
+        self._introduce()
+
+    @property
+    def offset_ns(self) -> int:
+        """What to add to this machine's monotonic clock to have the broker's."""
+        return self._clock.offset_ns
+
+    def _introduce(self) -> None:
+        """Say hello: at once on the broker's own machine, else once its clock is known."""
+        self._again_s = None
+        if self._remote and not self._clock.known:
+            self._send_heartbeat()
+        else:
+            self._channel.send(
+                msgspec.structs.replace(self._make_hello(), remote=self._remote, frames=self._frames)
+            )
+
+    def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
+        """Wait for a message to this stage; None if none came in time.
+
+        Raises UserError if the broker refuses this stage or its key.
+        """
+        self.beat()
+        self._watch_connection()
+        try:
+            received = self._channel.receive(timeout_ms)
+        except MessageError as error:
+            log.warning("a message of the broker can't be read and is dropped: %s", error)
+            return None
+        if received is None:
+            return None
+        match received[0]:
+            case Introduce():
+                self._on_introduce()
+            case Clock(sent_ns, broker_ns):
+                self._on_clock(sent_ns, broker_ns)
+            case Refused(reason):
+                raise UserError(reason)
+        return received
+
+    def _watch_connection(self) -> None:
+        """After one that broke say hello again: whatever was on its way then is sent once more."""
+        now_s = time.monotonic()
+        if self._channel.connections > self._connections:
+            self._again_s = now_s + AGAIN_S if self._connections else None
+            self._connections = self._channel.connections
+        if self._again_s is not None and now_s >= self._again_s:
+            log.info("the connection to the broker broke, and is there again")
+            self._introduce()
+
+    def beat(self) -> None:
+        """Show that this loop is alive. Called by the loop that does the work, never from beside it."""
+        now_s = time.monotonic()
+        if now_s >= self._next_heartbeat_s:
+            self._next_heartbeat_s = now_s + HEARTBEAT_S
+            self._send_heartbeat()
+
+    def _send_heartbeat(self) -> None:
+        if not self._remote:
+            self._channel.send(Heartbeat())
+            return
+        now_ns = time.monotonic_ns()
+        self._channel.send(Heartbeat(now_ns, self._clock.offset_ns, self._clock.error_ns(now_ns)))
+
+    def _on_introduce(self) -> None:
+        """This broker is new, and so may its machine be: what is known of its clock is forgotten."""
+        if self._remote and not self._clock.known:
+            return  # the clock is being asked for already; hello follows
+        self._clock = ClockOffset()
+        self._introduce()
+
+    def _on_clock(self, sent_ns: int, broker_ns: int) -> None:
+        was_known = self._clock.known
+        self._clock.answer(sent_ns, broker_ns, time.monotonic_ns())
+        if was_known:
+            return
+        if self._clock.known:
+            error_ms = self._clock.error_ns(time.monotonic_ns()) / 1e6
+            log.info("the broker's clock is %+.6f s off this one, ± %.2f ms", self.offset_ns / 1e9, error_ms)
+        self._introduce()
+
+    def send(self, message: Message, buffers: Sequence[Buffer] = ()) -> bool:
+        return self._channel.send(message, buffers)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self._channel.send(Goodbye())
+        self._channel.close()

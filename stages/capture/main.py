@@ -1,0 +1,80 @@
+"""The capture process: one source's frames out, against credits."""
+
+import logging
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from pipeline.common.errors import UserError
+from pipeline.supervisor.child_main import StopFlag
+from pipeline.wire.assignment import Assignment, CaptureOptions
+from pipeline.wire.messages import PROTOCOL, Hello
+from pipeline.wire.session import Session
+from stages.capture.feed import Feed
+from stages.capture.file_feed import FileFeed
+from stages.capture.live_feed import LiveFeed, LiveReader
+from stages.capture.open import open_reader
+from stages.capture.reader import Reader, SourceStuck
+from stages.shared_frames import FrameWriter
+
+log = logging.getLogger(__name__)
+
+
+def run(assignment: Assignment, stop: StopFlag) -> int:
+    """Open the source and serve its frames until the run ends."""
+    options = msgspec.json.decode(assignment.options, type=CaptureOptions)
+    directory, owner = Path(assignment.frames), assignment.name
+    writer = FrameWriter(directory, owner) if assignment.frames else None
+    feed = open_feed(options, assignment.max_message_bytes, writer)
+    stop.listen()
+
+    def hello() -> Hello:
+        return Hello(
+            "capture",
+            assignment.name,
+            assignment.slot,
+            os.getpid(),
+            PROTOCOL,
+            source=feed.info,
+            progress={feed.info.name: feed.progress},
+        )
+
+    try:
+        with Session(assignment, hello) as session:
+            while not stop and not feed.over:
+                feed.turn(session)
+    except SourceStuck as error:
+        log.error("%s; this process gives itself up", error)
+        _end_now(1)  # its reader is waited for no more: the broker would miss this process meanwhile
+    finally:
+        closed = feed.close()
+    if not closed:
+        _end_now(0)
+    return 0
+
+
+def _end_now(status: int) -> NoReturn:
+    """End the process past the interpreter, which would end under a thread that is still inside a driver."""
+    logging.shutdown()
+    os._exit(status)
+
+
+def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter | None = None) -> Feed:
+    """Raises UserError if the source does not open or has no frame."""
+
+    def open_once() -> Reader:
+        return open_reader(options.source, options.settings, max_frame_bytes)
+
+    def open_live() -> LiveReader:
+        return LiveReader(options.source.name, open_once)
+
+    if options.source.kind == "file":
+        return FileFeed(open_once(), options, max_frame_bytes, writer)
+    reader = open_live()
+    try:
+        info = reader.opened()
+    except SourceStuck as error:
+        raise UserError(f"source {error}; is it there, and free?") from error
+    return LiveFeed(reader, info, open_live, options, max_frame_bytes, writer)

@@ -1,0 +1,76 @@
+"""The detect process: frames in, boxes and crops out."""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.common.labels import FACE_SIZE
+from pipeline.config.schema import DetectSettings
+from pipeline.supervisor.child_main import StopFlag
+from pipeline.wire.assignment import Assignment
+from pipeline.wire.messages import Box, Buffer, ClassifyWork, Detected, DetectWork, Face
+from stages.detect.crop import crop_face
+from stages.detect.detector import Detector, open_detector
+from stages.image_codec import BadFrame, ImageReader
+from stages.worker import Answer, StepError, clock_ns, serve
+
+
+def detect_step(
+    detector: Detector, image: NDArray[np.uint8], around: Sequence[Box] | None = None
+) -> tuple[list[Face], NDArray[np.uint8]]:
+    """Return the faces of a frame (h, w, 3), BGR, and their crops (n, 48, 48), grey uint8.
+
+    around: as for Detector.detect.
+    """
+    faces = detector.detect(image, around)
+    crops = np.zeros((len(faces), FACE_SIZE, FACE_SIZE), np.uint8)
+    for crop, face in zip(crops, faces, strict=True):
+        crop[:] = crop_face(image, detector.square(face))
+    return faces, crops
+
+
+# ---- The detect process: frames in, boxes and crops out.
+
+
+MAX_REASON = 200  # characters of a library's text
+
+CREDITS = 2
+"""One frame is worked on while the next, of a file, is on its way."""
+
+WARM_UP = (270, 480, 3)
+
+
+def run(assignment: Assignment, stop: StopFlag) -> int:
+    """Load and warm the detector, then serve."""
+    settings = msgspec.json.decode(assignment.options, type=DetectSettings)
+    cv2.setNumThreads(settings.threads)
+    detector = open_detector(settings)
+    detect_step(detector, np.zeros(WARM_UP, np.uint8))
+    reader = ImageReader(assignment.max_message_bytes, assignment.frames)
+
+    def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
+        assert isinstance(work, DetectWork)
+        started_ns = clock_ns()
+        try:
+            image = reader.image(buffers[0], work.encoding, work.shape)
+            faces, crops = detect_step(detector, image, work.around)
+        except BadFrame as error:
+            raise StepError(str(error)[:MAX_REASON]) from error
+        except cv2.error as error:
+            raise StepError(f"detector: {error.err or error}"[:MAX_REASON]) from error
+        step_ns = clock_ns() - started_ns
+        return Detected(work.broker, work.work, faces, step_ns), [crops.tobytes()]
+
+    return serve(
+        assignment,
+        stop,
+        role="detect",
+        pid=os.getpid(),
+        fingerprint=detector.fingerprint,
+        credits=CREDITS,
+        step=step,
+    )

@@ -1,0 +1,194 @@
+"""The display process: outcomes in, in order; window, recording and results out."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.common.labels import EMOTIONS
+from pipeline.supervisor.child_main import StopFlag
+from pipeline.wire.assignment import Assignment, DisplayOptions
+from pipeline.wire.messages import (
+    PROTOCOL,
+    Buffer,
+    Delivery,
+    End,
+    EndOfSource,
+    Hello,
+    StopRequest,
+    Welcome,
+    Written,
+)
+from pipeline.wire.session import Session
+from stages.display.display import Display
+from stages.display.output_file import OutputFailed
+from stages.image_codec import BadFrame, ImageReader
+from stages.worker import clock_ns
+
+CREDITS = 8
+POLL_MS = 200
+WINDOW_POLL_MS = 10  # a window wants its events looked after
+CHECK_S = 1.0  # between two looks at whether the outputs are still where they were
+
+log = logging.getLogger(__name__)
+
+
+def run(assignment: Assignment, stop: StopFlag) -> int:
+    """Open the outputs and serve; they are closed complete, however the loop ends."""
+    options = msgspec.json.decode(assignment.options, type=DisplayOptions)
+    display = Display(options.settings, options.sources, Path(options.checkpoint))
+    watched = options.settings.mode == "window"
+    stop.listen()
+
+    def hello() -> Hello:
+        return Hello(
+            "display",
+            assignment.name,
+            assignment.slot,
+            os.getpid(),
+            PROTOCOL,
+            CREDITS,
+            wants_pixels=display.wants_pixels,
+            watched=watched,
+            progress=display.progress,
+        )
+
+    try:
+        with Session(assignment, hello) as session:
+            display.patience.pause = lambda seconds: _pause(session, stop, seconds)
+            poll_ms = WINDOW_POLL_MS if watched else POLL_MS
+            reader = ImageReader(assignment.max_message_bytes, assignment.frames)
+            failed = _serve_and_close(session, display, stop, poll_ms, reader)
+    finally:
+        display.close()
+    if failed is not None:
+        raise failed  # after the goodbye: this end is no death that anybody should look into
+    return 0
+
+
+def _serve_and_close(
+    session: Session, display: Display, stop: StopFlag, poll_ms: int, reader: ImageReader
+) -> OutputFailed | None:
+    """Serve to the end; return what went wrong with an output, of several the first."""
+    try:
+        _serve(session, display, stop, poll_ms, reader)
+        display.close()  # before the goodbye: who hears it may rely on complete files
+    except OutputFailed as error:
+        with contextlib.suppress(OutputFailed):
+            display.close()
+        return error
+    return None
+
+
+def _pause(session: Session, stop: StopFlag, seconds: float) -> bool:
+    """Wait for room on a disk, and show that this process is alive; False if it is to end."""
+    session.beat()
+    time.sleep(seconds)
+    return not stop
+
+
+def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, reader: ImageReader) -> None:
+    wish: str | None = None
+    next_check_s = time.monotonic() + CHECK_S
+    written = Acknowledgements(display)
+    while not stop:
+        if time.monotonic() >= next_check_s:
+            next_check_s = time.monotonic() + CHECK_S
+            display.check()
+        received = session.receive(0 if written else poll_ms)
+        if received is None or not isinstance(received[0], Delivery):
+            written.send(session)
+        match received:
+            case (Welcome(progress=progress), _):
+                display.adopt(progress)
+                if wish is not None:  # said to a broker that may be gone
+                    session.send(StopRequest(wish))
+            case (Delivery() as delivery, buffers):
+                _deliver(session, display, delivery, buffers, reader, written)
+            case (EndOfSource(source), _):
+                display.end_source(source)
+            case (End(), _):
+                display.complete()
+                return
+        if wish is None:
+            wish = display.poll()
+            if wish is not None:
+                session.send(StopRequest(wish))
+
+
+class Acknowledgements:
+    """What is written and not yet told: deliveries come in bursts, and one message tells of a whole burst."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._by_source: dict[str, Unsent] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_source)
+
+    def add(self, source: str, record: bytes, latency_ns: int | None, step_ns: int) -> None:
+        """Note a delivery. record: empty if it was written before. latency_ns: of frames that are ok."""
+        unsent = self._by_source.setdefault(source, Unsent())
+        unsent.step_ns += step_ns
+        if record:
+            unsent.records.append(record)
+            unsent.latency_ns += [] if latency_ns is None else [latency_ns]
+
+    def send(self, session: Session) -> None:
+        for source, unsent in self._by_source.items():
+            progress = self._display.progress[source]
+            session.send(Written(source, progress, unsent.latency_ns, unsent.step_ns), unsent.records)
+        self._by_source.clear()
+
+
+@dataclass
+class Unsent:
+    """Records of one source, their latencies, and the time that they took."""
+
+    records: list[Buffer] = field(default_factory=list)
+    latency_ns: list[int] = field(default_factory=list)
+    step_ns: int = 0
+
+
+def _deliver(
+    session: Session,
+    display: Display,
+    delivery: Delivery,
+    buffers: Sequence[Buffer],
+    reader: ImageReader,
+    written: Acknowledgements,
+) -> None:
+    started_ns = clock_ns() + session.offset_ns  # on the broker's clock, as `captured_ns` is
+    waited_ns = display.patience.waited_ns
+    probabilities = unpack(delivery, buffers)
+    image = _image(delivery, buffers, reader)
+    record = display.deliver(delivery, probabilities, image, started_ns)
+    now_ns = clock_ns() + session.offset_ns
+    latency_ns = max(0, now_ns - delivery.captured_ns) if delivery.status == "ok" else None
+    step_ns = now_ns - started_ns - (display.patience.waited_ns - waited_ns)  # a full disk is no slow step
+    written.add(delivery.source, record, latency_ns, step_ns)
+
+
+def unpack(delivery: Delivery, buffers: Sequence[Buffer]) -> NDArray[np.float32]:
+    """Return the probabilities (faces, 7)."""
+    if not delivery.faces:
+        return np.zeros((0, len(EMOTIONS)), np.float32)
+    return np.frombuffer(buffers[0], np.float32).reshape(-1, len(EMOTIONS))
+
+
+def _image(delivery: Delivery, buffers: Sequence[Buffer], reader: ImageReader) -> NDArray[np.uint8] | None:
+    """Return the frame (height, width, 3), BGR, if it came along; one that is broken is not drawn on."""
+    if delivery.shape is None:
+        return None
+    try:
+        return reader.image(buffers[-1], delivery.encoding, delivery.shape)
+    except BadFrame as error:
+        log.warning("%s, frame %d is not shown: %s", delivery.source, delivery.sequence, error)
+        return None

@@ -1,0 +1,122 @@
+"""Results files: one record a frame (.jsonl) or one row a face (.csv), whole after every write."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from msgspec import UNSET
+
+from pipeline.common.errors import UserError
+from pipeline.common.labels import EMOTIONS
+from stages.display.output_file import OutputFailed, OutputFile, Patience
+from stages.display.record import FaceRecord, Record
+from stages.display.resume import COLUMNS, Past, Read, ResultsMark, read_back, read_csv, read_jsonl
+
+
+class _Format(NamedTuple):
+    header: bytes
+    read: Read
+    lines: Callable[[Record, bytes], bytes]
+
+
+class Results:
+    """An open results file."""
+
+    def __init__(
+        self, path: str, patience: Patience, mark: ResultsMark | None, on_past: Callable[[Past], None]
+    ) -> None:
+        """Open `path`; its extension tells the format.
+
+        With a `mark` this run has begun it, and it is gone on with: what is torn at its end is cut off and
+        every record after the mark goes to `on_past`, in order. Without, it stays as it is until `begin`.
+        Raises UserError in one line.
+        """
+        self._format = _format_of(path)
+        file = Path(path)
+        self._file = OutputFile("results", file, patience, append=True, known=mark is not None)
+        if mark is not None:
+            try:
+                self._go_on(file, mark, on_past)
+            except UserError:
+                self._file.close()
+                raise
+
+    def _go_on(self, path: Path, mark: ResultsMark, on_past: Callable[[Past], None]) -> None:
+        if self._file.identity != mark.identity:
+            raise OutputFailed("results", path, "another file has taken its place")
+        if path.stat().st_size < mark.offset:
+            raise OutputFailed("results", path, "another program has cut it")
+        self._file.begin(read_back(path, self._format.read, mark.offset, on_past))
+        if self._file.end == 0:
+            self._file.write(self._format.header)
+
+    def begin(self) -> ResultsMark:
+        """Write the file anew; what an earlier run left in it is gone. Raises OutputFailed."""
+        self._file.begin()
+        mark = self.mark
+        self._file.write(self._format.header)
+        return mark
+
+    @property
+    def mark(self) -> ResultsMark:
+        """The end of what is written by now."""
+        return ResultsMark(self._file.end, self._file.identity)
+
+    def write(self, record: Record, line: bytes) -> None:
+        """Write a record, of which `line` is the JSON. It is written when this returns.
+
+        Raises OutputFailed.
+        """
+        self._file.write(self._format.lines(record, line))
+
+    def check(self) -> None:
+        """Raise OutputFailed if the file is no longer where it was."""
+        self._file.check()
+
+    def close(self) -> None:
+        """Close the file. Raises OutputFailed."""
+        self._file.close()
+
+
+def csv_rows(*rows: list[object]) -> bytes:
+    """Return rows as RFC 4180 has them: quoted where needed, lines ended by CR LF, UTF-8."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _csv_lines(record: Record, line: bytes) -> bytes:
+    frame: list[object] = [
+        record.source,
+        record.frame,
+        record.time_s,
+        record.status,
+        "" if record.reason is UNSET else record.reason,
+        record.latency_ms,
+        "" if record.file is UNSET else record.file,
+        len(record.faces),
+    ]
+    empty: list[object] = [""] * (len(COLUMNS) - len(frame))
+    return csv_rows(*[[*frame, *_face_columns(face)] for face in record.faces] or [[*frame, *empty]])
+
+
+def _face_columns(face: FaceRecord) -> list[object]:
+    probabilities = [face.probabilities[emotion] for emotion in EMOTIONS]
+    return [face.track, *face.box, face.emotion, face.confidence, *probabilities]
+
+
+_FORMATS: Final = {
+    ".jsonl": _Format(b"", read_jsonl, lambda record, line: line + b"\n"),
+    ".csv": _Format(csv_rows(list(COLUMNS)), read_csv, _csv_lines),
+}
+
+
+def _format_of(path: str) -> _Format:
+    """Return the format that the file's extension asks for. Raises UserError for any other."""
+    extension = Path(path).suffix.lower()
+    if extension not in _FORMATS:
+        found = f"found {extension}" if extension else "found none"
+        raise UserError(f"results {path}: the extension must be .jsonl or .csv, {found}")
+    return _FORMATS[extension]

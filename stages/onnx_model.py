@@ -1,0 +1,337 @@
+"""Opens an ONNX file for inference: the detector's and the classifier's alike.
+
+Whatever is wrong with a stranger's file is one line, and a graph that asks for gigabytes does not get them.
+"""
+
+import functools
+import math
+import os
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+
+from pipeline.common.errors import UserError
+
+MAX_BYTES: Final = 1 << 27
+"""Of a file. The emotion model has 5 MB; ONNX Runtime takes about three times the file's size in memory."""
+
+MAX_FIELDS: Final = 1 << 17
+"""Protobuf fields of a file: an empty message of two bytes takes a hundred in memory. The emotion model has
+1,500, and 5,400 when quantised."""
+
+MAX_NODES: Final = 4096
+
+MAX_TEXT: Final = 1024
+"""Bytes of a name."""
+
+MAX_NUMBER: Final = 1 << 20
+"""Largest dimension, and largest magnitude of an integer attribute."""
+
+MAX_DIMENSIONS: Final = 8
+
+OPERATORS: Final = frozenset((
+    "Conv", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization",
+    "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceSum",
+    "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus",
+    "Softsign", "Erf", "Gelu", "Clip", "Softmax", "LogSoftmax",
+    "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp", "Log", "Neg", "Abs", "Reciprocal", "Max", "Min",
+    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Gather", "Pad", "Resize",
+    "Shape", "Cast", "Identity", "Constant", "QuantizeLinear", "DequantizeLinear",
+))  # fmt: skip
+"""Of ONNX's own domain. Left out on purpose are those that hold graphs (If, Loop, Scan), texts or random
+numbers; those that only blow a tensor up (Expand, Tile, ConstantOfShape, Range); and those over whose misuse
+ONNX Runtime 1.32 crashes: Split with `num_outputs` below the number of its outputs, InstanceNormalization of
+nothing."""
+
+OPTIONAL: Final = frozenset(("Clip", "Resize"))
+"""Operators of which an input may be left out by an empty name. Where it is needed, ONNX Runtime 1.32 crashes
+(Max, Min, LayerNormalization)."""
+
+_TYPES: Final = {
+    1: (4, "float_data"), 2: (1, "int32_data"), 3: (1, "int32_data"), 4: (2, "int32_data"),
+    5: (2, "int32_data"), 6: (4, "int32_data"), 7: (8, "int64_data"), 9: (1, "int32_data"),
+    10: (2, "int32_data"), 11: (8, "double_data"),
+}  # fmt: skip
+"""TensorProto.DataType: float, (u)int8, (u)int16, int32, int64, bool, float16 and double; the bytes that a
+number has in `raw_data`, and the field where the numbers stand if they are not there."""
+
+_BROKEN: Final = "it is cut off, or not an ONNX model"
+
+# A field of a message: its name and what it is. "int", "float", "bytes" (whatever nobody looks at, too) and
+# "text" are protobuf's own; a capital begins the name of a message; "*": any number of them; "!": refused.
+_MESSAGES: Final[dict[str, dict[int, tuple[str, str]]]] = {
+    "Model": {
+        1: ("ir_version", "int"), 2: ("producer_name", "text"), 3: ("producer_version", "text"),
+        4: ("domain", "text"), 5: ("model_version", "int"), 6: ("doc_string", "bytes"),
+        7: ("graph", "Graph"), 8: ("opset_import", "Opset*"), 14: ("metadata_props", "Entry*"),
+        20: ("training info", "!"), 25: ("functions of its own", "!"),
+    },
+    "Opset": {1: ("domain", "text"), 2: ("version", "int")},
+    "Entry": {1: ("key", "text"), 2: ("value", "bytes")},
+    "Graph": {
+        1: ("node", "Node*"), 2: ("name", "text"), 5: ("initializer", "Tensor*"),
+        10: ("doc_string", "bytes"), 11: ("input", "ValueInfo*"), 12: ("output", "ValueInfo*"),
+        13: ("value_info", "ValueInfo*"), 15: ("sparse weights", "!"), 16: ("metadata_props", "Entry*"),
+    },
+    "Node": {
+        1: ("input", "text*"), 2: ("output", "text*"), 3: ("name", "text"), 4: ("op_type", "text"),
+        5: ("attribute", "Attribute*"), 6: ("doc_string", "bytes"), 7: ("domain", "text"),
+        9: ("metadata_props", "Entry*"),
+    },
+    "Attribute": {
+        1: ("name", "text"), 2: ("f", "float"), 3: ("i", "int"), 4: ("s", "bytes"), 5: ("t", "Tensor"),
+        6: ("a graph within its graph", "!"), 7: ("floats", "float*"), 8: ("ints", "int*"),
+        11: ("graphs within its graph", "!"), 13: ("doc_string", "bytes"), 20: ("type", "int"),
+        22: ("sparse weights", "!"),
+    },
+    "Tensor": {
+        1: ("dims", "int*"), 2: ("data_type", "int"), 4: ("float_data", "bytes"), 5: ("int32_data", "bytes"),
+        7: ("int64_data", "bytes"), 8: ("name", "text"), 9: ("raw_data", "bytes"),
+        10: ("double_data", "bytes"), 12: ("doc_string", "bytes"), 13: ("weights in another file", "!"),
+        14: ("data_location", "int"), 16: ("metadata_props", "Entry*"),
+    },
+    "ValueInfo": {
+        1: ("name", "text"), 2: ("type", "Type"), 3: ("doc_string", "bytes"),
+        4: ("metadata_props", "Entry*"),
+    },
+    "Type": {1: ("tensor_type", "TensorType"), 6: ("denotation", "bytes")},
+    "TensorType": {1: ("elem_type", "int"), 2: ("shape", "Shape")},
+    "Shape": {1: ("dim", "Dimension*")},
+    "Dimension": {1: ("dim_value", "int"), 2: ("dim_param", "text"), 3: ("denotation", "bytes")},
+}  # fmt: skip
+
+_WIRE_TYPES: Final = {"int": 0, "float": 5}  # else 2: a length, and so many bytes
+
+_Message = dict[str, list[Any]]
+"""What was found, by the name of the field."""
+
+
+class _RefusedError(Exception):
+    """The file is not one that is loaded; says why."""
+
+
+def check_onnx_file(path: Path, data: bytes, what: str) -> None:
+    """Look through the ONNX file at `path`, of content `data`. what: the setting that names it, for errors.
+
+    Raises UserError if ONNX Runtime should not be given it.
+    """
+    try:
+        if len(data) > MAX_BYTES:
+            raise _RefusedError(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are taken")
+        _check_model(_Reader().read(memoryview(data), "Model"))
+    except _RefusedError as error:
+        raise UserError(
+            f"{what}: {path} is refused: {error}; docs/models.md lists what is accepted of an ONNX file"
+        ) from error
+
+
+class _Reader:
+    """Takes protobuf messages apart, and counts their fields."""
+
+    def __init__(self) -> None:
+        self._fields = 0
+
+    def read(self, data: memoryview, name: str) -> _Message:
+        """Return the message `name` in `data`.
+
+        Unlike protobuf's own reader, it takes no unknown field, and none twice that can't be repeated.
+        """
+        message = _Message()
+        for number, wire_type, value in self._split(data):
+            field, kind = _MESSAGES[name].get(number, (f"an unknown field ({number} of {name})", "!"))
+            if kind == "!":
+                raise _RefusedError(f"it has {field}")
+            kind, repeated, _ = kind.partition("*")
+            if wire_type != _WIRE_TYPES.get(kind, 2) or (field in message and not repeated):
+                raise _RefusedError(f"its field {name}.{field} is repeated or of the wrong wire type")
+            message.setdefault(field, []).append(self._value(value, kind))
+        return message
+
+    def _value(self, value: Any, kind: str) -> Any:
+        if kind in _MESSAGES:
+            return self.read(value, kind)
+        if kind != "text":
+            return value
+        if len(value) > MAX_TEXT:
+            raise _RefusedError(f"it has a name of {len(value):,} bytes, at most {MAX_TEXT:,} are taken")
+        try:
+            return str(value, "utf-8")
+        except UnicodeDecodeError as error:
+            raise _RefusedError(_BROKEN) from error
+
+    def _split(self, data: memoryview) -> Iterator[tuple[int, int, Any]]:
+        """Yield the fields of a message: number, wire type, and the value, an integer or bytes."""
+        at = 0
+        while at < len(data):
+            self._fields += 1
+            if self._fields > MAX_FIELDS:
+                raise _RefusedError(f"it has more than {MAX_FIELDS:,} fields")
+            key, at = _varint(data, at)
+            wire_type = key & 7
+            value: Any
+            if wire_type == 0:
+                value, at = _varint(data, at)
+                value -= value >> 63 << 64  # two's complement
+            else:
+                size, at = (4, at) if wire_type == 5 else _varint(data, at)
+                value = data[at : at + size]
+                at += size
+            if at > len(data) or wire_type not in (0, 2, 5):
+                raise _RefusedError(_BROKEN)
+            yield key >> 3, wire_type, value
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Return the number that begins at `at`, of 64 bits at most, and where it ends."""
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128 and value < 1 << 64:
+            return value, at
+    raise _RefusedError(_BROKEN)
+
+
+def _check_model(model: _Message) -> None:
+    graph: _Message = model.get("graph", [{}])[0]
+    nodes, tensors = graph.get("node", []), graph.get("initializer", [])[:]
+    if not 0 < len(nodes) <= MAX_NODES:
+        raise _RefusedError(f"its graph has {len(nodes):,} nodes, 1 to {MAX_NODES:,} are taken")
+    for node in nodes:
+        _check_operator(node)
+        for attribute in node.get("attribute", []):
+            _check_numbers("an attribute", attribute.get("i", []) + attribute.get("ints", []))
+            tensors += attribute.get("t", [])
+    for tensor in tensors:
+        _check_tensor(tensor)
+    for value in graph.get("input", []) + graph.get("output", []) + graph.get("value_info", []):
+        _check_shape(_sizes(value))
+
+
+def _check_operator(node: _Message) -> None:
+    domain, operator = (node.get(key, [""])[0] for key in ("domain", "op_type"))
+    if domain not in ("", "ai.onnx") or operator not in OPERATORS:
+        name = f"{domain}.{operator}".removeprefix(".")
+        raise _RefusedError(f"it uses the operator {name[:80]!r}, which is not known")
+    required = node.get("output", []) + (node.get("input", []) if operator not in OPTIONAL else [])
+    if not all(required):
+        raise _RefusedError(f"its operator {operator} lacks an input or output")
+
+
+def _check_numbers(what: str, numbers: list[int]) -> None:
+    for number in numbers:
+        if abs(number) > MAX_NUMBER:
+            raise _RefusedError(f"{what} is {number}, at most {MAX_NUMBER:,} is taken")
+
+
+def _check_shape(shape: list[int]) -> None:
+    if len(shape) > MAX_DIMENSIONS:
+        raise _RefusedError(
+            f"it has a shape of {len(shape):,} dimensions, at most {MAX_DIMENSIONS} are taken"
+        )
+    _check_numbers("a dimension", shape)
+
+
+def _sizes(value: _Message) -> list[int]:
+    """Return the shape of an input, an output or what lies between, 0 where a size is not known."""
+    for part in ("type", "tensor_type", "shape"):
+        value = value.get(part, [{}])[0]
+    return [dimension.get("dim_value", [0])[0] for dimension in value.get("dim", [])]
+
+
+def _check_tensor(tensor: _Message) -> None:
+    """An array of numbers, all of which stand in the file."""
+    shape, kind = tensor.get("dims", []), tensor.get("data_type", [0])[0]
+    if tensor.get("data_location", [0]) != [0]:
+        raise _RefusedError("it has weights in another file")
+    if kind not in _TYPES:
+        raise _RefusedError(f"it has weights of data type {kind}, which is not known")
+    _check_shape(shape)
+    if min(shape, default=0) < 0 or _stored(tensor, *_TYPES[kind]) != math.prod(shape):
+        raise _RefusedError(f"it has weights of shape {shape} that do not hold as many numbers")
+
+
+def _stored(tensor: _Message, size: int, own: str) -> float:
+    """Return how many numbers stand in an array, if they stand in one place."""
+    places = tensor.keys() & {"raw_data", "float_data", "int32_data", "int64_data", "double_data"}
+    if not places:
+        return 0
+    if places == {"raw_data"}:
+        return len(tensor["raw_data"][0]) / size
+    if places != {own}:
+        return -1
+    data = np.frombuffer(tensor[own][0], np.uint8)
+    if own in ("float_data", "double_data"):
+        return len(data) / size
+    return int(np.count_nonzero(data < 128))  # of the bytes of a varint, the last one
+
+
+# ---- Opens an ONNX file for inference: the detector's and the classifier's alike.
+
+
+# Unless this is set before the import, the wheels of ONNX Runtime send usage data to Microsoft and keep an
+# identifier in the user's cache directory.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+MAX_MEMORY: Final = 2 << 30
+"""Bytes that all sessions of a process may have together for what they compute. YuNet takes 0.1 GB for a
+frame of 1280×736, 0.7 GB for 4K and 2.1 GB, just less than this, for 8K; the emotion model 0.5 GB for 1,024
+faces."""
+
+
+def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.InferenceSession:
+    """Return a session over the graph in `data`, the content of the file at `path`.
+
+    threads: of ONNX Runtime, 1 or more; 0 leaves the choice to it. what: the setting that names the file,
+    for errors. Raises UserError if it is not an ONNX file that is accepted (docs/models.md). Whether its
+    graph can be run at all, and in MAX_MEMORY, is seen when it is run: see `reason`.
+    """
+    check_onnx_file(path, data, what)
+    _limit_memory()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Memory laid out for each size of input ever seen takes 16 MB at 832×640, and saves no time.
+    options.enable_mem_pattern = False
+    # A thread that spins between two calls takes the core of the next stage.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # Otherwise a file that is also a model in ONNX Runtime's own format is read as that, unchecked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    try:
+        return ort.InferenceSession(
+            data,
+            options,
+            providers=["CPUExecutionProvider"],
+            # It computes during loading, outside the limit of memory. Our networks need none of it.
+            disabled_optimizers=["ConstantFolding"],
+            enable_fallback=0,  # else it prints what is wrong, and tries again with constants folded
+        )
+    except Exception as error:  # ONNX Runtime raises a class of its own for each fault
+        raise UserError(f"{what}: {path} is not an ONNX model that can be run: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return what ONNX Runtime says over a graph, as a part of one line. The names in it are the file's."""
+    text = str(error).strip() or type(error).__name__
+    if "bfc_arena" in text or "bad_alloc" in text:
+        return f"it needs more than {MAX_MEMORY >> 30} GiB of memory"
+    # Its name, its code and where in its sources it was found.
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ", "", text)
+    return textwrap.shorten("".join(c if c.isprintable() else " " for c in text), 300, placeholder="…")
+
+
+@functools.cache
+def _limit_memory() -> None:
+    """Let all sessions of the process take their memory from one arena, which grows to MAX_MEMORY at most."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    default = -1
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(MAX_MEMORY, default, default, default))

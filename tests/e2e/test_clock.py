@@ -1,0 +1,68 @@
+"""The clock of the system is set while a run is under way, by a day and an hour, back and forth."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_deaths import same_but_for_time
+from tests.support.mjpeg import MjpegCamera
+from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl
+
+HOUR_S = 3600
+LONGEST_MS = 60_000
+"""Far more than anything takes, far less than the steps of the clock."""
+
+
+@pytest.fixture
+def stepper(tmp_path: Path) -> Path:
+    """A library that gives those who load it another time of day."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("no C compiler, or no Linux, for the library that steps the clock")
+    library, source = tmp_path / "clock_step.so", Path(__file__).with_name("clock_step.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return library
+
+
+@pytest.mark.long
+def test_a_clock_that_is_set_changes_nothing(
+    start: Start,
+    quick: list[str],
+    clip: Path,
+    stepper: Path,
+    undisturbed: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    clock, results = tmp_path / "clock", tmp_path / "r.jsonl"
+    clock.write_text("0")
+    pace = ["--set", "capture.pace_fps=4", "--set", "log.status_interval_s=0.5"]
+    pace += ["--set", "broker.peer_timeout_s=30"]  # no other load on the machine decides this test
+
+    def written() -> int:
+        return results.read_bytes().count(b'"source":"clip.mp4"') if results.exists() else 0
+
+    with MjpegCamera() as camera:
+        run = start(
+            *quick, *pace, "--source", clip, "--source", camera.url, "--results", results,
+            LD_PRELOAD=str(stepper), CLOCK_STEP=str(clock),
+        )  # fmt: skip
+        for frames, step in ((10, 25 * HOUR_S), (25, -25 * HOUR_S), (40, 0)):
+            run.until(lambda frames=frames: written() >= frames)
+            clock.write_text(str(step))
+        run.until(lambda: written() == CLIP_FRAMES)
+        run.signal(signal.SIGINT)
+        done = run.end()
+    assert done.status == 130 and done.errors == []
+    assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
+    assert len({line[:2] for line in done.stderr if "frames/s" in line}) >= 3, "the clock was not set"
+    strange = ("died", "hangs", "silent", "given up", "opened again", "did not")
+    assert not [line for line in done.stderr if any(word in line for word in strange)]
+    records = read_jsonl(results)
+    assert all(0 <= record["latency_ms"] < LONGEST_MS for record in records)
+    same_but_for_time([r for r in records if r["source"] == "clip.mp4"], undisturbed)
+    assert sum(record["status"] == "ok" for record in records if record["source"] != "clip.mp4") > 20

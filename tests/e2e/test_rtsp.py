@@ -1,0 +1,180 @@
+"""Streams of a real RTSP server: it asks for a password, drops, stalls, comes back, or stays away."""
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.runs import CLIP_FRAMES, Ended, Run, Start, balance, read_jsonl
+
+PYTHON = Path("/usr/bin/python3")
+SERVER = Path(__file__).parent / "rtsp" / "server.py"
+MISSING = 77  # the server's exit status where a part of it is not installed
+SECRETS = ("sesame", "s3cret")
+
+
+class Server:
+    """A server that keeps its port from one start to the next."""
+
+    def __init__(self, method: str = "digest") -> None:
+        self.asked = {"port": 0, "user": SECRETS[0], "password": f"{SECRETS[1]}@/?", "method": method}
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [PYTHON, SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with self.process.stdin as stdin:
+            json.dump(self.asked, stdin)
+        said = self.process.stdout.readline().strip()
+        if not said.isdigit():
+            status = self.process.wait()
+            self.process.stdout.close()
+            if status == MISSING:
+                pytest.skip(f"no RTSP server here: {said} (.ci/run names the packages)")
+            raise AssertionError(f"the RTSP server ended with {status}: {said}")
+        self.asked["port"] = int(said)
+
+    @property
+    def url(self) -> str:
+        return f"rtsp://{SECRETS[0]}:{SECRETS[1]}%40%2F%3F@127.0.0.1:{self.asked['port']}/live"
+
+    @property
+    def name(self) -> str:
+        return f"rtsp://127.0.0.1:{self.asked['port']}/live"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture(params=["digest"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    if not PYTHON.exists():
+        pytest.skip(f"no RTSP server here: no {PYTHON}")
+    server = Server(request.param)
+    yield server
+    server.kill()
+
+
+class Watcher:
+    """A run that watches the stream. Its address stands in a file: command lines can be read by everybody."""
+
+    def __init__(self, start: Start, quick: list[str], folder: Path, server: Server, *others: Path) -> None:
+        self.server = server
+        self.results = folder / "r.jsonl"
+        config = folder / "pipeline.toml"
+        config.write_text(f"[capture]\nsources = {json.dumps([server.url, *map(str, others)])}\n")
+        self.run: Run = start("--config", config, *quick, "--results", self.results)
+        self.until_more_records()
+
+    def records(self) -> list[dict[str, object]]:
+        return [r for r in read_jsonl(self.results) if r["source"] == self.server.name]
+
+    def until_more_records(self, more: int = 20) -> None:
+        written = 0
+        if self.results.exists():
+            written = self.results.read_bytes().count(b"\n")
+        self.run.until_records(self.results, written + more)
+
+    def end(self, *, interrupt: bool = True) -> Ended:
+        """The end of the run: each frame has its outcome, and nowhere stands a password."""
+        if interrupt:
+            self.run.signal(signal.SIGINT)
+        done = self.run.end()
+        records = self.records()
+        assert [record["frame"] for record in records] == list(range(len(records)))
+        told = re.search(r"/live: captured (\d+) = ok (\d+) \+ dropped (\d+).* \+ failed 0", done.stdout)
+        assert told, done.stdout
+        assert int(told[1]) == int(told[2]) + int(told[3]) == len(records)
+        said = "\n".join([*done.stderr, done.stdout, self.results.read_text()])
+        assert not [secret for secret in SECRETS if secret in said]
+        return done
+
+
+@pytest.fixture
+def watcher(start: Start, quick: list[str], tmp_path: Path, server: Server) -> Watcher:
+    return Watcher(start, quick, tmp_path, server)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", ["basic", "digest"], indirect=True)
+def test_a_stream_with_a_password(watcher: Watcher) -> None:
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            commands.append(path.read_bytes())
+    assert any(b"pipeline.supervisor.child_main" in command for command in commands)
+    assert not [command for command in commands for secret in SECRETS if secret.encode() in command]
+    done = watcher.end()
+    assert done.status == 130
+
+
+@pytest.mark.long
+def test_a_wrong_password(start: Start, quick: list[str], server: Server) -> None:
+    run = start(*quick, "--source", server.url.replace(SECRETS[1], "wrong"))
+    done = run.end()
+    assert done.status == 2
+    (error,) = done.errors
+    assert f"source {server.name!r}: this stream does not open: Server returned 401 Unauthorized" in error
+    assert "wrong" not in error and SECRETS[0] not in error
+
+
+@pytest.mark.long
+def test_the_server_is_killed_and_starts_again(watcher: Watcher) -> None:
+    watcher.server.kill()
+    watcher.run.line(r"/live: .*; opened again in 0\.5 s \(attempt 1 of 5\)")
+    watcher.run.line(r"/live'?: .*; opened again in 1\.0 s \(attempt 2 of 5\)")
+    watcher.server.start()
+    began_s = time.monotonic()
+    watcher.run.line("/live: pictures come again")
+    print(f"pictures again {time.monotonic() - began_s:.1f} s after the server")
+    watcher.until_more_records()
+    done = watcher.end()
+    assert done.status == 130
+    assert not [line for line in done.stderr if "died" in line]
+
+
+@pytest.mark.long
+def test_the_server_stalls_and_goes_on(watcher: Watcher) -> None:
+    watcher.server.process.send_signal(signal.SIGSTOP)
+    began_s = time.monotonic()
+    watcher.run.line(r"/live: no picture for [4-9]\.\d s; opened again in 0\.5 s \(attempt 1 of 5\)")
+    print(f"noticed after {time.monotonic() - began_s:.1f} s")
+    watcher.server.process.send_signal(signal.SIGCONT)
+    began_s = time.monotonic()
+    watcher.run.line("/live: pictures come again")
+    print(f"pictures again {time.monotonic() - began_s:.1f} s after the server")
+    watcher.until_more_records()
+    done = watcher.end()
+    assert done.status == 130
+    assert not [line for line in done.stderr if "died" in line or "silent" in line]
+
+
+@pytest.mark.long
+def test_the_server_stays_away(
+    start: Start, quick: list[str], tmp_path: Path, server: Server, clip: Path
+) -> None:
+    """The stream ends with its error; the video beside it goes on to its end."""
+    slow = ["--set", "capture.pace_fps=3"]  # it lasts longer than all attempts
+    watcher = Watcher(start, [*quick, *slow], tmp_path, server, clip)
+    server.kill()
+    gone = watcher.run.line(f"{server.name}.* given up after 5 attempts to open it again")
+    assert not [secret for secret in SECRETS if secret in gone.string]
+    done = watcher.end(interrupt=False)
+    assert done.status == 1
+    assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
+    assert len([r for r in read_jsonl(watcher.results) if r["source"] == "clip.mp4"]) == CLIP_FRAMES

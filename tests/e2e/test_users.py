@@ -1,0 +1,174 @@
+"""Two users of one machine: the second can neither read the first one's run nor feed it anything."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.common.files import PROJECT
+from pipeline.wire.addresses import free_port
+from pipeline.wire.keys import stage_keys
+from tests.e2e.test_deaths import same_but_for_time
+from tests.support.runs import CLIP_FRAMES, Start, balance, processes_of, read_jsonl
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can act as a second user"),
+]
+
+OTHER_USER = 65_534
+
+# It loads what it needs before it becomes somebody else, who may not be able to read this project.
+INTRUDER = f"""
+import json, os, socket, sys
+import zmq
+import pipeline.wire.messages as m
+told = json.loads(sys.argv[1])
+os.setgroups([]); os.setgid({OTHER_USER}); os.setuid({OTHER_USER})
+done = {{}}
+
+def attempt(what, act):
+    try:
+        done[what] = repr(act())
+    except OSError as error:
+        done[what] = type(error).__name__
+
+for path in told["closed"]:
+    attempt(f"list {{path}}", lambda: os.listdir(path))
+    attempt(f"write {{path}}", lambda: open(path + "/detect-2.public", "w"))
+for path in told["files"]:
+    attempt(f"read {{path}}", lambda: open(path, "rb").read())
+for path in told["sockets"]:
+    attempt(f"dial {{path}}", lambda: socket.socket(socket.AF_UNIX).connect(path))
+for pid in told["pids"]:
+    attempt(f"environment of {{pid}}", lambda: open(f"/proc/{{pid}}/environ", "rb").read())
+    attempt(f"signal {{pid}}", lambda: os.kill(pid, 9))
+
+lies = [
+    m.Hello("display", "display", "x", 1, m.PROTOCOL, 8, wants_pixels=True),
+    m.Hello("detect", "detect-9", "y", 1, m.PROTOCOL, 2, fingerprint=""),
+    m.Hello("parent", "run", "z", 1, m.PROTOCOL),
+    m.StopRequest("because"),
+    m.Heartbeat(),
+]
+context = zmq.Context()
+heard = 0
+sockets = []
+for kind, addresses in ((zmq.DEALER, told["work"]), (zmq.SUB, told["results"])):
+    for address in addresses:
+        for keys in (None, "own"):
+            s = context.socket(kind)
+            s.linger = 0
+            if keys:
+                s.curve_publickey, s.curve_secretkey = zmq.curve_keypair()
+                s.curve_serverkey = told["public"].encode()
+            if kind == zmq.SUB:
+                s.subscribe(b"")
+            s.connect(address)
+            sockets.append(s)
+            for lie in lies if kind == zmq.DEALER else []:
+                try:
+                    s.send_multipart(m.encode(lie), zmq.NOBLOCK)
+                except zmq.Again:
+                    pass
+heard = sum(s.poll(500) for s in sockets)
+context.destroy(0)
+print(json.dumps({{"heard": heard, "done": done}}))
+"""
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that every user can enter, as a home often is: what is closed is not so because of it."""
+    place = Path(tempfile.mkdtemp(prefix="u-", dir="/tmp"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+def intrude(**told: Any) -> dict[str, str]:
+    """Try everything as the other user; return what came of each attempt at files, sockets and processes."""
+    empty: dict[str, Any] = {key: [] for key in ("closed", "files", "sockets", "pids", "work", "results")}
+    command = [sys.executable, "-c", INTRUDER, json.dumps(empty | told)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["heard"] == 0
+    attempts: dict[str, str] = answer["done"]
+    assert attempts, "nothing was tried"
+    return attempts
+
+
+def test_a_run_over_ipc(
+    start: Start, quick: list[str], clip: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its directory is closed: what is in it can't even be named."""
+    results = tmp_path / "r.jsonl"
+    paced = ["--set", "capture.pace_fps=10"]
+    run = start(*quick, *paced, "--source", clip, "--results", results)
+    run.place.chmod(0o755)  # as /tmp is: the run's own directory must do
+    where = run.line(r"results are published at ipc://(\S+)")[1]
+    run.until_records(results, 5)
+    directory = Path(where).parent
+    sockets = [str(path) for path in directory.iterdir()]
+    assert len(sockets) >= 2
+    attempts = intrude(
+        closed=[str(directory)], sockets=sockets, pids=[*processes_of(run.place), run.process.pid],
+        work=[f"ipc://{path}" for path in sockets if path != where], results=[f"ipc://{where}"],
+        public="a" * 40,
+    )  # fmt: skip
+    assert set(attempts.values()) == {"PermissionError"}, attempts
+    done = run.end()
+    assert done.status == 0 and done.errors == []
+    assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
+    same_but_for_time(read_jsonl(results), undisturbed)
+
+
+def test_a_run_over_the_loopback(
+    start: Start,
+    quick: list[str],
+    clip: Path,
+    undisturbed: list[dict[str, Any]],
+    open_place: Path,
+    tmp_path: Path,
+) -> None:
+    """Its ports are there for everybody; its keys are not, and whoever has none is told of in the log."""
+    address, results = f"tcp://127.0.0.1:{free_port()}", tmp_path / "r.jsonl"
+    paced = ["--set", "capture.pace_fps=10"]
+    run = start(
+        *quick, *paced, "--broker", address, "--source", clip, "--results", results,
+        XDG_STATE_HOME=str(open_place),
+    )  # fmt: skip
+    where = run.line(r"results are published at (\S+)")[1]
+    keys = Path(run.line(r"keys for other programs of this user.*: (\S+)$")[1])
+    run.until_records(results, 5)
+    attempts = intrude(
+        closed=[str(keys)], files=[str(path) for path in keys.iterdir()],
+        work=[address], results=[where], public=stage_keys(keys, "parent").broker.decode(),
+    )  # fmt: skip
+    assert set(attempts.values()) == {"PermissionError"}, attempts
+    done = run.end()
+    assert done.status == 0 and done.errors == []
+    assert any("refused a peer at 127.0.0.1: its key is not in the list" in line for line in done.stderr)
+    assert any("it uses no key" in line or "without showing a key" in line for line in done.stderr)
+    same_but_for_time(read_jsonl(results), undisturbed)
+
+
+def test_the_other_users_own_keys_open_nothing(start: Start, quick: list[str], tmp_path: Path) -> None:
+    """A stage that he starts finds no keys of the first user's; with his own it is not let in."""
+    there = [*quick, "--broker", f"tcp://127.0.0.1:{free_port()}"]
+    broker = start(*there, "--only", "broker")
+    broker.line("results are published at ")
+    his = start(*there, "--only", "detect", XDG_STATE_HOME=str(tmp_path / "his"))
+    his.line("does not prove to be the broker: is .*/his/emotions/keys/broker.public the broker's")
+    broker.line("refused a peer at 127.0.0.1:.*: it has another broker's public key")
+    for run in (his, broker):
+        run.signal(15)
+        assert run.end().status == 143

@@ -1,0 +1,109 @@
+"""The loops and the pipeline on a few frames of the demo, in real processes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.job import BareCost, ClipInfo, Job, LoopRun, run_job
+from bench.pipeline_run import run_pipeline
+from pipeline.common.errors import UserError
+from pipeline.config.loader import override
+from pipeline.config.schema import PipelineSettings
+from tests.support.models import BOTH, CONFIDENCE
+
+FRAMES = 4
+
+pytestmark = pytest.mark.timeout(400)  # a busy machine makes everything long, TensorFlow's start above all
+
+
+def job(kind: str, settings: PipelineSettings, output: Path) -> Job:
+    return Job(kind=kind, source="demo:2", frames=FRAMES, settings=settings, output=str(output))  # type: ignore[arg-type]
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_plain_loop_writes_a_record_for_each_frame(
+    threads: int, settings: PipelineSettings, tmp_path: Path
+) -> None:
+    results = tmp_path / "r.jsonl"
+    asked = msgspec.structs.replace(job("plain", settings, results), threads=threads)
+    check_records(run_job(asked, LoopRun), results)
+
+
+@pytest.mark.long
+def test_the_tutorials_loop_writes_a_record_for_each_frame(
+    settings: PipelineSettings, keras_model: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "r.jsonl"
+    asked = override(settings, {"classify.model": str(keras_model), "classify.labels": "consensus"})
+    check_records(run_job(job("tutorial", asked, results), LoopRun), results)
+    assert emotions(results) == {BOTH["consensus"]}
+
+
+def check_records(run: LoopRun, results: Path) -> None:
+    assert (run.frames, run.faces) == (FRAMES, 2 * FRAMES)
+    assert run.seconds > 0
+    assert [record["frame"] for record in records(results)] == list(range(FRAMES))
+    assert all(len(record["faces"]) == 2 for record in records(results))
+
+
+def emotions(results: Path) -> set[str]:
+    return {face["emotion"] for record in records(results) for face in record["faces"]}
+
+
+def test_the_plain_loop_shows_the_labels_that_are_asked_for(
+    settings: PipelineSettings, model_of_both: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "r.jsonl"
+    both = override(settings, {"classify.model": str(model_of_both), "classify.labels": "fer2013"})
+    run_job(job("plain", both, results), LoopRun)
+    assert emotions(results) == {BOTH["fer2013"]}
+    faces = [face for record in records(results) for face in record["faces"]]
+    assert {round(face["confidence"], 3) for face in faces} == {round(CONFIDENCE, 3)}
+
+
+def test_each_part_of_the_work_takes_time(settings: PipelineSettings, tmp_path: Path) -> None:
+    cost = run_job(job("bare", settings, tmp_path / "r.jsonl"), BareCost)
+    assert min(cost.decode, cost.detect, cost.classify, cost.draw) > 0
+
+
+def test_the_pipeline_is_measured_over_as_many_frames_and_keeps_its_pace(
+    settings: PipelineSettings, tmp_path: Path
+) -> None:
+    results = tmp_path / "r.jsonl"
+    run = run_pipeline(settings, "demo:2", 2 * FRAMES, results, pace_fps=5.0)
+    assert run.frames == len(run.latency_ms) == len(records(results)) == 2 * FRAMES
+    assert (run.dropped, run.failed) == (0, 0)
+    assert sum(size * count for size, count in run.batches.items()) == 2 * 2 * FRAMES
+    assert run.fps < 6.0  # eight frames at five a second: an upper bound is no matter of speed
+
+
+def test_a_clip_is_counted_and_made_larger(tmp_path: Path) -> None:
+    large = tmp_path / "large.mp4"
+    assert run_job(job("probe", PipelineSettings(), tmp_path), ClipInfo) == ClipInfo(FRAMES, 960, 540)
+    assert run_job(job("scale", PipelineSettings(), large), ClipInfo) == ClipInfo(FRAMES, 1920, 1080)
+    again = Job(kind="probe", source=str(large), frames=100, settings=PipelineSettings())
+    assert run_job(again, ClipInfo) == ClipInfo(FRAMES, 1920, 1080)
+
+
+def test_modules_of_the_current_folder_are_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("bench", "pipeline", "stages"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise AssertionError('loaded')")
+    monkeypatch.chdir(tmp_path)
+    assert run_job(job("probe", PipelineSettings(), tmp_path), ClipInfo).frames == FRAMES
+
+
+def test_what_is_wrong_with_a_clip_comes_back_in_one_line(tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    with pytest.raises(UserError, match=r"text\.mp4.*not a video"):
+        run_job(Job(kind="probe", source=str(text), frames=1, settings=PipelineSettings()), ClipInfo)

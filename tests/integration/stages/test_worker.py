@@ -1,0 +1,107 @@
+"""What a stage does about a broker that sends it what it can't read, or what is not for it: nothing."""
+
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from pipeline.supervisor.child_main import StopFlag
+from pipeline.wire.messages import (
+    Buffer,
+    ClassifyWork,
+    Delivery,
+    Detected,
+    DetectWork,
+    End,
+    Grant,
+    Heartbeat,
+    Introduce,
+    Message,
+    Progress,
+    StepFailed,
+    Welcome,
+    decode,
+    encode,
+)
+from stages.worker import Answer, serve
+from tests.support.broker_world import crops, make_assignment, make_frame, make_hello, make_report, pixels
+
+WAIT_MS = 30_000
+
+
+class Never(StopFlag):
+    def listen(self) -> None:
+        """A thread can't."""
+
+
+class Broker:
+    """Sends whatever a test likes, to one worker."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> None:
+        self._router = context.socket(zmq.ROUTER)
+        self._router.linger = 0
+        self._router.bind(address)
+        self._worker = b""
+
+    def next(self, kind: type[Message]) -> Message:
+        """Wait for a message of one kind."""
+        while self._router.poll(WAIT_MS):
+            self._worker, *parts = self._router.recv_multipart()
+            message, _ = decode(parts)
+            if isinstance(message, kind):
+                return message
+        raise AssertionError(f"no {kind.__name__} came")
+
+    def send(self, parts: Sequence[Buffer]) -> None:
+        self._router.send_multipart([self._worker, *parts])
+
+    def close(self) -> None:
+        self._router.close()
+
+
+def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
+    assert isinstance(work, DetectWork)
+    return Detected(work.broker, work.work, [], 5), [b""]
+
+
+def test_garbage_from_a_broker_ends_nothing(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/work"
+    status: list[int] = []
+    assignment = make_assignment("detect", "detect-1", address)
+    work = {"role": "detect", "pid": 1, "fingerprint": "", "credits": 2, "step": step}
+    worker = threading.Thread(target=lambda: status.append(serve(assignment, Never(), **work)))  # type: ignore[arg-type]
+    with zmq.Context() as context:
+        broker = Broker(context, address)
+        worker.start()
+        broker.next(type(make_hello("detect", "d")))
+        for parts in hostile():
+            broker.send(parts)
+        broker.send(encode(DetectWork("b", 9, (2, 4, 3)), [bytes(24)]))
+        answer = broker.next(Detected)
+        assert isinstance(answer, Detected) and answer.work == 9
+        broker.next(Heartbeat)
+        broker.send(encode(End()))
+        worker.join(WAIT_MS / 1000)
+        broker.close()
+    assert status == [0]
+
+
+def hostile() -> list[list[Buffer]]:
+    """What can't be read, what is cut short, and what is for others."""
+    chance = random.Random(0)
+    garbage: list[list[Buffer]] = [[chance.randbytes(chance.randrange(200))] for _ in range(50)]
+    frame = make_frame(0)
+    others = [
+        encode(ClassifyWork("b", 1, 2), [crops(2)]),
+        encode(Delivery("clip", 2**53, 5, 0.1, "ok", "", "", [], None, 25.0)),
+        encode(Grant("clip", 5, Progress())),
+        encode(Welcome("b", 2**53, 2**53)),
+        encode(frame, [pixels(frame)]),
+        encode(StepFailed("b", 1, "no")),
+        encode(make_report()),
+        encode(Introduce()),
+    ]
+    cut = [encode(DetectWork("b", 3, (2, 4, 3)), [bytes(23)]), [b"\x82\xa1x" + b"\x91" * 100_000], [b""]]
+    return [*garbage, *others, *cut]

@@ -1,0 +1,22 @@
+"""requirements.txt alone runs the pipeline: nothing of requirements-train.txt is loaded at its start."""
+
+import subprocess
+import sys
+
+from pipeline.common.files import PROJECT
+from trainer.__main__ import PACKAGES
+
+START = """
+import importlib, sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))  # as if they were not installed
+from pipeline.supervisor.child_main import MODULES
+for name in ["pipeline.cli.main", "pipeline.cli.check", "tools.wheels", *MODULES.values()]:
+    importlib.import_module(name)
+"""
+
+
+def test_pipeline_starts_without_the_trainers_packages() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", START, *PACKAGES], cwd=PROJECT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

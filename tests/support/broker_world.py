@@ -1,0 +1,157 @@
+"""Makes messages and small worlds for the tests; what a test does not care about has a default here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from pipeline.broker import Broker, BrokerRules, Outgoing
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from pipeline.config.schema import BrokerSettings
+from pipeline.wire.assignment import Assignment
+from pipeline.wire.messages import (
+    PROTOCOL,
+    Buffer,
+    Face,
+    Frame,
+    Heartbeat,
+    Hello,
+    Message,
+    NoFrame,
+    SourceInfo,
+    SourceKind,
+    StatusReport,
+)
+
+MS = 1_000_000
+
+
+def make_source(name: str = "clip", kind: SourceKind = "file", **changes: Any) -> SourceInfo:
+    return SourceInfo(**{"name": name, "kind": kind, "width": 4, "height": 2, "fps": 25.0} | changes)
+
+
+def make_frame(sequence: int, source: str = "clip", epoch: int = 1, **changes: Any) -> Frame:
+    fields = {"captured_ns": sequence * 40 * MS, "time_s": sequence / 25, "shape": (2, 4, 3)}
+    return Frame(source=source, epoch=epoch, sequence=sequence, **fields | changes)
+
+
+def make_no_frame(sequence: int, source: str = "clip", epoch: int = 1, **changes: Any) -> NoFrame:
+    fields = {"captured_ns": 0, "time_s": 0.0, "status": "dropped", "reason": "superseded"}
+    return NoFrame(source=source, epoch=epoch, sequence=sequence, **fields | changes)
+
+
+def pixels(frame: Frame) -> bytes:
+    return bytes(int(np.prod(frame.shape)))
+
+
+def make_faces(count: int) -> list[Face]:
+    return [Face((float(10 * n), 0.0, 8.0, 8.0), 0.9) for n in range(count)]
+
+
+def crops(count: int) -> bytes:
+    return bytes(count * FACE_SIZE * FACE_SIZE)
+
+
+def probabilities(count: int) -> bytes:
+    """Each face is certainly happy."""
+    rows = np.zeros((count, len(EMOTIONS)), np.float32)
+    rows[:, EMOTIONS.index("happy")] = 1
+    return rows.tobytes()
+
+
+def make_hello(role: str, name: str, **changes: Any) -> Hello:
+    slot = "run" if role == "parent" else f"run/{name}"
+    fields: dict[str, Any] = {"slot": slot, "pid": 1, "protocol": PROTOCOL}
+    return Hello(role=role, name=name, **fields | changes)  # type: ignore[arg-type]
+
+
+def make_report(**changes: Any) -> StatusReport:
+    fields: dict[str, Any] = {
+        "broker": "b", "started": True, "finished": False, "stopping": "", "interval_s": 0.25, "sources": [],
+        "peers": [], "steps": {}, "busy_ns": {}, "batches": {}, "latency_ns": [], "held_bytes": 0,
+        "elapsed_s": 1.0, "bad_messages": 0,
+    }  # fmt: skip
+    return StatusReport(**fields | changes)
+
+
+def make_assignment(role: str, name: str, address: str = "", options: Any = None) -> Assignment:
+    return Assignment(
+        role=role,
+        name=name,
+        slot=f"slot-{name}",
+        incarnation=0,
+        parent_pid=1,
+        address=address,
+        publish="",
+        max_message_bytes=10_000_000,
+        log_level="info",
+        options=msgspec.Raw(msgspec.json.encode(options)),
+    )
+
+
+def make_broker(**changes: Any) -> Broker:
+    rules = {
+        "settings": BrokerSettings(),
+        "file_window": 4,
+        "max_batch": 8,
+        "max_delay_ms": 0.0,
+        "drain_s": 2.0,
+        "owner": "run",
+    }
+    return Broker("broker-a", BrokerRules(**rules | changes))  # type: ignore[arg-type]
+
+
+class World:
+    """A broker and the peers round it; `sent` holds what each peer was sent and has not yet looked at."""
+
+    def __init__(self, broker: Broker | None = None) -> None:
+        self.broker = broker or make_broker()
+        self.now_ns = 1_000_000_000
+        self.sent: dict[bytes, list[Outgoing]] = {}
+        self.published: list[Buffer] = []
+        self.notes: list[str] = []
+        self.joined: list[str] = []
+
+    def give(self, peer: str, message: Message, buffers: Sequence[Buffer] = ()) -> None:
+        self.broker.receive(peer.encode(), message, buffers, self.now_ns)  # type: ignore[arg-type]
+        self.drain()
+
+    def pass_time(self, ms: float) -> None:
+        self.now_ns += round(ms * MS)
+        self.broker.tick(self.now_ns)
+        self.drain()
+
+    def wait(self, seconds: int, silent: str = "") -> None:
+        """Let time pass in which every peer shows that it is alive, but for the one that is silent."""
+        for _ in range(seconds):
+            self.pass_time(1_000)
+            for peer in self.joined:
+                if peer != silent:
+                    self.give(peer, Heartbeat())
+
+    def drain(self) -> None:
+        outgoing, records, notes = self.broker.drain()
+        for item in outgoing:
+            self.sent.setdefault(item.identity, []).append(item)
+        self.published += records
+        self.notes += notes
+
+    def take(self, peer: str, kind: type[Message]) -> list[Any]:
+        """Messages of one kind that a peer was sent; they are taken away."""
+        inbox = self.sent.get(peer.encode(), [])
+        found = [item.message for item in inbox if isinstance(item.message, kind)]
+        self.sent[peer.encode()] = [item for item in inbox if not isinstance(item.message, kind)]
+        return found
+
+    def join(self, role: str, name: str, **changes: Any) -> None:
+        self.joined.append(name)
+        self.give(name, make_hello(role, name, **changes))
+
+    def join_all(self, *sources: SourceInfo, detect_credits: int = 2) -> None:
+        """One of each role, and a capture for each source, named as its source."""
+        self.join("display", "display", credits=8)
+        self.join("detect", "detect", credits=detect_credits)
+        self.join("classify", "classify", credits=1)
+        for source in sources or (make_source(),):
+            self.join("capture", source.name, source=source)

@@ -1,0 +1,302 @@
+"""A run besieged: honest stages as in test_balance, and among them peers that send whatever they like.
+
+What they send is chosen by hypothesis in the tests and by a coverage-guided fuzzer in `tools.fuzz`. They do
+not know the slots of the honest ones, which are secret, and can't take their connections.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from pipeline.broker.offenders import REMEMBERED
+from pipeline.config.schema import BrokerSettings
+from pipeline.wire.limits import MAX_PEERS, MAX_REASONS, MAX_WINDOW
+from pipeline.wire.messages import (
+    CROP_BYTES,
+    PROTOCOL,
+    Classified,
+    Detected,
+    DetectWork,
+    Died,
+    Face,
+    Frame,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    Hello,
+    Message,
+    MessageError,
+    NoFrame,
+    Progress,
+    SourceEnded,
+    StepFailed,
+    StopRequest,
+    Welcome,
+    Written,
+    decode,
+    encode,
+)
+from tests.support.broker_world import World, make_broker, make_source, probabilities
+from tests.unit.broker.test_balance import Run
+
+T = TypeVar("T")
+
+ENEMIES: Final = 3
+SOURCES: Final = ("clip", "cam", "evil")
+SIDES: Final = (1, 2, 4, 40)
+NUMBERS: Final = (0, 1, 2, 3, 5, 12, 64, 10**6, 2**31, 2**40, 2**53, 2**53 + 1, 2**63 - 1)
+PLACES: Final = (0.0, 1.5, -3.0, 1e5, 1e300, float("nan"), float("inf"))
+REASONS: Final = ("superseded", "stale", "x", "y" * 64, "z" * 65, "\x1b[2J\n")
+LARGEST: Final = 40 * 40 * 3  # bytes of a frame
+MAX_BYTES: Final = 2 * LARGEST
+
+
+class Choices(Protocol):
+    """Where what happens next comes from."""
+
+    def number(self, least: int, most: int) -> int: ...
+
+    def data(self, length: int) -> bytes: ...
+
+
+# What each role sends, by the cases of `Siege.invent`; a peer that is not known yet says hello.
+USUAL: Final = {
+    "": (0,),
+    "capture": (1, 1, 1, 2, 3),
+    "detect": (4, 4, 6),
+    "classify": (5, 5, 6),
+    "display": (7, 7, 7, 7, 10),
+    "parent": (3, 8, 9),
+}
+
+
+class Siege(Run):
+    """`check` holds after each `attack`; after `lift` the honest ones come to their end as if alone."""
+
+    FINGERPRINT = "the model"
+    HOSTILE = True
+
+    def __init__(self) -> None:
+        self.incarnations = [0] * ENEMIES
+        super().__init__()
+
+    def make_world(self) -> World:
+        settings = BrokerSettings(max_bytes=MAX_BYTES)
+        return World(make_broker(sources=["clip", "cam"], settings=settings))
+
+    def enemy(self, number: int) -> str:
+        return f"evil-{number}.{self.incarnations[number]}"
+
+    def attack(self, choices: Choices) -> None:
+        """One message of one enemy, or its vanishing."""
+        number = choices.number(0, ENEMIES - 1)
+        enemy = self.enemy(number)
+        if choices.number(0, 31) == 0:
+            self.vanish(number)
+            return
+        message, buffers = self.invent(choices, enemy)
+        parts = encode(message, buffers)
+        if choices.number(0, 15) == 0:
+            parts = damaged(choices, parts)
+        try:
+            received = decode(parts)
+        except MessageError as error:
+            self.world.broker.bad_message(enemy.encode(), str(error), self.world.now_ns)
+            self.world.drain()
+        else:
+            self.world.give(enemy, *received)
+        self.world.sent.pop(enemy.encode(), None)
+        self.listen()
+
+    def vanish(self, number: int) -> None:
+        self.world.broker.unreachable(self.enemy(number).encode(), self.world.now_ns)
+        self.world.drain()
+        self.incarnations[number] += 1
+
+    def check(self) -> None:
+        """Nothing has grown past its bound, and the honest ones' books balance."""
+        state = self.world.broker.state
+        assert len(state.peers) <= MAX_PEERS
+        assert len(state.offenders) <= REMEMBERED
+        assert set(state.ledgers) | set(state.known) <= {"clip", "cam"}
+        assert len(state.fingerprints) <= 5
+        assert not (state.outgoing or state.notes or state.records), "drained"
+        assert state.held_bytes <= MAX_BYTES + LARGEST + crops_bytes(state)
+        for ledger in state.ledgers.values():
+            assert list(ledger.entries) == list(range(ledger.progress.written, ledger.next_sequence))
+            assert len(ledger.entries) <= MAX_WINDOW
+            assert len(ledger.progress.dropped) <= MAX_REASONS
+            assert ledger.held_bytes == sum(entry.held_bytes for entry in ledger.entries.values())
+        self.the_books_balance()
+
+    def lift(self) -> None:
+        """The enemies vanish, and with them what they had been given."""
+        for number in range(ENEMIES):
+            self.vanish(number)
+        self.listen()
+
+    def invent(self, choices: Choices, enemy: str) -> tuple[Message, Sequence[bytes]]:
+        """A message and buffers that mostly fit it, from an enemy that sees more of the run than it could."""
+        state = self.world.broker.state
+        peer, ledger = state.peers.get(enemy.encode()), pick(choices, [None, *state.ledgers.values()])
+        own = peer.hello.source.name if peer is not None and peer.hello.source is not None else "clip"
+        source = own if choices.number(0, 3) else pick(choices, SOURCES)
+        ledger = state.ledgers.get(source, ledger)
+        epoch, sequence = (ledger.epoch, ledger.next_sequence) if ledger is not None else (1, 0)
+        if choices.number(0, 7) == 0:
+            epoch, sequence = any_number(choices), any_number(choices)
+        work = pick(choices, [*(peer.jobs if peer is not None else ()), any_number(choices)])
+        broker = "broker-a" if choices.number(0, 7) else "broker-b"
+        captured = any_number(choices), pick(choices, PLACES) if choices.number(0, 7) == 0 else 0.5
+        faces, shape = choices.number(0, 3), (pick(choices, SIDES), pick(choices, SIDES), 3)
+        usual = USUAL[peer.hello.role if peer is not None else ""]
+        match pick(choices, usual) if choices.number(0, 3) else choices.number(0, 11):
+            case 0:
+                return invent_hello(choices, enemy), []
+            case 1:
+                header = Frame(source, epoch, sequence, *captured, shape)  # type: ignore[arg-type]
+                return header, [bytes(shape[0] * shape[1] * 3)]
+            case 2:
+                status, reason = pick(choices, ("dropped", "failed")), pick(choices, REASONS)
+                return NoFrame(source, epoch, sequence, *captured, status, reason), []  # type: ignore[arg-type]
+            case 3:
+                return SourceEnded(source, epoch, any_number(choices), pick(choices, REASONS)), []
+            case 4:
+                found = [invent_face(choices) for _ in range(faces)]
+                return Detected(broker, work, found, any_number(choices)), [bytes(faces * CROP_BYTES)]
+            case 5:
+                crops = (
+                    sum(piece.count for piece in peer.jobs[work].slices) if peer and work in peer.jobs else 1
+                )
+                crops = crops if crops and choices.number(0, 7) else faces + 1
+                rows = probabilities(crops)
+                if choices.number(0, 7) == 0:
+                    rows = choices.data(len(rows))
+                return Classified(broker, work, crops, any_number(choices)), [rows]
+            case 6:
+                return StepFailed(broker, work, pick(choices, REASONS)), []
+            case 7:
+                written = Progress(sequence) if choices.number(0, 3) else invent_progress(choices)
+                times = [any_number(choices)] * faces
+                return Written(source, written, times, any_number(choices)), [b"{}"] * faces
+            case 8:
+                return StopRequest("evil"), []
+            case 9:
+                return Died(pick(choices, (f"evil/{enemy}", "evil", "run", "run/"))), []
+            case 10:
+                return pick(choices, (Goodbye(), Heartbeat(), Heartbeat(any_number(choices)))), []
+            case _:
+                others = Welcome("b"), Grant(source, 5, Progress()), DetectWork("b", 1, (1, 1, 3))
+                return pick(choices, others), []
+
+
+class Usurped(Siege):
+    """No honest display and no honest capture is there: the enemies can take their places."""
+
+    ROLES = ("detect", "classify")
+
+    def the_books_balance(self) -> None:
+        """What display writes and capture brings is the enemies' own; the accounts add up all the same."""
+        for ledger in self.world.broker.state.ledgers.values():
+            progress = ledger.progress
+            assert progress.written == progress.ok + progress.failed + sum(progress.dropped.values())
+
+    def teardown(self) -> None:
+        self.world.pass_time(10_000)
+
+
+def besiege(choices: Choices, turns: int) -> None:
+    """Turns of honest stages and of their enemies, in any order; at the end the honest ones are served."""
+    run = (Siege, Usurped)[choices.number(0, 1)]()
+    for _ in range(turns):
+        if choices.number(0, 2):
+            run.attack(choices)
+        else:
+            honest(run, choices)
+        run.check()
+    run.lift()
+    run.teardown()
+
+
+def honest(run: Siege, choices: Choices) -> None:
+    """One turn of an honest stage that is there, or its death."""
+    role = pick(choices, run.ROLES)
+    if choices.number(0, 15) == 0:
+        run.display_dies(choices.number(0, 3)) if role == "display" else run.die(role)
+    elif choices.number(0, 15) == 0:
+        run.time_passes(pick(choices, (60.0, 700.0)))
+    elif role == "clip":
+        run.capture_file(choices.number(0, 9) == 0)
+    elif role == "cam":
+        run.capture_live()
+    elif role == "detect":
+        run.detect(choices.number(0, 3), choices.number(0, 9))
+    elif role == "classify":
+        run.classify()
+    else:
+        run.write(choices.number(1, 4))
+
+
+def pick(choices: Choices, values: Sequence[T]) -> T:
+    return values[choices.number(0, len(values) - 1)]
+
+
+def any_number(choices: Choices) -> int:
+    return pick(choices, (*NUMBERS, choices.number(0, 20)))
+
+
+def damaged(choices: Choices, parts: Sequence[Any]) -> list[bytes]:
+    """The parts with a byte of the header changed, or some of them left out, doubled or cut."""
+    copies = [bytes(part) for part in parts]
+    match choices.number(0, 3):
+        case 0:
+            at = choices.number(0, len(copies[0]) - 1)
+            copies[0] = copies[0][:at] + choices.data(1) + copies[0][at + 1 :]
+        case 1:
+            copies.pop()
+        case 2:
+            copies.append(copies[-1])
+        case _:
+            copies[-1] = copies[-1][: choices.number(0, len(copies[-1]))]
+    return copies
+
+
+def invent_hello(choices: Choices, enemy: str) -> Hello:
+    role = pick(choices, ("capture", "detect", "detect", "classify", "display", "parent"))
+    kind = pick(choices, ("file", "live"))
+    info = make_source(pick(choices, SOURCES), kind, width=pick(choices, (1, 4, 16_384)))
+    return Hello(
+        role,  # type: ignore[arg-type]
+        pick(choices, (enemy, "detect-1", "\x1b[31m")),
+        f"evil/{enemy}" if choices.number(0, 3) else pick(choices, ("evil/shared", "evil", "r")),
+        1,
+        PROTOCOL if choices.number(0, 15) else 1,
+        credits=pick(choices, (1, 2, 64, 0)),
+        fingerprint=pick(choices, ("the model", "the model", "another", "")),
+        source=info if choices.number(0, 7) else None,
+        wants_pixels=bool(choices.number(0, 1)),
+        progress={name: invent_progress(choices) for name in SOURCES[: choices.number(0, 3)]},
+    )
+
+
+def invent_progress(choices: Choices) -> Progress:
+    written = any_number(choices)
+    match choices.number(0, 2):
+        case 0:
+            return Progress(written, ok=written)
+        case 1:
+            return Progress(written, dropped={pick(choices, REASONS): written})
+        case _:
+            return Progress(written, pick(choices, NUMBERS), pick(choices, NUMBERS))
+
+
+def invent_face(choices: Choices) -> Face:
+    place = (*PLACES, 1.0, 2.0, 3.0)
+    box = pick(choices, place), pick(choices, place), pick(choices, place), pick(choices, place)
+    return Face(
+        box if choices.number(0, 1) else (1.0, 2.0, 3.0, 4.0), pick(choices, (0.5, 1.0, float("nan")))
+    )
+
+
+def crops_bytes(state: Any) -> int:
+    entries = [entry for ledger in state.ledgers.values() for entry in ledger.entries.values()]
+    return sum(len(entry.crops) for entry in entries if entry.crops is not None)

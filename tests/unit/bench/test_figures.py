@@ -1,0 +1,42 @@
+"""The arithmetic, on made-up numbers."""
+
+import pytest
+
+from bench.document import batch, efficiency, latency_ms, medians_by_key, spread
+from bench.scene import pace_for
+
+
+def test_a_spread_is_the_median_between_the_extremes() -> None:
+    assert spread([30.0, 10.0, 20.0]) == (20.0, 10.0, 30.0)
+    assert spread([4.0, 1.0, 2.0, 3.0]) == (2.5, 1.0, 4.0)
+    assert spread([7.0]) == (7.0, 7.0, 7.0)
+
+
+def test_the_pace_is_thirty_unless_that_is_too_much() -> None:
+    assert pace_for(100.0) == (30.0, "30 frames a second")
+    pace_fps, reason = pace_for(31.0)  # thirty would leave no room: the queue would be what is measured
+    assert pace_fps == 15.5
+    assert reason.startswith("half the throughput")
+
+
+def test_efficiency_is_the_share_of_all_cores_that_does_the_work() -> None:
+    assert efficiency(100.0, 0.02, 2) == pytest.approx(1.0)  # 2 s of work a second, on two cores
+    assert efficiency(50.0, 0.02, 4) == pytest.approx(0.25)
+
+
+def test_latency_is_the_median_of_each_runs_percentiles() -> None:
+    calm, disturbed = [10.0] * 100, [10.0] * 90 + [500.0] * 10
+    assert latency_ms([calm, disturbed, calm]) == {"p50": 10.0, "p95": 10.0, "p99": 10.0}
+    assert latency_ms([disturbed]) == {"p50": 10.0, "p95": 500.0, "p99": 500.0}
+
+
+def test_batches_of_all_runs_are_counted_together() -> None:
+    assert batch([{1: 2, 16: 1}, {16: 1}]) == {"mean": 8.5, "histogram": {"1": 2, "16": 2}}
+    assert batch([{}]) == {"mean": 0.0, "histogram": {}}
+
+
+def test_a_run_too_short_to_tell_is_left_out_of_a_median() -> None:
+    assert medians_by_key([{"detect": 9.0}, {}, {"detect": 11.0, "broker": 1.0}]) == {
+        "detect": 10.0,
+        "broker": 1.0,
+    }

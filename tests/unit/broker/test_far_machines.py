@@ -1,0 +1,195 @@
+"""Stages on other machines: a link that breaks is no death, and a new broker waits for far sources."""
+
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.wire.messages import (
+    Classified,
+    ClassifyWork,
+    Delivery,
+    Detected,
+    DetectWork,
+    Died,
+    End,
+    Goodbye,
+    Heartbeat,
+    Progress,
+    SourceEnded,
+    Written,
+)
+from tests.support.broker_world import (
+    World,
+    crops,
+    make_broker,
+    make_faces,
+    make_frame,
+    make_source,
+    pixels,
+    probabilities,
+)
+
+LONG_MS = 30_000.0
+
+
+@pytest.fixture
+def world() -> World:
+    """Display and capture beside the broker, a parent on another machine; its workers are to come."""
+    world = World()
+    world.join("display", "display", credits=8)
+    world.join("parent", "parent", slot="far", remote=True)
+    world.join("classify", "classify", credits=1, slot="far/classify", remote=True)
+    world.join("detect", "detect", credits=1, slot="far/detect", remote=True)
+    world.join("capture", "clip", source=make_source())
+    return world
+
+
+def stay(world: World, *names: str) -> None:
+    """Let time pass for long enough that only `names` are still there."""
+    for _ in range(60):
+        for name in names:
+            world.give(name, Heartbeat())
+        world.pass_time(LONG_MS / 60)
+
+
+def silence(world: World, role: str) -> None:
+    stay(world, "display", "clip", "detect" if role == "classify" else "classify")
+    assert role not in [peer.hello.name for peer in world.broker.state.peers]
+
+
+def back(world: World, role: str) -> None:
+    world.join(role, role, credits=1, slot=f"far/{role}", remote=True)
+
+
+def give_work(world: World, role: str) -> None:
+    world.give("clip", make_frame(0), [pixels(make_frame(0))])
+    if role == "classify":
+        (work,) = world.take("detect", DetectWork)
+        world.give("detect", Detected(work.broker, work.work, make_faces(1), 1), [crops(1)])
+
+
+def outcomes(world: World) -> list[str]:
+    return [f"{item.status} {item.reason}".strip() for item in world.take("display", Delivery)]
+
+
+@pytest.mark.parametrize("role", ["detect", "classify"])
+def test_a_link_that_breaks_again_and_again_costs_no_frame(world: World, role: str) -> None:
+    give_work(world, role)
+    for _ in range(5):
+        silence(world, role)
+        back(world, role)
+    if role == "detect":
+        (*_, work) = world.take("detect", DetectWork)
+        world.give("detect", Detected(work.broker, work.work, [], 1), [b""])
+    else:
+        (*_, batch) = world.take("classify", ClassifyWork)
+        world.give("classify", Classified(batch.broker, batch.work, 1, 1), [probabilities(1)])
+    assert outcomes(world) == ["ok"]
+
+
+def reset(world: World, role: str) -> None:
+    """Its connection is gone: what is sent to it does not arrive."""
+    world.broker.unreachable(role.encode(), world.now_ns)
+    world.drain()
+
+
+@pytest.mark.parametrize("lose", [silence, reset], ids=["silence", "reset"])
+@pytest.mark.parametrize("role", ["detect", "classify"])
+def test_a_worker_that_its_parent_finds_dead_has_died(
+    world: World, role: str, lose: Callable[[World, str], None]
+) -> None:
+    """Silent first, so that the broker can't tell; then its parent says so, and starts the next."""
+    give_work(world, role)
+    lose(world, role)  # not alone yet
+    back(world, role)
+    for _ in range(2):
+        lose(world, role)
+        world.join("parent", "parent", slot="far", remote=True)
+        world.give("parent", Died(f"far/{role}"))
+        world.give("parent", Died(f"far/{role}"))  # told twice, it is one death
+        assert world.broker.state.ledgers["clip"].in_flight == 1 or outcomes(world) == ["failed worker_died"]
+        back(world, role)
+    assert world.broker.state.unheard == {}
+    assert world.broker.state.ledgers["clip"].entries[0].reason == "worker_died"
+
+
+def test_a_successor_tells_of_a_death_too(world: World) -> None:
+    give_work(world, "detect")
+    silence(world, "detect")
+    back(world, "detect")
+    for number in range(2):
+        name = "detect" if number == 0 else "detect-next"
+        world.broker.unreachable(name.encode(), world.now_ns)
+        world.drain()
+        world.join("detect", f"detect-{'next' if number == 0 else 'last'}", credits=1, slot="far/detect",
+                   remote=True)  # fmt: skip
+    assert outcomes(world) == ["failed worker_died"]
+
+
+def test_on_the_brokers_own_machine_silence_is_death() -> None:
+    world = World()
+    world.join_all(detect_credits=1)
+    world.give("clip", make_frame(0), [pixels(make_frame(0))])
+    for _ in range(3):
+        stay(world, "display", "clip", "classify")
+        world.join("detect", "detect", credits=1)
+    assert outcomes(world) == ["failed worker_died"]
+
+
+# ------------------------------------------------------------------------------ the end of a far source
+
+
+def finished(world: World, name: str, written: int) -> None:
+    """A source that has ended before, whose capture comes back to a new broker."""
+    progress = {name: Progress(written, written)}
+    world.join("capture", name, source=make_source(name), progress=progress)
+    world.give(name, SourceEnded(name, 1, written))
+
+
+def new_broker(world: World, known: dict[str, Progress]) -> None:
+    world.join("display", "display", credits=8, progress=known)
+    world.join("detect", "detect", credits=1)
+    world.join("classify", "classify", credits=1)
+
+
+def test_a_new_broker_waits_for_sources_that_display_knows() -> None:
+    world = World(make_broker(rejoin_s=5.0))
+    new_broker(world, {"a": Progress(3, 3), "b": Progress(1, 1)})
+    finished(world, "a", 3)
+    stay(world, "display", "detect", "classify", "a")
+    assert world.take("a", End) == []
+    world.join("capture", "b", source=make_source("b"), progress={"b": Progress(1, 1)})
+    world.give("b", make_frame(1, source="b"), [pixels(make_frame(1))])
+    world.give("b", SourceEnded("b", 1, 2))
+    for _ in range(2):
+        for work in world.take("detect", DetectWork):
+            world.give("detect", Detected(work.broker, work.work, [], 1), [b""])
+    world.give("display", Written("b", Progress(2, 2), [], 1), [])
+    assert len(world.take("a", End)) == len(world.take("b", End)) == 1
+
+
+def test_a_new_broker_waits_for_sources_that_nobody_knows_yet() -> None:
+    world = World(make_broker(rejoin_s=5.0))
+    new_broker(world, {"a": Progress(3, 3)})
+    finished(world, "a", 3)
+    world.pass_time(1000)
+    assert world.take("a", End) == []
+    world.join("capture", "b", source=make_source("b"))
+    stay(world, "display", "detect", "classify", "a", "b")
+    assert world.take("a", End) == []
+
+
+def test_and_ends_when_none_comes() -> None:
+    world = World(make_broker(rejoin_s=5.0))
+    new_broker(world, {"a": Progress(3, 3)})
+    finished(world, "a", 3)
+    stay(world, "display", "detect", "classify", "a")
+    assert len(world.take("a", End)) == 1
+    world.give("a", Goodbye())
+
+
+def test_where_the_sources_are_known_nothing_is_waited_for() -> None:
+    world = World(make_broker(sources=["a"], rejoin_s=5.0))
+    new_broker(world, {"a": Progress(3, 3)})
+    finished(world, "a", 3)
+    assert len(world.take("a", End)) == 1

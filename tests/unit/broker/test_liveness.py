@@ -1,0 +1,125 @@
+"""Who is silent for too long: it depends on what there is to do, and on how long that has taken."""
+
+from pipeline.wire.messages import (
+    Delivery,
+    Detected,
+    DetectWork,
+    Died,
+    Heartbeat,
+    Progress,
+    StatusReport,
+    Written,
+)
+from tests.support.broker_world import World, make_frame, make_source, pixels
+from tests.unit.broker.test_broker import send_frames
+
+SECOND_NS = 1_000_000_000
+
+
+def given_up(world: World, name: str) -> bool:
+    return any(f"{name} has been silent" in note for note in world.notes)
+
+
+def detect_one(world: World, step_ns: int, worker: str = "detect") -> None:
+    (work,) = world.take(worker, DetectWork)
+    world.now_ns += step_ns
+    world.give(worker, Detected(work.broker, work.work, [], step_ns), [b""])
+
+
+def test_one_that_waits_for_work_may_not_be_silent() -> None:
+    world = World()
+    world.join_all()
+    world.wait(1, silent="detect")
+    assert not given_up(world, "detect")
+    world.wait(1, silent="detect")
+    assert given_up(world, "detect")
+
+
+def test_its_parent_hears_of_it_in_the_same_tick() -> None:
+    """It may be the last one: a broker whose run is over ends once nobody is left."""
+    world = World()
+    world.join("parent", "parent")
+    world.join_all()
+    world.wait(1, silent="detect")
+    while not given_up(world, "detect"):
+        world.take("parent", StatusReport)
+        for name in ("parent", "display", "classify", "clip"):
+            world.give(name, Heartbeat())
+        world.pass_time(30)
+    assert [peer.name for peer in world.take("parent", StatusReport)[-1].peers if peer.given_up] == ["detect"]
+
+
+def test_a_first_step_may_take_long_since_nobody_knows_how_long_they_take() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    world.wait(10, silent="detect")
+    assert not given_up(world, "detect")
+    world.wait(1, silent="detect")
+    assert given_up(world, "detect")
+
+
+def test_a_step_may_take_twenty_times_as_long_as_another_did() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0, 1)
+    first, _second = world.take("detect", DetectWork)
+    world.now_ns += SECOND_NS // 5
+    world.give("detect", Detected(first.broker, first.work, [], SECOND_NS // 5), [b""])
+    world.wait(4, silent="detect")
+    assert not given_up(world, "detect")
+    world.wait(1, silent="detect")
+    assert given_up(world, "detect")
+
+
+def test_a_frame_ten_times_as_large_may_take_ten_times_as_long() -> None:
+    world = World()
+    world.join_all(make_source(width=4, height=2))
+    send_frames(world, 0)
+    detect_one(world, SECOND_NS // 5)
+    large = make_frame(1, shape=(20, 4, 3))
+    world.give("clip", large, [pixels(large)])
+    world.wait(39, silent="detect")
+    assert not given_up(world, "detect")
+    world.wait(2, silent="detect")
+    assert given_up(world, "detect")
+
+
+def test_a_new_process_is_known_to_be_as_slow_as_the_one_before() -> None:
+    world = World()
+    world.join("parent", "parent")
+    world.join_all()
+    send_frames(world, 0)
+    detect_one(world, SECOND_NS // 5)
+    world.give("parent", Died("run/detect"))
+    world.joined.remove("detect")
+    world.join("detect", "next", credits=2, slot="run/detect")
+    send_frames(world, 1)
+    world.wait(4, silent="next")
+    assert not given_up(world, "next")
+    world.wait(1, silent="next")
+    assert given_up(world, "next")
+
+
+def test_display_too_is_given_time_by_its_records() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    detect_one(world, 5)
+    (delivery,) = world.take("display", Delivery)
+    world.wait(9, silent="display")
+    assert not given_up(world, "display")
+    world.give("display", Written(delivery.source, Progress(written=1, ok=1), [5], SECOND_NS // 10), [b"{}"])
+    send_frames(world, 1)
+    detect_one(world, 5)
+    world.wait(3, silent="display")
+    assert given_up(world, "display")
+
+
+def test_a_window_may_hold_its_loop_while_it_is_dragged() -> None:
+    world = World()
+    world.join("display", "window", credits=8, watched=True)
+    world.wait(10, silent="window")
+    assert not given_up(world, "window")
+    world.wait(1, silent="window")
+    assert given_up(world, "window")

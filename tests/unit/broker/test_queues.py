@@ -1,0 +1,59 @@
+"""Which frame is detected next."""
+
+from collections import Counter
+
+from pipeline.broker.ledger import Entry
+from pipeline.broker.queues import DetectQueue
+from tests.support.broker_world import make_frame
+
+
+def entry(source: str, sequence: int) -> Entry:
+    return Entry(make_frame(sequence, source), received_ns=0)
+
+
+def test_sources_take_turns() -> None:
+    queue = DetectQueue(file_share=0.2)
+    for sequence in range(3):
+        for source in "abc":
+            queue.put_file(entry(source, sequence))
+    taken = [queue.take(live=True) for _ in range(9)]
+    assert [(e.source, e.sequence) for e in taken if e] == [(s, n) for n in range(3) for s in "abc"]
+    assert queue.take(live=True) is None
+
+
+def test_the_newest_live_frame_takes_the_slot() -> None:
+    queue = DetectQueue(file_share=0.2)
+    first, second = entry("cam", 0), entry("cam", 1)
+    assert queue.put_live(first) is None
+    assert queue.put_live(second) is first
+    assert queue.take(live=True) is second
+
+
+def test_live_goes_first_and_files_keep_their_least_share() -> None:
+    queue = DetectQueue(file_share=0.2)
+    counts: Counter[str] = Counter()
+    for sequence in range(100):
+        queue.put_live(entry("cam", sequence))
+        queue.put_file(entry("clip", sequence))
+        taken = queue.take(live=True)
+        assert taken is not None
+        counts[taken.source] += 1
+    assert counts["clip"] == 20
+
+
+def test_a_blocked_live_source_waits_and_a_file_goes() -> None:
+    queue = DetectQueue(file_share=0.0)
+    queue.put_live(entry("cam", 0))
+    queue.put_file(entry("clip", 0))
+    taken = queue.take(live=True, blocked=frozenset({"cam"}))
+    assert taken is not None
+    assert taken.source == "clip"
+    assert queue.take(live=True, blocked=frozenset({"cam"})) is None
+
+
+def test_a_removed_frame_is_not_taken() -> None:
+    queue = DetectQueue(file_share=0.2)
+    frame = entry("clip", 0)
+    queue.put_file(frame)
+    queue.remove(frame)
+    assert queue.take(live=True) is None

@@ -1,0 +1,43 @@
+"""What is settled before a run's first process starts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.resolve import prepare
+from pipeline.common.errors import UserError
+from pipeline.config.loader import load_settings
+from pipeline.supervisor.plan import make_plan
+from pipeline.supervisor.reporter import Reporter
+from pipeline.wire.assignment import ClassifyOptions
+from tests.unit.common.test_model_card import write_model
+
+ONLY = frozenset({"classify"})
+
+
+@pytest.fixture
+def reporter() -> Iterator[Reporter]:
+    reporter = Reporter("info", "", 5.0)
+    yield reporter
+    reporter.close()
+
+
+def test_every_classifier_of_a_run_is_told_which_labels_it_shows(
+    tmp_path: Path, reporter: Reporter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the card says later no longer matters."""
+    model = write_model(tmp_path, outputs=["fer2013", "consensus"])
+    settings = load_settings(None, [f"classify.model={model}", "classify.workers=2"])
+    settings, sources, sha256 = prepare(settings, [], ONLY, reporter)
+    plan = make_plan(settings, sources, ONLY, tmp_path, sha256)
+    told = [process.options for process in plan.processes]
+    labels = [options.settings.labels for options in told if isinstance(options, ClassifyOptions)]
+    assert labels == ["consensus"] * 2
+    assert f"emotion model: {model}, labels: consensus" in capsys.readouterr().err
+
+
+def test_labels_that_the_model_has_not_end_a_run_before_it_starts(tmp_path: Path, reporter: Reporter) -> None:
+    assignments = [f"classify.model={write_model(tmp_path)}", "classify.labels=consensus"]
+    with pytest.raises(UserError, match="consensus expected"):
+        prepare(load_settings(None, assignments), [], ONLY, reporter)

@@ -1,0 +1,180 @@
+"""Settings from `pipeline.toml` and --set; every mistake is one line that names key, expected and found."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.common.errors import UserError
+from pipeline.config.loader import DEFAULT_FILE, load_settings, override
+from pipeline.config.schema import PipelineSettings
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_file_of_the_project_holds_every_default() -> None:
+    defaults = msgspec.to_builtins(PipelineSettings())
+    assert tomllib.loads(DEFAULT_FILE.read_text(encoding="utf-8")) == defaults
+    assert load_settings(None) == PipelineSettings()
+
+
+def test_every_default_is_commented() -> None:
+    lines = DEFAULT_FILE.read_text(encoding="utf-8").splitlines()
+    keys = [number for number, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    for number in keys:
+        block = number
+        while block in keys:  # keys that stand together share a comment
+            block -= 1
+        assert lines[block].startswith("#"), lines[number]
+
+
+def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, "[detect]\nworkers = 3\nscore_threshold = 1\n"))
+    assert (settings.detect.workers, settings.detect.score_threshold) == (3, 1.0)
+    assert settings.classify == PipelineSettings().classify
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("detect.workers=3", 3),
+        ("detect.score_threshold=0.25", 0.25),
+        ("display.mirror=true", True),
+        ("detect.model=../x=y.onnx", "../x=y.onnx"),
+        ("log.file=", ""),
+        ("capture.sources=a.mp4, rtsp://h/x", ["a.mp4", "rtsp://h/x"]),
+        ("capture.sources=0", ["0"]),
+        ('capture.sources=["a, b.mp4"]', ["a, b.mp4"]),
+        ("capture.sources=", []),
+    ],
+)
+def test_set_reads_a_value_by_its_type(assignment: str, expected: object) -> None:
+    table, key = assignment.partition("=")[0].split(".")
+    found = getattr(getattr(load_settings(None, [assignment]), table), key)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path) -> None:
+    path = write(tmp_path, "[detect]\nworkers = 3\n")
+    assert load_settings(path, ["detect.workers=4", "detect.workers=5"]).detect.workers == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[detct]\n", "unknown table 'detct': did you mean detect?"),
+        ("detect = 3\n", "detect: expected a table [detect], found 3"),
+        ("[detect]\nmodl = 'x'\n", "unknown key detect.modl: did you mean detect.model?"),
+        ("[log]\nzzz = 1\n", "unknown key log.zzz: expected one of level, file, status_interval_s"),
+        ("[detect]\nworkers = '2'\n", "detect.workers: expected a whole number at least 0, found '2'"),
+        ("[detect]\nworkers = true\n", "detect.workers: expected a whole number at least 0, found true"),
+        ("[detect]\nworkers = 2.0\n", "detect.workers: expected a whole number at least 0, found 2.0"),
+        ("[detect]\nhaar_scale = 1\n", "detect.haar_scale: expected a number above 1, found 1"),
+        (
+            "[broker]\nfile_share = 2\n",
+            "broker.file_share: expected a number at least 0 and at most 1, found 2",
+        ),
+        (
+            "[broker]\nfile_share = nan\n",
+            "broker.file_share: expected a number at least 0 and at most 1, found nan",
+        ),
+        ("[run]\nstop_timeout_s = inf\n", "run.stop_timeout_s: expected a number above 0, found inf"),
+        (
+            "[run]\nstop_timeout_s = 1" + "0" * 400,
+            f"run.stop_timeout_s: expected a number above 0, found 1{'0' * 56}…",
+        ),
+        (
+            "[run]\nstop_timeout_s = 1" + "0" * 5000,
+            "Exceeds the limit (4300 digits) for integer string conversion",
+        ),
+        (
+            "[broker]\nmax_bytes = 9223372036854775808",
+            "broker.max_bytes: expected a whole number at least 1, found 9223372036854775808",
+        ),
+        ("[display]\nmirror = 1\n", "display.mirror: expected true or false, found 1"),
+        ("[log]\nlevel = 3\n", "log.level: expected a text, found 3"),
+        ("[capture]\nsources = 'x'\n", "capture.sources: expected a list of texts, found 'x'"),
+        (
+            "[capture]\nsources = 'rtsp://me:secret@h/x'\n",
+            "capture.sources: expected a list of texts, found 'rtsp://…@h/x'",
+        ),
+        ("[capture]\nsources = [0]\n", "capture.sources: expected a text, found 0"),
+        ("[classify]\nspares = 1\n", "classify.spares is gone: a classifier starts in a second"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("detect.workers", "--set: expected table.key=value, found 'detect.workers'"),
+        ("workers=3", "--set: expected table.key=value, found 'workers=3'"),
+        ("detct.workers=3", "--set: unknown table 'detct': did you mean detect?"),
+        ("detect.worker=3", "--set: unknown key detect.worker: did you mean detect.workers?"),
+        ("detect.workers=two", "--set: detect.workers: expected a whole number at least 0, found 'two'"),
+        ("display.mirror=yes", "--set: display.mirror: expected true or false, found 'yes'"),
+        (
+            "classify.max_batch=1025",
+            "--set: classify.max_batch: expected a whole number at least 1 and at most 1024, found 1025",
+        ),
+        ("classify.batch_sizes=1,8", "--set: classify.batch_sizes is gone: batches have any size"),
+        ("log.level=inf", "log.level: 'inf' is not known: did you mean info?"),
+        ("display.mode=win", "display.mode: 'win' is not known: did you mean window?"),
+        ("classify.labels=people", "classify.labels: 'people' is not known: expected one of auto, fer2013"),
+        ("display.mode=web", "display.mode: this version has no web page yet"),
+        (
+            "display.results=r.txt",
+            "display.results: expected a file that ends in .jsonl or .csv, found 'r.txt'",
+        ),
+        ("display.record=r.avi", "display.record: expected a file that ends in .mkv or .mp4, found 'r.avi'"),
+        (
+            "broker.address=tcp://10.0.0.1:5",
+            "broker.address: 'tcp://10.0.0.1:5' can be reached from other machines",
+        ),
+    ],
+)
+def test_a_mistake_in_an_assignment_is_named(assignment: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_settings(None, [assignment])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_syntax_error_is_placed(tmp_path: Path) -> None:
+    path = write(tmp_path, "[detect]\nworkers = = 3\n")
+    with pytest.raises(UserError, match=r"mine\.toml: line 2, column 11: Invalid value"):
+        load_settings(path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no configuration file"):
+        load_settings(tmp_path / "none.toml")
+    with pytest.raises(UserError, match="Is a directory"):
+        load_settings(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"[log]\nfile = '\xe9'\n")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_settings(tmp_path / "latin.toml")
+
+
+def test_the_two_addresses_differ() -> None:
+    both = ["broker.address=tcp://localhost:5555", "broker.publish=tcp://127.0.0.1:5555"]
+    with pytest.raises(UserError, match="expected another address"):
+        load_settings(None, both)
+
+
+def test_options_override_and_are_checked_again() -> None:
+    settings = override(PipelineSettings(), {"capture.sources": ["demo"], "display.mode": "none"})
+    assert (settings.capture.sources, settings.display.mode) == (["demo"], "none")
+    with pytest.raises(UserError, match=r"display\.record"):
+        override(settings, {"display.record": "x.gif"})

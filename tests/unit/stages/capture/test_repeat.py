@@ -1,0 +1,68 @@
+"""Playing a file several times."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.capture.sources.repeat import RepeatingReader
+from tests.support.media import ListReader, open_source, pictures, play, write_clip
+
+
+def test_numbers_and_times_grow_over_the_repeats(tmp_path: Path) -> None:
+    images = [np.full((48, 64, 3), 20 * n, np.uint8) for n in range(6)]
+    path = write_clip(tmp_path / "clip.mp4", images)
+    played, error = play(path, repeat=3)
+    assert error == ""
+    assert [p.time_s for p in played] == pytest.approx([n / 25 for n in range(18)], abs=0.002)
+    first, _ = play(path)
+    for number, picture in enumerate(played):
+        assert np.array_equal(picture.image, first[number % 6].image)  # type: ignore[arg-type]
+
+
+def test_pictures_are_a_second_apart_over_the_repeats(tmp_path: Path) -> None:
+    import cv2
+
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    played, _ = play(tmp_path, repeat=2)
+    assert [(p.file, p.time_s) for p in played] == [("a.png", 0), ("b.png", 1), ("a.png", 2), ("b.png", 3)]
+
+
+def test_nought_is_until_stopped() -> None:
+    reader = RepeatingReader(lambda: ListReader(pictures(3)), 0)
+    played = [reader.read() for _ in range(100)]
+    assert None not in played
+    assert [p.time_s for p in played if p] == pytest.approx([n / 25 for n in range(100)])
+
+
+def test_the_demo_repeats() -> None:
+    reader = open_source("demo:1", repeat=2)
+    count = 0
+    while reader.read() is not None:
+        count += 1
+    assert count == 600
+
+
+def test_each_pass_is_closed() -> None:
+    opened: list[ListReader] = []
+
+    def reopen() -> ListReader:
+        opened.append(ListReader(pictures(2)))
+        return opened[-1]
+
+    reader = RepeatingReader(reopen, 3)
+    while reader.read() is not None:
+        pass
+    reader.close()
+    assert [one.closed for one in opened] == [True] * 3
+
+
+def test_a_source_of_nothing_does_not_repeat_for_ever() -> None:
+    assert RepeatingReader(lambda: ListReader([]), 0).read() is None
+
+
+@pytest.mark.parametrize("times", [0, 4])
+def test_a_number_of_frames_over_the_repeats(times: int) -> None:
+    reader = RepeatingReader(lambda: ListReader(pictures(3)), times, max_frames=7)
+    assert [reader.read() is None for _ in range(9)] == [False] * 7 + [True] * 2

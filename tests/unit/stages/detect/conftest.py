@@ -1,0 +1,26 @@
+"""The project's YuNet, and the OpenCV Zoo's."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.common.files import PROJECT
+from pipeline.config.schema import DetectSettings
+from stages.detect.model import YUNET
+from stages.detect.yunet import YuNetDetector
+
+
+@pytest.fixture(scope="session")
+def yunet_path() -> Path:
+    return PROJECT / YUNET
+
+
+@pytest.fixture(scope="session")
+def zoo_path(shared: Path) -> Path:
+    (path,) = (shared / "models").glob("face_detection_yunet*.onnx")
+    return path
+
+
+@pytest.fixture(scope="session")
+def yunet(yunet_path: Path) -> YuNetDetector:
+    return YuNetDetector(yunet_path, DetectSettings())

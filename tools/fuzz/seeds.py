@@ -1,0 +1,48 @@
+"""The inputs from which the fuzzer starts: honest messages, short sieges, and small networks."""
+
+import random
+from pathlib import Path
+
+from pipeline.wire.messages import (
+    Clock,
+    Died,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    Progress,
+    StatusReport,
+    Welcome,
+    encode,
+)
+from tests.support.broker_world import make_no_frame, make_report
+from tests.support.graphs import plain, quantised
+from tests.unit.wire.test_messages import EXAMPLES
+from tools.fuzz.targets import join
+
+SIEGES = 40
+
+
+def write_seeds(target: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = {"decoder": decoder_seeds, "siege": siege_seeds, "onnx": onnx_seeds}
+    for number, data in enumerate(seeds[target]()):
+        (folder / f"seed-{number}").write_bytes(data)
+
+
+def decoder_seeds() -> list[bytes]:
+    report: StatusReport = make_report(batches={"8": 2}, latency_ns=[5])
+    more = [
+        make_no_frame(3), Heartbeat(), Clock(1, 2), Goodbye(), Died("run/detect"), report,
+        Grant("clip", 3, Progress(2, dropped={"stale": 2})), Welcome("b", progress={"clip": Progress(1, 1)}),
+    ]  # fmt: skip
+    return [join(encode(*example)) for example in [*EXAMPLES, *((message, []) for message in more)]]
+
+
+def siege_seeds() -> list[bytes]:
+    """Of different lengths: what they stand for is as good as any other."""
+    chance = random.Random(0)
+    return [chance.randbytes(50 * (1 + number % 20)) for number in range(SIEGES)]
+
+
+def onnx_seeds() -> list[bytes]:
+    return [plain().SerializeToString(), quantised().SerializeToString()]
