@@ -12,13 +12,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from bench.document import make_document, show, throughput, write_document
-from bench.job import ClipInfo, Job, check_tutorial, describe, run_job
+from bench.job import ClipInfo, Job, check_tutorial, describe, run_job, stage_settings
 from bench.scene import TUTORIAL_FRAMES, Measured, Scene, make_scene, measure
 from pipeline.common.errors import UserError
 from pipeline.common.model_card import choose_labels, find_model, read_card
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec, parse_sources
+from stages.classify.spec import ClassifySettings
 from stages.detect.model import resolve_model
+from stages.detect.spec import DetectSettings
+from stages.stage import TABLES
 
 FRAMES: Final = 300
 SIDE_RUNS: Final = 3  # of the scenes beside the one that was asked for, at most
@@ -70,16 +73,16 @@ def run_bench(settings: PipelineSettings, options: Options) -> int:
 def _described(settings: PipelineSettings, options: Options) -> dict[str, Any]:
     """What is measured; whatever is missing is found here, before anything runs."""
     spec = check_source(options.source)
-    path = find_model(settings.classify.model)
+    path = find_model(settings.of(ClassifySettings).model)
     card = read_card(path)
-    detector = resolve_model(settings.detect.model)
+    detector = resolve_model(settings.of(DetectSettings).model)
     if options.tutorial:
         check_tutorial(settings)
     model = {
         "name": card.name or path.stem,
         "file": path.name,
         "sha256": card.sha256_of(path),
-        "labels": choose_labels(card, settings.classify.labels, path),
+        "labels": choose_labels(card, settings.of(ClassifySettings).labels, path),
         "parameters": card.parameters,
         "multiply_adds": card.multiply_adds,
     }
@@ -88,7 +91,7 @@ def _described(settings: PipelineSettings, options: Options) -> dict[str, Any]:
         "runs": options.runs,
         "detector": detector.path.name if detector.path else detector.kind,
         "model": model,
-        "pipeline": msgspec.to_builtins(settings),
+        "pipeline": {name: msgspec.to_builtins(settings.of(kind)) for name, kind in TABLES.items()},
     }
 
 
@@ -121,7 +124,9 @@ def start() -> dict[str, Any]:
 
 def probe(settings: PipelineSettings, source: str, frames: int) -> ClipInfo:
     """Return a clip's size and its frames, up to as many as are asked for."""
-    return run_job(Job(kind="probe", source=source, frames=frames, settings=settings), ClipInfo)
+    return run_job(
+        Job(kind="probe", source=source, frames=frames, settings=stage_settings(settings)), ClipInfo
+    )
 
 
 def scaled(
@@ -131,7 +136,7 @@ def scaled(
     if (clip.width, clip.height) == FULL_HD:
         return None
     path = str(folder / "1080p.mp4")
-    job = Job(kind="scale", source=source, frames=frames, settings=settings, output=path)
+    job = Job(kind="scale", source=source, frames=frames, settings=stage_settings(settings), output=path)
     return path, run_job(job, ClipInfo)
 
 

@@ -22,13 +22,16 @@ from pipeline.common.model_card import find_model, read_card
 from pipeline.config.schema import PipelineSettings
 from pipeline.supervisor.child_process import LIBRARY_DEFAULTS
 from pipeline.supervisor.plan import thread_limits
+from stages.capture.spec import CaptureSettings
+from stages.classify.spec import ClassifySettings
+from stages.detect.spec import DetectSettings
 
 TUTORIAL_PACKAGES: Final = ("tensorflow", "keras")
 
 
-def keras_model(settings: PipelineSettings) -> Path:
+def keras_model(settings: ClassifySettings) -> Path:
     """Return the .keras file of the emotion model: the one that is set, or the one beside it."""
-    return find_model(settings.classify.model).with_suffix(".keras")
+    return find_model(settings.model).with_suffix(".keras")
 
 
 def check_tutorial(settings: PipelineSettings) -> None:
@@ -39,7 +42,7 @@ def check_tutorial(settings: PipelineSettings) -> None:
                 f"bench: the tutorial's loop needs {package}: pip install -r requirements-train.txt, "
                 "or leave that loop out with --without-tutorial"
             )
-    path = keras_model(settings)
+    path = keras_model(settings.of(ClassifySettings))
     if not path.is_file():
         raise UserError(
             f"bench: the tutorial's loop needs the model as a Keras file, and there is no {path}; "
@@ -97,13 +100,27 @@ def _version(name: str) -> str:
 Kind = Literal["probe", "scale", "tutorial", "plain", "bare"]
 
 
+class StageSettings(msgspec.Struct, frozen=True):
+    """The tables that the loops need."""
+
+    capture: CaptureSettings
+    detect: DetectSettings
+    classify: ClassifySettings
+
+
+def stage_settings(settings: PipelineSettings) -> StageSettings:
+    return StageSettings(
+        settings.of(CaptureSettings), settings.of(DetectSettings), settings.of(ClassifySettings)
+    )
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What a child is to do. Not on its command line, as for the stages."""
 
     kind: Kind
     source: str
     frames: int
-    settings: PipelineSettings
+    settings: StageSettings
     threads: int = 1  # of OpenCV, the decoder and each network (plain, bare)
     output: str = ""  # results (tutorial, plain) or the scaled clip (scale)
     parent_pid: int = 0

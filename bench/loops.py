@@ -23,7 +23,6 @@ from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
 from pipeline.common.model_card import choose_labels, read_card
 from pipeline.common.native_output import quiet_native
-from pipeline.config.schema import DisplaySettings
 from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.child_main import die_with_parent
 from pipeline.wire.messages import Delivery, Face
@@ -36,6 +35,7 @@ from stages.detect.main import detect_step
 from stages.display.annotate import draw_faces
 from stages.display.display import Display
 from stages.display.record import make_record, round_box
+from stages.display.spec import DisplaySettings
 
 
 class Clip:
@@ -174,7 +174,7 @@ BLUE: Final = (255, 0, 0)
 
 def tutorial_loop(job: Job) -> LoopRun:
     """Load and warm the model, then time the loop."""
-    path = keras_model(job.settings)
+    path = keras_model(job.settings.classify)
     card = read_card(path)
     labels = choose_labels(card, job.settings.classify.labels, path)
     with quiet_native():

@@ -11,13 +11,17 @@ from typing import Final, NamedTuple
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from pipeline.cli.resolve import laid_out
+from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
-from pipeline.config.schema import DisplaySettings, PipelineSettings
+from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import parse_sources
+from pipeline.supervisor.plan import laid_out
 from pipeline.supervisor.reporter import Reporter
 from pipeline.supervisor.supervisor import Supervisor
 from pipeline.wire.messages import StatusReport
+from stages.capture.spec import CaptureSettings
+from stages.display.spec import DisplaySettings
+from stages.stage import STAGES
 
 
 class CpuSample(NamedTuple):
@@ -119,7 +123,7 @@ def run_pipeline(
     settings = bench_settings(settings, frames, results, pace_fps)
     reporter, watch = _Lines(), Watch()
     no_summary = contextlib.redirect_stdout(io.StringIO())
-    with laid_out(settings, specs, None) as plan, no_summary:
+    with laid_out((BROKER, *STAGES), settings, specs, None) as plan, no_summary:
         status = Supervisor(settings, plan, reporter, watch).run()
     if status == SIGNALLED + signal.SIGINT:
         raise KeyboardInterrupt
@@ -135,12 +139,11 @@ def bench_settings(
 ) -> PipelineSettings:
     """The user's settings, but for what the measurement needs."""
     replace = msgspec.structs.replace
-    return replace(
-        settings,
-        capture=replace(settings.capture, repeat=0, max_frames=frames, pace_fps=pace_fps),
-        display=DisplaySettings(mode="draw", results=str(results)),
-        broker=replace(settings.broker, address="", publish=""),
-        log=replace(settings.log, level="warning", file=""),
+    return settings.replace(
+        replace(settings.of(CaptureSettings), repeat=0, max_frames=frames, pace_fps=pace_fps),
+        DisplaySettings(mode="draw", results=str(results)),
+        replace(settings.broker, address="", publish=""),
+        replace(settings.log, level="warning", file=""),
     )
 
 

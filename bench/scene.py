@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, cores, run_job
+from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, cores, run_job, stage_settings
 from bench.pipeline_run import PipelineRun, run_pipeline
 from pipeline.config.schema import PipelineSettings
 
@@ -80,7 +80,7 @@ def measure(
             kind=kind,
             source=scene.source,
             frames=frames,
-            settings=settings,
+            settings=stage_settings(settings),
             threads=threads,
             output=str(results),
         )

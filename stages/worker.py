@@ -4,8 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from pipeline.supervisor.child_main import StopFlag
-from pipeline.wire.assignment import Assignment
+from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import (
     PROTOCOL,
     Buffer,

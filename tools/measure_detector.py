@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import DetectSettings
 from pipeline.wire.messages import Box, Face
 from stages.detect.detector import Detector, open_detector
+from stages.detect.spec import DetectSettings
 
 FRAMES: Final = 100
 

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import CaptureSettings
 from pipeline.config.sources import SourceSpec, parse_sources
 from stages.capture.open import open_reader
+from stages.capture.spec import CaptureSettings
 from stages.image_codec import ImageReader, to_jpeg
 
 FRAMES: Final = 100

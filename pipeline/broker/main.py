@@ -12,8 +12,8 @@ if sys.platform != "win32":
 import msgspec
 
 from pipeline.broker import Broker, BrokerRules
-from pipeline.supervisor.child_main import KILLED_STATUS, StopFlag
-from pipeline.wire.assignment import Assignment, BrokerOptions
+from pipeline.broker.spec import BrokerOptions
+from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.sockets import BrokerChannel, Malformed
 
 TICK_NS = 50_000_000
@@ -37,13 +37,13 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     options = msgspec.json.decode(assignment.options, type=BrokerOptions)
     rules = BrokerRules(
         options.settings,
-        options.file_window,
-        options.max_batch,
-        options.max_delay_ms,
+        options.settings.file_window,
+        options.steps[1].max_batch,
+        options.steps[1].max_delay_ms,
         options.drain_s,
         options.sources,
         encoding=options.encoding,
-        search_interval_s=options.search_interval_s,
+        search_interval_s=options.steps[0].recall_ms / 1000,
         rejoin_s=REJOIN_S if options.sources is None else 0.0,
         owner=assignment.slot.partition("/")[0],
         frames=assignment.frames,
@@ -96,7 +96,7 @@ class Memory:
             limit_mb = self._limit_bytes >> 20
             log.critical("more than %d MB of memory: a peer sends without end; the broker ends", limit_mb)
             # It is started again, and a file's frames are sent again.
-            os._exit(KILLED_STATUS)
+            os._exit(1)
 
 
 def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memory) -> None:

@@ -4,18 +4,21 @@ A usage error is one line on stderr and status 2, as is every UserError.
 """
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
-from pipeline.config.loader import DISPLAY_MODES, load_settings, nearest, override
+from pipeline.config.loader import nearest, override
 from pipeline.config.schema import PipelineSettings
 from pipeline.wire.addresses import check_bindable, check_dialable
+from stages.capture.spec import CaptureSettings
+from stages.display.spec import DisplaySettings
+from stages.stage import STAGES, TABLES, read_settings
 
-ROLES: Final = ("broker", "capture", "detect", "classify", "display")
+ROLES: Final = tuple(spec.role for spec in (BROKER, *reversed(STAGES)))
 USAGE_STATUS: Final = 2
 INTERRUPTED_STATUS: Final = 130
 
@@ -82,9 +85,9 @@ def _run(words: Sequence[str]) -> int:
         epilog=_EPILOG,
     )
     settings, only, _ = _pipeline_options(parser, words)
-    from pipeline.supervisor.supervisor import run  # here, as below: help and usage errors need none of it
+    from pipeline.cli.resolve import run  # here, as below: help and usage errors need none of it
 
-    return run(settings, list(settings.capture.sources), only)
+    return run(settings, only)
 
 
 def _check(words: Sequence[str]) -> int:
@@ -95,7 +98,7 @@ def _check(words: Sequence[str]) -> int:
     settings, only, config = _pipeline_options(parser, words)
     from pipeline.cli.check import run_check
 
-    return run_check(settings, list(settings.capture.sources), only, config)
+    return run_check(settings, only, config)
 
 
 def _bench(words: Sequence[str]) -> int:
@@ -134,10 +137,11 @@ def _bench(words: Sequence[str]) -> int:
         parser.error("--plots, --without-tutorial and --config can't be used with --against")
     if options.against is None and options.against_set:
         parser.error("--against-set needs --against DIR")
-    settings = load_settings(options.config, options.set)
-    # By name: the pipeline doesn't import the benchmark, which imports OpenCV and the stages.
-    bench = importlib.import_module("bench.command")
-    asked = bench.Options(
+    settings = read_settings(options.config, options.set)
+    from bench.against import Against, run_against
+    from bench.command import Options, run_bench
+
+    asked = Options(
         options.source,
         options.frames,
         options.runs,
@@ -146,17 +150,16 @@ def _bench(words: Sequence[str]) -> int:
         not options.without_tutorial,
     )
     if options.against is None:
-        return int(bench.run_bench(settings, asked))
-    against = importlib.import_module("bench.against")
-    sides = against.Against(options.against, options.set, options.against_set)
-    return int(against.run_against(settings, asked, sides))
+        return run_bench(settings, asked)
+    sides = Against(options.against, options.set, options.against_set)
+    return run_against(settings, asked, sides)
 
 
 def _keys(words: Sequence[str]) -> int:
     parser = _Parser(
         "run.py keys",
-        description="Makes CURVE key pairs for the broker, each stage, run.py itself (parent) and programs\n"
-        "that read the results (subscriber). Pairs that are there are kept. See docs/machines.md.",
+        description="Makes CURVE key pairs for the broker, each stage, run.py itself (supervisor) and\n"
+        "programs that read the results (subscriber). Pairs that are there are kept. See docs/machines.md.",
     )
     parser.add_argument(
         "directory", metavar="DIR", type=Path, help="made if need be; must be closed to others"
@@ -170,13 +173,13 @@ def _keys(words: Sequence[str]) -> int:
     options = parser.read(words)
     from pipeline.wire.keys import make_keys
 
-    made, kept = make_keys(options.directory, options.names)
+    made, kept = make_keys(options.directory, [spec.role for spec in STAGES], options.names)
     for text, names in (("made", made), ("kept, as they were there", kept)):
         if names:
             print(f"{text}: {', '.join(names)}")
     print(
         f"for this machine: --set security.keys={options.directory}\n"
-        "for each other one: broker.public, and the .secret files of its stages and of parent "
+        "for each other one: broker.public, and the .secret files of its stages and of supervisor "
         "(docs/machines.md)"
     )
     return 0
@@ -206,7 +209,9 @@ def _pipeline_options(
         action="append",
         help="0, /dev/video0, a file, a folder, rtsp://…, demo, demo:8 (faces); repeatable",
     )
-    parser.add_argument("--display", choices=DISPLAY_MODES, help="auto: a window where there is a screen")
+    parser.add_argument(
+        "--display", choices=("auto", "window", "none"), help="auto: a window where there is a screen"
+    )
     parser.add_argument("--results", metavar="FILE", help=".jsonl or .csv, one record a frame or a face")
     parser.add_argument("--record", metavar="FILE", help="annotated video, .mkv or .mp4")
     parser.add_argument("--only", metavar="ROLES", help=f"only these stages, here: {','.join(ROLES)}")
@@ -216,7 +221,7 @@ def _pipeline_options(
     options = parser.read(words)
     only = _roles(parser, options.only)
     _check_only(parser, options, only)
-    settings = override(load_settings(options.config, options.set), _overrides(options))
+    settings = override(read_settings(options.config, options.set), _overrides(options), TABLES)
     _check_outputs(settings)
     address = settings.broker.address
     if only is not None and not address:
@@ -265,8 +270,9 @@ def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[st
 
 def _check_outputs(settings: PipelineSettings) -> None:
     """Refuse to write over what is read: an output is opened anew at the start of a run."""
-    for text in (settings.display.results, settings.display.record, settings.log.file):
-        if text and any(_same_file(text, source) for source in settings.capture.sources):
+    display, sources = settings.of(DisplaySettings), settings.of(CaptureSettings).sources
+    for text in (display.results, display.record, settings.log.file):
+        if text and any(_same_file(text, source) for source in sources):
             raise UserError(f"{text} is a source of this run; write to another file")
 
 

@@ -3,9 +3,16 @@
 A declaration imports nothing heavy: the supervisor and the command line read it without OpenCV or a network.
 """
 
-from typing import Literal
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, NamedTuple
 
 import msgspec
+
+from pipeline.config.schema import PipelineSettings, S
+from pipeline.config.sources import SourceSpec
 
 
 class Array(msgspec.Struct, frozen=True):
@@ -33,3 +40,62 @@ class Step(msgspec.Struct, frozen=True):
     recall: str = ""  # live sources: an array of the newest finished frame, handed along as a hint
     recall_ms: float = 0.0  # how often a frame goes without the hint
     same_model: str = "file"  # what has to be the same on every machine, for the line that refuses a worker
+
+
+class ProcessPlan(NamedTuple):
+    """One process of a run; `options` is what its module decodes from its assignment."""
+
+    role: str
+    module: str
+    name: str
+    options: msgspec.Struct
+    threads: int = 1
+    source: str = ""  # of a capture
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a stage plans its processes from."""
+
+    settings: PipelineSettings
+    sources: Sequence[SourceSpec]
+    steps: Sequence[Step]
+    captures_here: bool  # whether all sources are captured on this machine, so that the broker can await them
+    directory: Path  # of the run, for what a process leaves to the one that replaces it
+
+
+class CheckLine(NamedTuple):
+    """One line of `run.py check`; `missing` is what keeps the pipeline from running."""
+
+    state: Literal["ok", "note", "missing"]
+    part: str
+    detail: str
+
+
+def output_line(name: str, text: str) -> CheckLine:
+    """Return whether a file can be written. Tried by permission only: the file stays as it is."""
+    path = Path(text)
+    if path.is_dir():
+        return CheckLine("missing", name, f"{path} is a directory; expected a file")
+    if not path.absolute().parent.is_dir():
+        return CheckLine("missing", name, f"{path}: no directory {path.absolute().parent}")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        return CheckLine("missing", name, f"{path} can't be written: no permission")
+    return CheckLine("ok", name, f"{text} can be written")
+
+
+@dataclass(frozen=True)
+class StageSpec(Generic[S]):
+    """A stage, or the broker. Its module has the function `run(assignment, stop) -> exit status`.
+
+    `resolve` settles what the settings leave open and says so in lines; it raises UserError for what can't be
+    had. `check` says the same for `run.py check`, without raising.
+    """
+
+    role: str
+    module: str
+    settings: type[S]  # its table of pipeline.toml
+    processes: Callable[[RunFacts], list[ProcessPlan]]
+    resolve: Callable[[S], tuple[S, list[str]]] | None = None
+    check: Callable[[S], list[CheckLine]] | None = None
+    step: Callable[[S], Step] | None = None

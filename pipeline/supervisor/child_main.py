@@ -12,22 +12,12 @@ import os
 import signal
 import sys
 import threading
-from types import FrameType
 from typing import Final
 
 import msgspec
 
 from pipeline.common.errors import LateError, UserError
-from pipeline.wire.assignment import Assignment
-
-MODULES: Final = {
-    "broker": "pipeline.broker.main",
-    "capture": "stages.capture.main",
-    "detect": "stages.detect.main",
-    "classify": "stages.classify.main",
-    "display": "stages.display.main",
-}
-"""Where the function `run(assignment, stop) -> int` of each role is: the whole topology."""
+from pipeline.wire.assignment import Assignment, StopFlag
 
 KILLED_STATUS: Final = 137
 """As of a process that the system killed."""
@@ -36,22 +26,6 @@ LATE_STATUS: Final = 3
 """A child's own way of telling the parent that its error came after the first frame."""
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-
-
-class StopFlag:
-    """Set by SIGTERM; the loops look at it. Until `listen`, the signal ends the process at once."""
-
-    def __init__(self) -> None:
-        self._set = False
-
-    def listen(self) -> None:
-        signal.signal(signal.SIGTERM, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._set = True
-
-    def __bool__(self) -> bool:
-        return self._set
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -88,7 +62,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_up_logging(assignment.name, assignment.log_level)
     try:
-        module = importlib.import_module(MODULES[assignment.role])
+        module = importlib.import_module(assignment.module)
         status: int = module.run(assignment, StopFlag())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from pipeline.common.files import PROJECT
-from pipeline.supervisor.plan import ProcessPlan, RunPlan, thread_limits
+from pipeline.config.stage import ProcessPlan
+from pipeline.supervisor.plan import RunPlan, thread_limits
 from pipeline.wire.assignment import Assignment
 
 LIBRARY_DEFAULTS: Final = {
@@ -63,6 +64,7 @@ class ChildProcess:
         """Start the next incarnation: a fresh interpreter, in a session of its own."""
         assignment = Assignment(
             role=self.plan.role,
+            module=self.plan.module,
             name=self.plan.name,
             slot=self.slot,
             incarnation=self.starts,

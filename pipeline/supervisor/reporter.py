@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.common.errors import LateError
+from pipeline.common.errors import LateError, UserError
+from pipeline.config.schema import LogSettings
 from pipeline.supervisor.logfile import LogFile
 from pipeline.wire.messages import PeerReport, Progress, SourceReport, StatusReport
 
@@ -238,3 +239,11 @@ def print_summary(text: str) -> None:
         with Path(os.devnull).open("w") as nothing:  # else what is buffered fails again at the very end
             os.dup2(nothing.fileno(), sys.stdout.fileno())
         raise LateError(f"standard output: cannot be written: {error.strerror}") from error
+
+
+def open_reporter(settings: LogSettings) -> Reporter:
+    """Return the reporter that the settings ask for. Raises UserError if the log file can't be written."""
+    try:
+        return Reporter(settings.level, settings.file, settings.status_interval_s)
+    except OSError as error:
+        raise UserError(f"log.file: {settings.file} can't be written: {error.strerror}") from error

@@ -13,12 +13,11 @@ from typing import Final
 
 import msgspec
 
-from pipeline.cli.resolve import laid_out, prepare
 from pipeline.common.errors import LateError, UserError
-from pipeline.config.schema import PipelineSettings
+from pipeline.config.schema import DRAIN_S, PipelineSettings
 from pipeline.supervisor.child_main import LATE_STATUS
 from pipeline.supervisor.child_process import ChildProcess, stop_all
-from pipeline.supervisor.plan import DRAIN_S, ROLES, RunPlan
+from pipeline.supervisor.plan import RunPlan
 from pipeline.supervisor.reporter import Reporter, print_summary, summary
 from pipeline.supervisor.restart_policy import Restarts
 from pipeline.supervisor.signals import Signals
@@ -56,20 +55,6 @@ MOST_ERRORS: Final = 100
 
 Observer = Callable[[StatusReport, dict[str, int]], None]
 """Sees each report and the pids of the processes by name."""
-
-
-def run(settings: PipelineSettings, sources: list[str], only: frozenset[str] | None) -> int:
-    """Run the pipeline, or the stages in `only`, until its end; return the exit status.
-
-    Raises UserError for what is wrong before any process has started.
-    """
-    reporter = _reporter(settings)
-    try:
-        settings, specs, model = prepare(settings, sources, only, reporter)
-        with Signals() as signals, laid_out(settings, specs, only, model) as plan:
-            return Supervisor(settings, plan, reporter, signals=signals).run()
-    finally:
-        reporter.close()
 
 
 class Supervisor:
@@ -127,7 +112,7 @@ class Supervisor:
             plan.dialed,
             self._name,
             settings.broker.max_message_bytes,
-            load_stage_keys(plan.keys_of("parent"), "parent"),
+            load_stage_keys(plan.keys_of("supervisor"), "supervisor"),
         )
         self._said_unheard = False
         self._next_beat_s = 0.0
@@ -337,7 +322,9 @@ class Supervisor:
             return "the broker" if self._plan.has_broker else f"a broker at {self._plan.address}"
         here = {"broker"} | {peer.role for peer in self._report.peers}
         late = [c.name for c in self._awaited if c.plan.role not in here]
-        elsewhere = [role for role in ROLES if role not in here | {c.plan.role for c in self._children}]
+        elsewhere = [
+            role for role in self._plan.roles if role not in here | {c.plan.role for c in self._children}
+        ]
         return ", ".join(late + elsewhere) or "the other sources"
 
     # ------------------------------------------------------------------------------------------ broker
@@ -473,10 +460,3 @@ class Supervisor:
 
 def _how(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-
-
-def _reporter(settings: PipelineSettings) -> Reporter:
-    try:
-        return Reporter(settings.log.level, settings.log.file, settings.log.status_interval_s)
-    except OSError as error:
-        raise UserError(f"log.file: {settings.log.file} can't be written: {error.strerror}") from error

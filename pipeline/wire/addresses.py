@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import BrokerSettings
 
 
 def is_remote(address: str) -> bool:
@@ -155,13 +154,16 @@ def _bound(address: str) -> bool:
     return False
 
 
-def publish_address(settings: BrokerSettings, address: str, keyed: bool = False) -> str:
-    """Return where results are published: `broker.publish`, or beside `address`, the broker's own."""
-    if settings.publish:
-        return check_address(settings.publish, "broker.publish", keyed)
+def publish_address(publish: str, address: str, *, named: bool, keyed: bool = False) -> str:
+    """Return where results are published: at `publish` or, if that is empty, beside the broker's `address`.
+
+    named: whether the user gave that address.
+    """
+    if publish:
+        return check_address(publish, "broker.publish", keyed)
     if address.startswith("ipc://"):
         # The run's own directory holds one broker; beside an address of the user's there may be several.
-        beside = f"{address}.results" if settings.address else f"{address.rpartition('/')[0]}/results"
+        beside = f"{address}.results" if named else f"{address.rpartition('/')[0]}/results"
         return check_address(beside, "broker.publish")
     host, _, port = address.rpartition(":")
     if int(port) == 65_535:
@@ -171,10 +173,10 @@ def publish_address(settings: BrokerSettings, address: str, keyed: bool = False)
     return f"{host}:{int(port) + 1}"
 
 
-def broker_address(settings: BrokerSettings, directory: Path, keyed: bool = False) -> str:
-    """Return the address that the broker of a run binds: `broker.address`, or one of the run's own."""
-    if settings.address:
-        return check_address(settings.address, keyed=keyed)
+def broker_address(address: str, directory: Path, keyed: bool = False) -> str:
+    """Return the address that the broker binds: `address` or, if it is empty, one in the run's directory."""
+    if address:
+        return check_address(address, keyed=keyed)
     if has_ipc():
         return check_address(f"ipc://{directory}/work")
     return f"tcp://127.0.0.1:{free_port()}"

@@ -1,16 +1,16 @@
-"""What the parent hands a child process on its standard input: who it is, and its own settings."""
+"""What the supervisor hands a child process at its start, on standard input, and the flag that ends it."""
+
+import signal
+from types import FrameType
 
 import msgspec
-
-from pipeline.config.schema import BrokerSettings, CaptureSettings, ClassifySettings, DisplaySettings
-from pipeline.config.sources import SourceSpec
-from pipeline.wire.messages import Role
 
 
 class Assignment(msgspec.Struct, frozen=True):
     """Never on a command line, where every user of the machine could read it: sources hold passwords."""
 
-    role: Role | str  # the broker is no role of a peer
+    role: str
+    module: str  # whose function run(assignment, stop) does the work
     name: str  # as in the log: detect-1
     slot: str  # the same for each restart of this process
     incarnation: int  # how often it has been started before
@@ -19,34 +19,22 @@ class Assignment(msgspec.Struct, frozen=True):
     publish: str
     max_message_bytes: int
     log_level: str
-    options: msgspec.Raw  # one of the structs below, or the stage's table of the settings
-    frames: str = ""  # the directory of shared frames; empty: they travel in messages
-    keys: str = ""  # the directory that they lie in, never a key itself; empty: the address needs none
+    options: msgspec.Raw  # of the struct that the stage's spec makes
+    frames: str = ""  # directory of shared frames; empty: they travel in messages
+    keys: str = ""  # directory of the keys, never a key itself; empty: the address needs none
 
 
-class BrokerOptions(msgspec.Struct, frozen=True):
-    settings: BrokerSettings
-    file_window: int
-    max_batch: int
-    max_delay_ms: float
-    drain_s: float
-    sources: list[str] | None  # that the run waits for, in this order; None: whatever comes
-    encoding: str  # auto, raw or jpeg
-    search_interval_s: float
+class StopFlag:
+    """Set by SIGTERM; the loops look at it. Until `listen`, the signal ends the process at once."""
 
+    def __init__(self) -> None:
+        self._set = False
 
-class CaptureOptions(msgspec.Struct, frozen=True):
-    source: SourceSpec
-    settings: CaptureSettings
-    jpeg_quality: int = 90
+    def listen(self) -> None:
+        signal.signal(signal.SIGTERM, self._handle)
 
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._set = True
 
-class ClassifyOptions(msgspec.Struct, frozen=True):
-    settings: ClassifySettings
-    model: str  # sha256 of the file when the run began; "": not known
-
-
-class DisplayOptions(msgspec.Struct, frozen=True):
-    settings: DisplaySettings  # mode is window or none
-    sources: list[str]  # names, in their order
-    checkpoint: str  # a file in the run's directory, for the process that replaces this one
+    def __bool__(self) -> bool:
+        return self._set

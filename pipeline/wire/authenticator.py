@@ -16,10 +16,10 @@ import zmq
 from zmq.auth import Authenticator
 from zmq.utils.monitor import parse_monitor_message
 
-from pipeline.wire.keys import STAGES, BrokerKeys, role_of
+from pipeline.wire.keys import BrokerKeys, role_of
 
-OPEN_TO: Final = {"work": (*STAGES, "parent"), "results": ("subscriber",)}
-"""Whose keys open which of the two sockets."""
+DOMAINS: Final = ("work", "results")
+"""The two sockets: a subscriber's key opens the results, all others the work."""
 
 AT_ONCE: Final = 64
 """Handshakes answered, and reports read, in one turn: a flood does not hold up the work of those inside."""
@@ -56,7 +56,7 @@ class Gate:
         self._refusals = Refusals()
         self._address = ""  # of the peer that is asked about
         self._authenticator = Authenticator(context)
-        for domain in OPEN_TO:
+        for domain in DOMAINS:
             self._authenticator.configure_curve_callback(domain, self)
         self._authenticator.start()
 
@@ -92,7 +92,7 @@ class Gate:
     def callback(self, domain: str, key: bytes) -> bool:
         """Called by the authenticator: may the holder of this public key, Z85, come in there?"""
         name = self._keys.peers.get(key.decode())
-        allowed = name is not None and role_of(name) in OPEN_TO[domain]
+        allowed = name is not None and (role_of(name) == "subscriber") == (domain == "results")
         if not allowed:
             reason = f"the key of {name} does not open the {domain}" if name else "its key is not in the list"
             self._refusals.add(self._address, reason, f"; public key {key.decode()}")

@@ -22,12 +22,13 @@ from zmq.utils import z85
 
 from pipeline.common.errors import UserError
 
-STAGES: Final = ("capture", "detect", "classify", "display")
-PEERS: Final = (*STAGES, "parent", "subscriber")
-"""Who dials in: the stages, `run.py` itself, and other programs, which read the results."""
+OTHERS: Final = ("supervisor", "subscriber")
+"""Who dials in besides the stages: `run.py` itself, and other programs, which read the results."""
 
-DEFAULT_NAMES: Final = ("broker", *PEERS)
-_NAME: Final = re.compile(rf"broker|({'|'.join(PEERS)})(-[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+OLD_NAMES: Final = {"parent": "supervisor"}
+"""Of keys that were made by version 0.1; they work in this release."""
+
+_NAME: Final = re.compile(r"([a-z]+)(-[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 _KEY_LENGTH: Final = 40  # characters of Z85 for 32 bytes
 
 
@@ -57,28 +58,33 @@ class Made(NamedTuple):
 
 
 def role_of(name: str) -> str:
-    """Whom a key is for: `detect-attic` is for detect."""
-    return name.partition("-")[0]
+    """Return whom a key is for: `detect-attic` is for detect."""
+    role = name.partition("-")[0]
+    return OLD_NAMES.get(role, role)
 
 
 # ------------------------------------------------------------------------------------------------ making
 
 
-def make_keys(directory: Path, extra: Sequence[str] = ()) -> Made:
+def make_keys(directory: Path, stages: Sequence[str], extra: Sequence[str] = ()) -> Made:
     """Make the pairs that `directory` does not have: one for each part of a run, and `extra` ones.
+
+    stages: the roles of the run's stages.
 
     Raises UserError for a name that is no stage's, and a directory that is open or can't be written.
     """
+    peers = [*(role for role in stages if role != "broker"), *OTHERS]
     for name in extra:
-        if not _NAME.fullmatch(name):
+        match = _NAME.fullmatch(name)
+        if name != "broker" and (match is None or match[1] not in peers):
             raise UserError(
-                f"keys: expected STAGE or STAGE-LABEL, STAGE one of {', '.join(PEERS)}, found {name!r}"
+                f"keys: expected STAGE or STAGE-LABEL, STAGE one of {', '.join(peers)}, found {name!r}"
             )
     made = Made([], [])
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_directory(directory)
-        for name in dict.fromkeys([*DEFAULT_NAMES, *extra]):
+        for name in dict.fromkeys(["broker", *peers, *extra]):
             there = any((directory / f"{name}.{half}").exists() for half in ("public", "secret"))
             if not there:
                 _make_pair(directory, name)
@@ -101,7 +107,7 @@ def _make_pair(directory: Path, name: str) -> None:
         shutil.rmtree(workshop)
 
 
-def user_directory() -> Path:
+def user_directory(stages: Sequence[str]) -> Path:
     """Return the directory of this user's own keys, made if need be: they guard the loopback.
 
     Several first starts at once agree: the directory appears whole. Raises UserError if it can't be made.
@@ -110,7 +116,7 @@ def user_directory() -> Path:
     try:
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not directory.exists():
-            _make_whole(directory)
+            _make_whole(directory, stages)
     except OSError as error:
         raise UserError(
             f"no place for this user's keys: {directory}: {error.strerror}; name one that can be written: "
@@ -119,10 +125,10 @@ def user_directory() -> Path:
     return directory
 
 
-def _make_whole(directory: Path) -> None:
+def _make_whole(directory: Path, stages: Sequence[str]) -> None:
     draft = Path(tempfile.mkdtemp(prefix=".keys-", dir=directory.parent))  # mkdtemp makes it 0700
     try:
-        make_keys(draft)
+        make_keys(draft, stages)
         draft.rename(directory)
     except OSError:
         if not directory.is_dir():  # otherwise somebody was faster: theirs are as good
@@ -170,9 +176,7 @@ def broker_keys(directory: Path) -> BrokerKeys:
         if path.stem == "broker":
             continue
         if not _NAME.fullmatch(path.stem):
-            raise UserError(
-                f"keys: {path}: expected STAGE.public or STAGE-LABEL.public, STAGE one of {', '.join(PEERS)}"
-            )
+            raise UserError(f"keys: {path}: expected STAGE.public or STAGE-LABEL.public; remove it")
         key = _read_public(path).decode()
         if key in peers:
             raise UserError(f"keys: {directory}: {peers[key]} and {path.stem} have the same key; remove one")
@@ -212,7 +216,7 @@ def check_directory(directory: Path) -> None:
 
 def _the_secret(directory: Path, role: str) -> Path:
     """Return the one secret file of a role that this machine has."""
-    found = sorted(path for path in directory.glob(f"{role}*.secret") if role_of(path.stem) == role)
+    found = sorted(path for path in directory.glob("*.secret") if role_of(path.stem) == role)
     if not found:
         raise UserError(
             f"keys: {directory} has no {role}.secret; copy it there, or make it with: "

@@ -24,7 +24,7 @@ MAX_FACES: Final = 5000
 MAX_SOURCES: Final = 64
 MAX_PEERS: Final = 256
 MAX_WINDOW: Final = 1024
-"""Frames of a source whose outcome is not written yet: the most that `capture.file_window` may be, and what
+"""Frames of a source whose outcome is not written yet: the most that `broker.file_window` may be, and what
 is kept of a live source while display is away."""
 
 MAX_REASONS: Final = 16

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.wire.assignment import CaptureOptions
 from pipeline.wire.messages import (
     AnyMessage,
     Buffer,
@@ -28,6 +27,7 @@ from pipeline.wire.messages import (
     Welcome,
 )
 from stages.capture.reader import Picture
+from stages.capture.spec import CaptureOptions
 from stages.image_codec import to_jpeg
 from stages.shared_frames import FrameWriter
 

@@ -7,11 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
 from pipeline.common.errors import UserError
-from pipeline.wire.assignment import CaptureOptions
 from pipeline.wire.messages import Frame, NoFrame, Welcome
 from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, Item
 from stages.capture.open import open_reader
 from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck
+from stages.capture.spec import CaptureOptions
 from stages.shared_frames import FrameWriter
 from stages.worker import clock_ns
 

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 from pipeline.common.errors import UserError
-from pipeline.wire.assignment import CaptureOptions
 from pipeline.wire.messages import Frame, NoFrame, SourceInfo, Welcome
 from stages.capture.feed import POLL_MS, Conversation, Feed, Item
 from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck
+from stages.capture.spec import CaptureOptions
 from stages.shared_frames import FrameWriter
 from stages.worker import clock_ns
 

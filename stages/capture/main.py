@@ -8,8 +8,7 @@ from typing import NoReturn
 import msgspec
 
 from pipeline.common.errors import UserError
-from pipeline.supervisor.child_main import StopFlag
-from pipeline.wire.assignment import Assignment, CaptureOptions
+from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import PROTOCOL, Hello
 from pipeline.wire.session import Session
 from stages.capture.feed import Feed
@@ -17,6 +16,7 @@ from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed, LiveReader
 from stages.capture.open import open_reader
 from stages.capture.reader import Reader, SourceStuck
+from stages.capture.spec import CaptureOptions
 from stages.shared_frames import FrameWriter
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """Opens the source that is asked for."""
 
-from pipeline.config.schema import CaptureSettings
 from pipeline.config.sources import SourceSpec
 from stages.capture.reader import MAX_BYTES, Reader
+from stages.capture.spec import CaptureSettings
 
 
 def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> Reader:

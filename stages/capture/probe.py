@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import CaptureSettings
 from pipeline.config.sources import SourceSpec
+from stages.capture.spec import CaptureSettings
 
 MOST_CAMERAS = 4  # tried where the system does not list them
 

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from pipeline.common.labels import FACE_SIZE
-from pipeline.supervisor.child_main import StopFlag
-from pipeline.wire.assignment import Assignment, ClassifyOptions
+from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import Buffer, Classified, ClassifyWork, DetectWork
 from stages.classify.classifier import open_classifier
+from stages.classify.spec import ClassifyOptions
 from stages.worker import Answer, clock_ns, serve
 
 CREDITS = 1

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.labels import FACE_SIZE
-from pipeline.config.schema import DetectSettings
-from pipeline.supervisor.child_main import StopFlag
-from pipeline.wire.assignment import Assignment
+from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import Box, Buffer, ClassifyWork, Detected, DetectWork, Face
 from stages.detect.crop import crop_face
 from stages.detect.detector import Detector, open_detector
+from stages.detect.spec import DetectSettings
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import Answer, StepError, clock_ns, serve
 

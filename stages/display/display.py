@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import DisplaySettings
 from pipeline.wire.messages import Delivery, Progress
 from stages.display.output_file import Patience
 from stages.display.record import FaceRecord, advance, make_record, round_box, round_time, to_json
 from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.results import Results
+from stages.display.spec import DisplaySettings
 from stages.display.tracker import Tracker
 
 if TYPE_CHECKING:

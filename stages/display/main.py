@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.labels import EMOTIONS
-from pipeline.supervisor.child_main import StopFlag
-from pipeline.wire.assignment import Assignment, DisplayOptions
+from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import (
     PROTOCOL,
     Buffer,
@@ -29,6 +28,7 @@ from pipeline.wire.messages import (
 from pipeline.wire.session import Session
 from stages.display.display import Display
 from stages.display.output_file import OutputFailed
+from stages.display.spec import DisplayOptions
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import clock_ns
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.wire.keys import make_keys
+from stages.stage import ROLES
 from tests.support import hosts
 from tests.support.hosts import Host
 from tests.support.runs import CLIP_FRAMES, CLIP_SIZE, Start, balance, read_jsonl, video_facts
@@ -31,7 +32,7 @@ def test_clocks_apart(
 ) -> None:
     here, filmed, shown = machines
     keys, results, video = tmp_path / "keys", tmp_path / "r.jsonl", tmp_path / "v.mkv"
-    make_keys(keys)
+    make_keys(keys, ROLES)
     common = [*quick, "--set", f"security.keys={keys}", "--broker", f"tcp://{here.address}:5555"]
     workers = start(*common, "--only", "broker,detect,classify", inside=here.inside)
     workers.line("results are published at ")

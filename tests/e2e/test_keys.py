@@ -13,6 +13,7 @@ from zmq import auth
 
 from pipeline.wire.addresses import free_port
 from pipeline.wire.keys import make_keys
+from stages.stage import ROLES
 from tests.e2e.test_deaths import same_but_for_time
 from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl
 
@@ -22,8 +23,8 @@ LIMIT_MS = 60_000
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     directory = tmp_path / "keys"
-    make_keys(directory, ["detect-attic", "parent-attic"])
-    for name in ("detect-attic", "parent-attic"):
+    make_keys(directory, ROLES, ["detect-attic", "supervisor-attic"])
+    for name in ("detect-attic", "supervisor-attic"):
         (directory / f"{name}.secret").rename(directory / f"{name}.kept")
     return directory
 
@@ -85,7 +86,7 @@ def test_a_key_taken_out_of_the_list_is_refused_by_the_next_broker(
     main = start(
         *there, "--set", f"security.keys={keys}", "--source", clip, "--results", results,
     )  # fmt: skip
-    attic_keys = machine(tmp_path, keys, "attic", "detect-attic.secret", "parent.secret")
+    attic_keys = machine(tmp_path, keys, "attic", "detect-attic.secret", "supervisor.secret")
     attic = start(*there, *attic_keys, "--only", "detect")
     attic.line("works for the broker at ")
     main.until_records(results, 10)
@@ -103,15 +104,17 @@ def test_a_key_taken_out_of_the_list_is_refused_by_the_next_broker(
 
 def test_a_key_that_is_not_in_the_list(start: Start, quick: list[str], keys: Path, tmp_path: Path) -> None:
     """Neither a stage's nor run.py's own: one line and status 2."""
-    (keys / "parent-attic.public").unlink()
+    (keys / "supervisor-attic.public").unlink()
     there = [*quick, "--broker", f"tcp://127.0.0.1:{free_port()}"]
     broker = start(*there, "--set", f"security.keys={keys}", "--only", "broker")
     broker.line("results are published at ")
-    attic = machine(tmp_path, keys, "attic", "detect-attic.secret", "parent-attic.secret")
+    attic = machine(tmp_path, keys, "attic", "detect-attic.secret", "supervisor-attic.secret")
     done = start(*there, *attic, "--only", "detect").end()
     assert done.status == 2
     assert len(done.errors) == 1
-    assert "the broker refuses the key 'parent-attic': parent-attic.public must lie in" in done.errors[0]
+    assert (
+        "the broker refuses the key 'supervisor-attic': supervisor-attic.public must lie in" in done.errors[0]
+    )
     broker.line("refused a peer at 127.0.0.1: its key is not in the list; public key")
     broker.signal(15)
     assert broker.end().status == 143
@@ -122,7 +125,7 @@ def test_another_brokers_key_is_told_once_and_tried_again(
 ) -> None:
     there = [*quick, "--broker", f"tcp://127.0.0.1:{free_port()}"]
     others = tmp_path / "others"
-    make_keys(others)
+    make_keys(others, ROLES)
     stage = start(*there, "--set", f"security.keys={others}", "--only", "detect")
     stage.line("works for the broker at ")
     broker = start(*there, "--set", f"security.keys={keys}", "--only", "broker")
@@ -141,7 +144,7 @@ def test_another_brokers_key_is_told_once_and_tried_again(
         (lambda keys: shutil.rmtree(keys), "no directory"),
         (lambda keys: keys.chmod(0o755), "chmod 700"),
         (lambda keys: (keys / "detect.secret").chmod(0o644), "chmod 600"),
-        (lambda keys: (keys / "parent.secret").unlink(), "has no parent.secret"),
+        (lambda keys: (keys / "supervisor.secret").unlink(), "has no supervisor.secret"),
         (lambda keys: shutil.copy(keys / "detect.secret", keys / "detect-2.secret"), "leave only the one"),
         (lambda keys: (keys / "broker.public").unlink(), "broker.public; copy it there"),
         (lambda keys: (keys / "broker.public").write_bytes(b""), "broker.public is damaged"),

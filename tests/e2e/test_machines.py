@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.wire.addresses import free_port
 from pipeline.wire.keys import make_keys, stage_keys
+from stages.stage import ROLES
 from tests.e2e.test_deaths import same_but_for_time
 from tests.support.hosts import Host, made, why_not
 from tests.support.proxy import Proxy
@@ -60,7 +61,7 @@ def network() -> Iterator[Network]:
 def keys(tmp_path: Path) -> Path:
     """Where all keys were made: the directory of the machine that the broker is on."""
     directory = tmp_path / "keys"
-    make_keys(directory, ["detect-attic", "parent-attic", "classify-cellar", "parent-cellar"])
+    make_keys(directory, ROLES, ["detect-attic", "supervisor-attic", "classify-cellar", "supervisor-cellar"])
     return directory
 
 
@@ -93,8 +94,8 @@ def hosts(
             "--set",
             "detect.workers=1",
         ]
-        attic = machine("attic", "detect-attic", "parent-attic")
-        cellar = machine("cellar", "classify-cellar", "parent-cellar")
+        attic = machine("attic", "detect-attic", "supervisor-attic")
+        cellar = machine("cellar", "classify-cellar", "supervisor-cellar")
         main = ["--set", f"security.keys={keys}", "--only", "broker,capture,display"]
         return (
             start(*there, *main, *arguments, inside=network["living"].inside),
@@ -191,9 +192,9 @@ def halves(
     """Start a run in two parts, one of them behind a proxy; that with capture comes first."""
 
     def begin(port: int, proxy: Proxy, far_roles: str, results: Path) -> tuple[Run, Run]:
-        machine("cellar", "classify-cellar", "parent-cellar")  # which has no part in this
+        machine("cellar", "classify-cellar", "supervisor-cellar")  # which has no part in this
         films = far_roles != "detect"
-        attic = machine("attic", *(["capture", "display"] if films else ["detect-attic"]), "parent-attic")
+        attic = machine("attic", *(["capture", "display"] if films else ["detect-attic"]), "supervisor-attic")
         if films:
             machine("nobody", "detect-attic")
         ends = ["--source", clip, "--results", results]

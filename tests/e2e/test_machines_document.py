@@ -66,7 +66,7 @@ def test_two_machines(start: Start, quick: list[str], clip: Path, hosts: Hosts, 
     make, run_living, check, run_attic = commands("Two machines", "python run.py ")
     for command, home in ((make, living), (check, attic)):
         if command is check:
-            move(living / "emotions-keys", attic / "emotions-keys", "detect-attic", "parent-attic")
+            move(living / "emotions-keys", attic / "emotions-keys", "detect-attic", "supervisor-attic")
         words = [sys.executable, *command[1:]]
         if command is make:
             words = [word.replace("~", str(home)) for word in words]  # as the shell does

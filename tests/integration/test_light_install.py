@@ -9,8 +9,9 @@ from trainer.__main__ import PACKAGES
 START = """
 import importlib, sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))  # as if they were not installed
-from pipeline.supervisor.child_main import MODULES
-for name in ["pipeline.cli.main", "pipeline.cli.check", "tools.wheels", *MODULES.values()]:
+from stages.stage import STAGES
+modules = [spec.module for spec in STAGES]
+for name in ["pipeline.cli.main", "pipeline.cli.check", "pipeline.broker.main", "tools.wheels", *modules]:
     importlib.import_module(name)
 """
 

@@ -13,10 +13,11 @@ import msgspec
 import psutil
 import zmq
 
+from pipeline.broker.spec import BrokerOptions
 from pipeline.common.files import PROJECT
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.addresses import free_port
-from pipeline.wire.assignment import Assignment, BrokerOptions
+from pipeline.wire.assignment import Assignment
 from pipeline.wire.keys import make_keys, stage_keys
 from pipeline.wire.messages import (
     Buffer,
@@ -34,6 +35,9 @@ from pipeline.wire.messages import (
     Written,
 )
 from pipeline.wire.sockets import StageChannel
+from stages.classify import spec as classify
+from stages.detect import spec as detect
+from stages.stage import ROLES
 from tests.support.broker_world import (
     crops,
     make_faces,
@@ -55,12 +59,18 @@ class Attacked:
     def __init__(self, scheme: str, place: Path) -> None:
         self.keys = place / "keys" if scheme == "tcp" else None
         if self.keys is not None:
-            make_keys(self.keys)
+            make_keys(self.keys, ROLES)
         self.address = f"ipc://{place}/work" if scheme == "ipc" else f"tcp://127.0.0.1:{free_port()}"
         publish = f"ipc://{place}/results"
-        options = BrokerOptions(BrokerSettings(max_bytes=MAX_BYTES), 4, 8, 0.0, 2.0, ["clip"], "raw", 0.0)
+        broker = BrokerSettings(max_bytes=MAX_BYTES, file_window=4)
+        steps = [
+            detect.step(detect.DetectSettings()),
+            classify.step(classify.ClassifySettings(max_batch=8)),
+        ]
+        options = BrokerOptions(broker, steps, 2.0, ["clip"], "raw")
         assignment = Assignment(
-            "broker", "broker", "run/broker", 0, psutil.Process().pid, self.address, publish,
+            "broker", "pipeline.broker.main", "broker", "run/broker", 0, psutil.Process().pid,
+            self.address, publish,
             MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), "", str(self.keys or ""),
         )  # fmt: skip
         self._log = place / "log"

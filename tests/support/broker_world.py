@@ -78,6 +78,7 @@ def make_report(**changes: Any) -> StatusReport:
 def make_assignment(role: str, name: str, address: str = "", options: Any = None) -> Assignment:
     return Assignment(
         role=role,
+        module=f"stages.{role}.main",
         name=name,
         slot=f"slot-{name}",
         incarnation=0,

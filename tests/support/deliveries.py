@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import DisplaySettings
 from pipeline.wire.messages import Delivery, Face, Status
 from stages.display.display import Display
+from stages.display.spec import DisplaySettings
 
 BoxPx = tuple[float, float, float, float]
 SHAPE: tuple[int, int, Literal[3]] = (60, 80, 3)

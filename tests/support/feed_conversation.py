@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.config.schema import CaptureSettings
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.assignment import CaptureOptions
 from pipeline.wire.messages import (
@@ -20,6 +19,7 @@ from pipeline.wire.messages import (
     encode,
 )
 from stages.capture.feed import Feed
+from stages.capture.spec import CaptureSettings
 
 
 class FakeSession:

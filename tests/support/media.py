@@ -9,11 +9,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import CaptureSettings
 from pipeline.config.sources import parse_sources
 from pipeline.wire.messages import SourceInfo
 from stages.capture.open import open_reader
 from stages.capture.reader import Picture, Reader, SourceFailed
+from stages.capture.spec import CaptureSettings
 
 ONE, UNIT = 1 << 16, 1 << 30  # 1 in the two fixed-point formats of an mp4's matrix
 

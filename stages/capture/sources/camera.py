@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import CaptureSettings
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import Picture, SourceFailed, to_bgr
+from stages.capture.spec import CaptureSettings
 
 STALLED_S: Final = 2.0
 """A read that fails after so long has waited in vain: of a camera that is gone it fails at once."""

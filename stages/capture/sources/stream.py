@@ -6,10 +6,10 @@ from typing import Final
 import av
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import CaptureSettings
 from pipeline.config.sources import SourceSpec, without_credentials
 from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import Decoder, Picture, SourceFailed, limits
+from stages.capture.spec import CaptureSettings
 
 TIMEOUT_S: Final = 4.0
 """To connect, to find the video, and for each picture: decoding begins with a whole one, every 1 to 4 s."""

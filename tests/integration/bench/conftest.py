@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.files import PROJECT
-from pipeline.config.schema import ClassifySettings, DetectSettings, PipelineSettings
+from pipeline.config.schema import PipelineSettings
+from stages.classify.spec import ClassifySettings
+from stages.detect.spec import DetectSettings
 from tests.support.checkouts import make_fake
 from tests.support.models import BOTH, save_onnx, write_card
 
@@ -46,7 +48,7 @@ def keras_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tiny_model: Path) -> PipelineSettings:
     """Return settings with the tiny model and Haar."""
     classify = ClassifySettings(model=str(tiny_model))
-    return PipelineSettings(classify=classify, detect=DetectSettings(model="haar", workers=1))
+    return PipelineSettings(classify, DetectSettings(model="haar", workers=1))
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def unloaded_settings(tmp_path: Path) -> PipelineSettings:
     path = tmp_path / "model.keras"
     path.write_bytes(b"no network")
     write_card(path)
-    return PipelineSettings(classify=ClassifySettings(model=str(path)), detect=DetectSettings(model="haar"))
+    return PipelineSettings(ClassifySettings(model=str(path)), DetectSettings(model="haar"))
 
 
 @pytest.fixture

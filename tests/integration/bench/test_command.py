@@ -16,7 +16,8 @@ from pipeline.cli.main import main
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from pipeline.config.loader import override
-from pipeline.config.schema import ClassifySettings, PipelineSettings
+from pipeline.config.schema import PipelineSettings
+from stages.classify.spec import ClassifySettings
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -94,7 +95,7 @@ def test_what_is_missing_is_said_before_anything_runs(
 ) -> None:
     settings = unloaded_settings
     if model:
-        settings = PipelineSettings(classify=ClassifySettings(model=model))
+        settings = PipelineSettings(ClassifySettings(model=model))
     with pytest.raises(UserError, match=message):
         run_bench(settings, Options(source, frames=4))
 

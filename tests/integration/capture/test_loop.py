@@ -12,7 +12,7 @@ from pipeline.common.files import PROJECT
 
 HANGING = """
 import sys, threading
-from pipeline.supervisor.child_main import StopFlag
+from pipeline.wire.assignment import StopFlag
 from stages.capture import file_feed, live_feed, main
 from tests.support.broker_world import make_assignment
 from tests.support.feed_conversation import options

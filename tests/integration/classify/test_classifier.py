@@ -21,7 +21,7 @@ _LOAD = """
 import sys
 import numpy as np
 from pipeline.common.errors import UserError
-from pipeline.config.schema import ClassifySettings
+from stages.classify.spec import ClassifySettings
 from stages.classify.classifier import open_classifier
 
 for path in sys.argv[1:]:
@@ -38,7 +38,7 @@ import sys
 import numpy as np
 from pipeline.common.labels import EMOTIONS
 from pipeline.common.errors import UserError
-from pipeline.config.schema import ClassifySettings
+from stages.classify.spec import ClassifySettings
 from stages.classify.classifier import open_classifier
 
 for path, labels in zip(sys.argv[1::2], sys.argv[2::2]):

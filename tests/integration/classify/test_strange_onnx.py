@@ -10,8 +10,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
-from pipeline.config.schema import ClassifySettings
 from stages.classify.classifier import open_classifier
+from stages.classify.spec import ClassifySettings
 from tests.support.models import write_card
 
 

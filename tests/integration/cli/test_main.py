@@ -13,6 +13,9 @@ from pipeline.cli.main import main
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from pipeline.config.schema import PipelineSettings
+from stages.capture.spec import CaptureSettings
+from stages.detect.spec import DetectSettings
+from stages.display.spec import DisplaySettings
 
 
 class Handed:
@@ -35,7 +38,7 @@ class Handed:
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Handed:
-    return Handed(monkeypatch, "pipeline.supervisor.supervisor", "run", status=7)
+    return Handed(monkeypatch, "pipeline.cli.resolve", "run", status=7)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -53,7 +56,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_nothing_said_runs_everything_with_the_defaults(supervisor: Handed) -> None:
     assert main([]) == 7
-    assert supervisor.arguments == (PipelineSettings(), [], None)
+    assert supervisor.arguments == (PipelineSettings(), None)
 
 
 def test_options_override_the_settings(supervisor: Handed, tmp_path: Path) -> None:
@@ -61,20 +64,28 @@ def test_options_override_the_settings(supervisor: Handed, tmp_path: Path) -> No
     config.write_text("[capture]\nsources = ['a']\n[detect]\nworkers = 2\n[display]\nresults = 'r.csv'\n")
     words = ["--config", str(config), "--source", "0", "--source", "demo:8", "--display", "none"]
     main([*words, "--record", "v.mkv", "--set", "detect.threads=2", "--set", "log.level=debug"])
-    settings, sources, only = supervisor.arguments
-    assert sources == settings.capture.sources == ["0", "demo:8"]
-    assert (settings.display.mode, settings.display.results, settings.display.record) == (
+    settings, only = supervisor.arguments
+    assert settings.of(CaptureSettings).sources == ["0", "demo:8"]
+    assert (
+        settings.of(DisplaySettings).mode,
+        settings.of(DisplaySettings).results,
+        settings.of(DisplaySettings).record,
+    ) == (
         "none",
         "r.csv",
         "v.mkv",
     )
-    assert (settings.detect.workers, settings.detect.threads, settings.log.level) == (2, 2, "debug")
+    assert (settings.of(DetectSettings).workers, settings.of(DetectSettings).threads, settings.log.level) == (
+        2,
+        2,
+        "debug",
+    )
     assert only is None
 
 
 def test_only_runs_some_roles_with_the_broker_named(supervisor: Handed) -> None:
     main(["--only", "detect, classify", "--broker", "tcp://127.0.0.1:5555"])
-    settings, _, only = supervisor.arguments
+    settings, only = supervisor.arguments
     assert only == {"detect", "classify"}
     assert settings.broker.address == "tcp://127.0.0.1:5555"
 
@@ -84,8 +95,8 @@ def test_check_gets_the_same_options(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     config = tmp_path / "c.toml"
     config.touch()
     assert main(["check", "--source", "demo", "--config", str(config)]) == 2
-    settings, sources, only, named = check.arguments
-    assert (settings.capture.sources, sources, only, named) == (["demo"], ["demo"], None, config)
+    settings, only, named = check.arguments
+    assert (settings.of(CaptureSettings).sources, only, named) == (["demo"], None, config)
 
 
 def test_bench_hands_over_what_it_read(monkeypatch: pytest.MonkeyPatch) -> None:

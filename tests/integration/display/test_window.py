@@ -13,7 +13,7 @@ from stages.display.sinks.window import Windows, window_size
 PRELUDE = """
 import subprocess, sys, time
 import numpy as np
-from pipeline.config.schema import DisplaySettings
+from stages.display.spec import DisplaySettings
 from stages.display.display import Display
 from tests.support.deliveries import outcome
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zmq
 
-from pipeline.supervisor.child_main import StopFlag
+from pipeline.wire.assignment import StopFlag
 from pipeline.wire.messages import (
     Buffer,
     ClassifyWork,

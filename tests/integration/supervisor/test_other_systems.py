@@ -14,12 +14,11 @@ from pipeline.broker.main import OPEN_MAX, take_all_descriptors
 from pipeline.cli.check import cores
 from pipeline.common.files import PROJECT
 from pipeline.common.native_output import quiet_native
-from pipeline.config.schema import DisplaySettings
 from pipeline.supervisor.child_main import KILLED_STATUS
 from pipeline.supervisor.signals import Signals
 from pipeline.wire.assignment import Assignment
 from stages.capture.probe import MOST_CAMERAS, candidates
-from stages.display.mode import resolve_display
+from stages.display.spec import DisplaySettings, resolve
 
 WINDOWS = """
 import socket, sys
@@ -33,14 +32,14 @@ from pipeline.broker.main import Memory, take_all_descriptors
 from pipeline.wire.addresses import broker_address, check_free
 from pipeline.supervisor.run_directory import run_directory
 from pipeline.wire.keys import broker_keys, user_directory
-from pipeline.config.schema import BrokerSettings
+from stages.stage import ROLES
 
 take_all_descriptors()
 Memory(limit_bytes=0).end_if_swollen()
 with run_directory() as directory:
-    address = broker_address(BrokerSettings(), directory)
+    address = broker_address("", directory)
     check_free(address)
-broker_keys(user_directory())
+broker_keys(user_directory(ROLES))
 print(directory.exists(), address)
 """
 
@@ -54,7 +53,6 @@ def run(assignment, stop):
 
 sys.platform = "darwin"
 sys.modules["waits"] = types.SimpleNamespace(run=run)
-child_main.MODULES["detect"] = "waits"
 child_main.main()
 """
 
@@ -72,7 +70,7 @@ def test_sockets_directory_and_keys_on_windows(tmp_path: Path) -> None:
 
 def test_child_ends_with_its_parent_where_the_system_does_not_see_to_it() -> None:
     options = msgspec.Raw(b"{}")
-    assignment = Assignment("detect", "detect-1", "run/detect-1", 0, 1, "", "", 1, "info", options)
+    assignment = Assignment("detect", "waits", "detect-1", "run/detect-1", 0, 1, "", "", 1, "info", options)
     with subprocess.Popen(
         [sys.executable, "-c", CHILD], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -127,5 +125,5 @@ def test_screen_and_cameras_that_nothing_lists(system: str, monkeypatch: pytest.
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", system)
-    assert resolve_display(DisplaySettings())[0].mode == "window"
+    assert resolve(DisplaySettings())[0].mode == "window"
     assert candidates() == list(range(MOST_CAMERAS))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema import BrokerSettings
 from pipeline.supervisor.run_directory import frames_directory, run_directory
 from pipeline.wire.addresses import IPC_PATH_MAX, broker_address, check_private
 
@@ -29,7 +28,7 @@ def test_the_directory_of_a_run_is_closed_to_others_and_goes_with_it(
     with run_directory() as directory:
         assert directory.parent == tmp_path
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        address = broker_address(BrokerSettings(), directory)
+        address = broker_address("", directory)
         check_private(address)
         (directory / "work").touch()
     assert not directory.exists()

@@ -7,21 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema import DetectSettings, PipelineSettings
+from pipeline.broker.spec import BROKER
+from pipeline.config.schema import PipelineSettings
 from pipeline.supervisor.child_main import LATE_STATUS
 from pipeline.supervisor.child_process import ChildProcess, stop_all
 from pipeline.supervisor.plan import make_plan
 from pipeline.supervisor.reporter import Reporter
 from pipeline.supervisor.supervisor import MOST_ERRORS, Supervisor
 from pipeline.wire.messages import PeerReport
+from stages.detect.spec import DetectSettings
+from stages.stage import STAGES
 from tests.support.broker_world import make_report
 
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    settings = PipelineSettings(detect=DetectSettings(workers=2))
+    settings = PipelineSettings(DetectSettings(workers=2))
     reporter = Reporter("info", "", 5.0)
-    made = Supervisor(settings, make_plan(settings, [], None, tmp_path), reporter)
+    made = Supervisor(settings, make_plan((BROKER, *STAGES), settings, [], None, tmp_path), reporter)
     for child in made._children:
         child.starts = 1
     yield made

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import BrokerSettings
 from pipeline.wire.addresses import (
     IPC_PATH_MAX,
     broker_address,
@@ -117,24 +116,21 @@ def test_what_is_no_address_is_refused(address: str, message: str) -> None:
 
 
 def test_results_are_published_beside_the_address() -> None:
-    own = BrokerSettings()
-    assert publish_address(own, "ipc:///run/me/work") == "ipc:///run/me/results"
-    assert publish_address(own, "tcp://127.0.0.1:5555") == "tcp://127.0.0.1:5556"
-    assert publish_address(own, "tcp://[::1]:5555") == "tcp://[::1]:5556"
-    chosen = BrokerSettings(address="ipc:///home/me/a")
-    assert publish_address(chosen, chosen.address) == "ipc:///home/me/a.results"
-    told = BrokerSettings(publish="tcp://localhost:9")
-    assert publish_address(told, "ipc:///run/me/work") == "tcp://127.0.0.1:9"
+    assert publish_address("", "ipc:///run/me/work", named=False) == "ipc:///run/me/results"
+    assert publish_address("", "tcp://127.0.0.1:5555", named=False) == "tcp://127.0.0.1:5556"
+    assert publish_address("", "tcp://[::1]:5555", named=False) == "tcp://[::1]:5556"
+    assert publish_address("", "ipc:///home/me/a", named=True) == "ipc:///home/me/a.results"
+    assert publish_address("tcp://localhost:9", "ipc:///run/me/work", named=False) == "tcp://127.0.0.1:9"
     with pytest.raises(UserError, match="65535 has none beside it"):
-        publish_address(own, "tcp://127.0.0.1:65535")
+        publish_address("", "tcp://127.0.0.1:65535", named=False)
 
 
 def test_where_there_is_no_ipc_loopback_tcp_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.wire.addresses.has_ipc", lambda: False)
-    address = broker_address(BrokerSettings(), tmp_path)
-    for each in (address, publish_address(BrokerSettings(), address)):
+    address = broker_address("", tmp_path)
+    for each in (address, publish_address("", address, named=False)):
         with socket.socket() as free:
             free.bind(("127.0.0.1", int(check_address(each).rpartition(":")[2])))
     with pytest.raises(UserError, match="no ipc; use tcp"):

@@ -15,6 +15,7 @@ from pipeline.wire.authenticator import LINES, Refusals
 from pipeline.wire.keys import StageKeys, broker_keys, make_keys, stage_keys
 from pipeline.wire.messages import Heartbeat, Introduce, encode
 from pipeline.wire.sockets import BrokerChannel, Received, StageChannel
+from stages.stage import ROLES
 
 LIMIT = 1_000_000
 WAIT_S = 30.0
@@ -26,7 +27,7 @@ Stranger = Callable[["zmq.Socket[bytes]"], None]
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "keys"
-    make_keys(path)
+    make_keys(path, ROLES)
     return path
 
 
@@ -188,7 +189,7 @@ def test_a_key_opens_what_it_is_named_for(
 def test_a_removed_key_is_refused_from_the_next_start(tmp_path: Path, addresses: tuple[str, str]) -> None:
     """The stage that had taken part ends with one clear line, as something that fails on the way."""
     keys = tmp_path / "keys"
-    make_keys(keys, ["detect-attic"])
+    make_keys(keys, ROLES, ["detect-attic"])
     (keys / "detect.secret").unlink()
     mine = stage_keys(keys, "detect")
     stage = StageChannel(addresses[0], "detect-1", LIMIT, mine)
@@ -243,7 +244,7 @@ def test_a_stage_that_meets_somebody_else_goes_on_trying(
                 break
         assert stage.failed_handshakes >= 2
         assert not somebody.poll(0)
-    make_keys(tmp_path / "others")
+    make_keys(tmp_path / "others", ROLES)
     other = BrokerChannel(*addresses, LIMIT, broker_keys(tmp_path / "others"))
     known = stage.failed_handshakes
     for _ in range(100):

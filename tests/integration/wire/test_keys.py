@@ -19,12 +19,13 @@ from pipeline.wire.keys import (
     stage_keys,
     user_directory,
 )
+from stages.stage import ROLES
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     directory = tmp_path / "keys"
-    make_keys(directory)
+    make_keys(directory, ROLES)
     return directory
 
 
@@ -44,7 +45,7 @@ def test_pairs_for_every_part_of_a_run(keys: Path) -> None:
 def test_what_is_there_is_kept_even_half_a_pair(keys: Path) -> None:
     (keys / "detect.secret").unlink()  # on another machine by now
     before = {path.name: path.read_bytes() for path in keys.iterdir()}
-    made = make_keys(keys, ["detect-attic", "capture"])
+    made = make_keys(keys, ROLES, ["detect-attic", "capture"])
     assert made.made == ["detect-attic"]
     assert made.kept == list(DEFAULT_NAMES)
     assert before.items() <= {path.name: path.read_bytes() for path in keys.iterdir()}.items()
@@ -62,7 +63,7 @@ def test_no_file_is_open_to_others_even_for_a_moment(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "rename", look)
     before = os.umask(0)
     try:
-        make_keys(tmp_path / "keys")
+        make_keys(tmp_path / "keys", ROLES)
         assert os.umask(0) == 0
     finally:
         os.umask(before)
@@ -74,14 +75,18 @@ def test_no_file_is_open_to_others_even_for_a_moment(tmp_path: Path, monkeypatch
 )
 def test_a_name_that_is_no_stages_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="expected STAGE or STAGE-LABEL"):
-        make_keys(tmp_path / "keys", [name])
+        make_keys(tmp_path / "keys", ROLES, [name])
     assert not (tmp_path / "keys").exists()
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o701, 0o770, 0o777])
 def test_a_directory_that_others_enter_is_refused(keys: Path, mode: int) -> None:
     keys.chmod(mode)
-    for use in (make_keys, broker_keys, lambda directory: stage_keys(directory, "detect")):
+    for use in (
+        lambda directory: make_keys(directory, ROLES),
+        broker_keys,
+        lambda directory: stage_keys(directory, "detect"),
+    ):
         with pytest.raises(UserError, match=f"chmod 700 {keys}"):
             use(keys)
 
@@ -113,7 +118,7 @@ def test_a_machine_needs_the_keys_of_its_stages_only(keys: Path) -> None:
 
 
 def test_of_two_keys_none_is_guessed(keys: Path) -> None:
-    make_keys(keys, ["detect-attic"])
+    make_keys(keys, ROLES, ["detect-attic"])
     with pytest.raises(UserError, match=r"has detect-attic.secret, detect.secret; leave only the one"):
         stage_keys(keys, "detect")
 
@@ -169,7 +174,9 @@ def test_a_secret_is_in_no_representation(keys: Path) -> None:
 
 
 def test_first_starts_at_once_agree(tmp_path: Path) -> None:
-    code = "from pipeline.wire.keys import *; d = user_directory(); print(stage_keys(d, 'parent').public)"
+    code = (
+        "from pipeline.wire.keys import *; d = user_directory(ROLES); print(stage_keys(d, 'parent').public)"
+    )
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
     starts = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
@@ -190,7 +197,7 @@ def test_without_a_home_it_is_the_one_of_the_account(
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", home) if home is not None else monkeypatch.delenv("HOME")
     monkeypatch.setattr("pipeline.wire.keys._home", lambda: tmp_path)
-    assert user_directory() == tmp_path / ".local" / "state" / "emotions" / "keys"
+    assert user_directory(ROLES) == tmp_path / ".local" / "state" / "emotions" / "keys"
 
 
 def test_an_account_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,11 +205,11 @@ def test_an_account_without_a_home_is_told_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
     with pytest.raises(UserError, match=r"HOME is not set; set it, or --set security.keys=DIR"):
-        user_directory()
+        user_directory(ROLES)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"no place for this user's keys: .*: Not a directory; name one"):
-        user_directory()
+        user_directory(ROLES)

@@ -10,6 +10,7 @@ from pipeline.wire.keys import broker_keys, make_keys
 from pipeline.wire.messages import Heartbeat, Hello
 from pipeline.wire.session import Session
 from pipeline.wire.sockets import BrokerChannel, Received
+from stages.stage import ROLES
 from tests.support.broker_world import make_assignment, make_hello
 from tests.support.proxy import Proxy
 
@@ -17,7 +18,7 @@ LIMIT_S = 60.0
 
 
 def test_a_stage_says_hello_again_after_its_connection_broke(tmp_path: Path) -> None:
-    make_keys(tmp_path / "keys")
+    make_keys(tmp_path / "keys", ROLES)
     port = free_port()
     addresses = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}"
     broker = BrokerChannel(*addresses, 1_000_000, broker_keys(tmp_path / "keys"))

@@ -12,6 +12,7 @@ from pipeline.wire.addresses import free_port
 from pipeline.wire.keys import BrokerKeys, StageKeys, broker_keys, make_keys, stage_keys
 from pipeline.wire.messages import Heartbeat, Introduce
 from pipeline.wire.sockets import BrokerChannel, Malformed, Received, StageChannel
+from stages.stage import ROLES
 from tests.support.broker_world import make_frame, pixels
 
 WAIT_MS = 30_000
@@ -28,7 +29,7 @@ def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "keys"
-    make_keys(path)
+    make_keys(path, ROLES)
     return path
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.broker.spec import BROKER
 from pipeline.cli.resolve import prepare
 from pipeline.common.errors import UserError
-from pipeline.config.loader import load_settings
 from pipeline.supervisor.plan import make_plan
 from pipeline.supervisor.reporter import Reporter
-from pipeline.wire.assignment import ClassifyOptions
+from stages.classify.spec import ClassifyOptions
+from stages.stage import STAGES, read_settings
 from tests.unit.common.test_model_card import write_model
 
 ONLY = frozenset({"classify"})
@@ -28,9 +29,9 @@ def test_every_classifier_of_a_run_is_told_which_labels_it_shows(
 ) -> None:
     """What the card says later no longer matters."""
     model = write_model(tmp_path, outputs=["fer2013", "consensus"])
-    settings = load_settings(None, [f"classify.model={model}", "classify.workers=2"])
-    settings, sources, sha256 = prepare(settings, [], ONLY, reporter)
-    plan = make_plan(settings, sources, ONLY, tmp_path, sha256)
+    settings = read_settings(None, [f"classify.model={model}", "classify.workers=2"])
+    settings, sources = prepare(settings, ONLY, reporter)
+    plan = make_plan((BROKER, *STAGES), settings, sources, ONLY, tmp_path)
     told = [process.options for process in plan.processes]
     labels = [options.settings.labels for options in told if isinstance(options, ClassifyOptions)]
     assert labels == ["consensus"] * 2
@@ -40,4 +41,4 @@ def test_every_classifier_of_a_run_is_told_which_labels_it_shows(
 def test_labels_that_the_model_has_not_end_a_run_before_it_starts(tmp_path: Path, reporter: Reporter) -> None:
     assignments = [f"classify.model={write_model(tmp_path)}", "classify.labels=consensus"]
     with pytest.raises(UserError, match="consensus expected"):
-        prepare(load_settings(None, assignments), [], ONLY, reporter)
+        prepare(read_settings(None, assignments), ONLY, reporter)

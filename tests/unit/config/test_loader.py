@@ -7,8 +7,13 @@ import msgspec
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.config.loader import DEFAULT_FILE, load_settings, override
+from pipeline.config.loader import DEFAULT_FILE, override
 from pipeline.config.schema import PipelineSettings
+from stages.capture.spec import CaptureSettings
+from stages.classify.spec import ClassifySettings
+from stages.detect.spec import DetectSettings
+from stages.display.spec import DisplaySettings
+from stages.stage import TABLES, read_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -18,9 +23,9 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_file_of_the_project_holds_every_default() -> None:
-    defaults = msgspec.to_builtins(PipelineSettings())
+    defaults = {name: msgspec.to_builtins(table()) for name, table in TABLES.items()}
     assert tomllib.loads(DEFAULT_FILE.read_text(encoding="utf-8")) == defaults
-    assert load_settings(None) == PipelineSettings()
+    assert read_settings(None) == PipelineSettings()
 
 
 def test_every_default_is_commented() -> None:
@@ -34,9 +39,9 @@ def test_every_default_is_commented() -> None:
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
-    settings = load_settings(write(tmp_path, "[detect]\nworkers = 3\nscore_threshold = 1\n"))
-    assert (settings.detect.workers, settings.detect.score_threshold) == (3, 1.0)
-    assert settings.classify == PipelineSettings().classify
+    settings = read_settings(write(tmp_path, "[detect]\nworkers = 3\nscore_threshold = 1\n"))
+    assert (settings.of(DetectSettings).workers, settings.of(DetectSettings).score_threshold) == (3, 1.0)
+    assert settings.of(ClassifySettings) == ClassifySettings()
 
 
 @pytest.mark.parametrize(
@@ -55,14 +60,14 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
 )
 def test_set_reads_a_value_by_its_type(assignment: str, expected: object) -> None:
     table, key = assignment.partition("=")[0].split(".")
-    found = getattr(getattr(load_settings(None, [assignment]), table), key)
+    found = getattr(read_settings(None, [assignment]).of(TABLES[table]), key)
     assert found == expected
     assert type(found) is type(expected)
 
 
 def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path) -> None:
     path = write(tmp_path, "[detect]\nworkers = 3\n")
-    assert load_settings(path, ["detect.workers=4", "detect.workers=5"]).detect.workers == 5
+    assert read_settings(path, ["detect.workers=4", "detect.workers=5"]).of(DetectSettings).workers == 5
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,7 @@ def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path)
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(UserError) as caught:
-        load_settings(path)
+        read_settings(path)
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
@@ -129,15 +134,20 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
             "--set: classify.max_batch: expected a whole number at least 1 and at most 1024, found 1025",
         ),
         ("classify.batch_sizes=1,8", "--set: classify.batch_sizes is gone: batches have any size"),
-        ("log.level=inf", "log.level: 'inf' is not known: did you mean info?"),
-        ("display.mode=win", "display.mode: 'win' is not known: did you mean window?"),
-        ("classify.labels=people", "classify.labels: 'people' is not known: expected one of auto, fer2013"),
-        ("display.mode=web", "display.mode: this version has no web page yet"),
+        ("log.level=inf", "--set: log.level: 'inf' is not known: did you mean info?"),
+        ("display.mode=win", "--set: display.mode: 'win' is not known: did you mean window?"),
+        (
+            "classify.labels=people",
+            "--set: classify.labels: 'people' is not known: expected one of auto, fer2013",
+        ),
         (
             "display.results=r.txt",
-            "display.results: expected a file that ends in .jsonl or .csv, found 'r.txt'",
+            "--set: display.results: expected a file that ends in .jsonl or .csv, found 'r.txt'",
         ),
-        ("display.record=r.avi", "display.record: expected a file that ends in .mkv or .mp4, found 'r.avi'"),
+        (
+            "display.record=r.avi",
+            "--set: display.record: expected a file that ends in .mkv or .mp4, found 'r.avi'",
+        ),
         (
             "broker.address=tcp://10.0.0.1:5",
             "broker.address: 'tcp://10.0.0.1:5' can be reached from other machines",
@@ -146,7 +156,7 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
 )
 def test_a_mistake_in_an_assignment_is_named(assignment: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        load_settings(None, [assignment])
+        read_settings(None, [assignment])
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
@@ -154,27 +164,35 @@ def test_a_mistake_in_an_assignment_is_named(assignment: str, message: str) -> N
 def test_a_syntax_error_is_placed(tmp_path: Path) -> None:
     path = write(tmp_path, "[detect]\nworkers = = 3\n")
     with pytest.raises(UserError, match=r"mine\.toml: line 2, column 11: Invalid value"):
-        load_settings(path)
+        read_settings(path)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no configuration file"):
-        load_settings(tmp_path / "none.toml")
+        read_settings(tmp_path / "none.toml")
     with pytest.raises(UserError, match="Is a directory"):
-        load_settings(tmp_path)
+        read_settings(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b"[log]\nfile = '\xe9'\n")
     with pytest.raises(UserError, match="not UTF-8"):
-        load_settings(tmp_path / "latin.toml")
+        read_settings(tmp_path / "latin.toml")
 
 
 def test_the_two_addresses_differ() -> None:
     both = ["broker.address=tcp://localhost:5555", "broker.publish=tcp://127.0.0.1:5555"]
     with pytest.raises(UserError, match="expected another address"):
-        load_settings(None, both)
+        read_settings(None, both)
 
 
 def test_options_override_and_are_checked_again() -> None:
-    settings = override(PipelineSettings(), {"capture.sources": ["demo"], "display.mode": "none"})
-    assert (settings.capture.sources, settings.display.mode) == (["demo"], "none")
+    settings = override(PipelineSettings(), {"capture.sources": ["demo"], "display.mode": "none"}, TABLES)
+    assert (settings.of(CaptureSettings).sources, settings.of(DisplaySettings).mode) == (["demo"], "none")
     with pytest.raises(UserError, match=r"display\.record"):
-        override(settings, {"display.record": "x.gif"})
+        override(settings, {"display.record": "x.gif"}, TABLES)
+
+
+def test_a_renamed_setting_still_works_and_the_log_has_its_new_name(caplog: pytest.LogCaptureFixture) -> None:
+    settings = read_settings(None, ["capture.file_window=3"])
+    assert settings.broker.file_window == 3
+    assert caplog.messages == [
+        "--set: capture.file_window is named broker.file_window now; the old name works in this release"
+    ]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.config.schema import DetectSettings
 from stages.detect.detector import open_detector
 from stages.detect.haar import HaarDetector
+from stages.detect.spec import DetectSettings
 from tests.support.media import open_source, play
 
 LOOKED_AT = (0, 70, 151, 222)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.files import PROJECT
-from pipeline.config.schema import DetectSettings
 from stages.detect.model import YUNET
+from stages.detect.spec import DetectSettings
 from stages.detect.yunet import YuNetDetector
 
 

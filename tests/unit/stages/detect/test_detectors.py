@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import DetectSettings
 from pipeline.wire.messages import Detected, Face, decode, encode
 from stages.detect.crop import crop_face
 from stages.detect.detector import Detector, open_detector
 from stages.detect.haar import HaarDetector
 from stages.detect.main import detect_step
+from stages.detect.spec import DetectSettings
 from stages.detect.yunet import YuNetDetector
 from tools.measure_detector import compare, read_frames, read_layout
 

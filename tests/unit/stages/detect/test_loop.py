@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.config.schema import DetectSettings
 from pipeline.config.sources import SourceSpec
-from pipeline.supervisor.child_main import StopFlag
+from pipeline.wire.assignment import StopFlag
 from pipeline.wire.messages import Buffer, Detected, DetectWork, Encoding
 from stages.capture.sources.demo import DemoReader
 from stages.detect import main
+from stages.detect.spec import DetectSettings
 from stages.image_codec import to_jpeg
 from stages.worker import Answer, StepError
 from tests.support.broker_world import make_assignment

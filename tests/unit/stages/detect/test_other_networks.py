@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from pipeline.config.schema import DetectSettings
+from stages.detect.spec import DetectSettings
 from stages.detect.yunet import MAX_BYTES, YuNetDetector
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import DisplaySettings
 from pipeline.wire.messages import Progress
 from stages.display.display import CHECKPOINT_UNWRITTEN, Display
+from stages.display.spec import DisplaySettings
 from tests.support.deliveries import eventful_run, outcome, play, records
 
 SOURCES = ["clip.mp4", "b.mp4"]

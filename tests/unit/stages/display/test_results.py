@@ -8,11 +8,11 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
-from pipeline.config.schema import DisplaySettings
 from pipeline.wire.messages import Progress
 from stages.display.display import Display
 from stages.display.output_file import OutputFailed
 from stages.display.resume import COLUMNS, Checkpoint
+from stages.display.spec import DisplaySettings
 from tests.support.deliveries import eventful_run, outcome, play, records, written
 
 AWKWARD = ("clip.mp4", 'a "b",\r\nc; é')

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.common.files import PROJECT
-from pipeline.config.schema import DetectSettings
 from stages.detect.detector import open_detector
+from stages.detect.spec import DetectSettings
 from stages.display.record import Box, round_box
 from stages.display.tracker import MAX_MISSED, MAX_UNSEEN_S, MEMORY, Tracker
 

@@ -1,0 +1,85 @@
+"""The declaration of the capture stage: one process for each source of this machine."""
+
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.common.errors import UserError
+from pipeline.config.schema import Natural, Positive, Settings
+from pipeline.config.sources import SourceSpec, parse_sources
+from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec
+
+
+class CaptureSettings(Settings, frozen=True):
+    """`[capture]`: where frames come from and how many may be under way."""
+
+    sources: list[str] = msgspec.field(default_factory=list)
+    camera_width: Natural = 0  # px; 0: the camera's own
+    camera_height: Natural = 0  # px; 0: the camera's own
+    camera_fps: Natural = 0  # frames a second; 0: the camera's own
+    reopen_attempts: Natural = 5  # how often in a row a live source is opened again before it ends
+    repeat: Natural = 1  # how often a file is played; 0: until stopped
+    max_frames: Natural = 0  # a file ends after so many frames, repeats included; 0: all
+    pace_fps: Annotated[float, Meta(ge=0)] = 0.0  # rate of a file; 0: its own, or as fast as it goes
+    threads: Positive = 1  # decoder threads
+
+
+class CaptureOptions(msgspec.Struct, frozen=True):
+    """What a capture process is given."""
+
+    source: SourceSpec
+    settings: CaptureSettings
+    jpeg_quality: int = 90
+
+
+def processes(run: RunFacts) -> list[ProcessPlan]:
+    settings = run.settings.of(CaptureSettings)
+    return [
+        ProcessPlan(
+            CAPTURE.role,
+            CAPTURE.module,
+            f"capture-{number}",
+            CaptureOptions(source, settings, run.settings.network.jpeg_quality),
+            settings.threads,
+            source.name,
+        )
+        for number, source in enumerate(run.sources, start=1)
+    ]
+
+
+def check(settings: CaptureSettings) -> list[CheckLine]:
+    """Return a line for each source; where none is named, what would be looked for."""
+    if settings.sources:
+        return [_source_line(source) for source in settings.sources]
+    cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
+    seen = f"the first of {', '.join(cameras)} that opens" if cameras else "no camera seen"
+    return [CheckLine("ok", "source", f"none named: {seen}, else demo")]
+
+
+def _source_line(text: str) -> CheckLine:
+    try:
+        (source,) = parse_sources([text])
+    except UserError as error:
+        return CheckLine("missing", "source", str(error))
+    match source.form:
+        case "camera":
+            device = Path(f"/dev/video{text}" if text.isdecimal() else text)
+            if platform.system() == "Linux" and not device.exists():
+                return CheckLine("missing", "source", f"{source.name}: there is no {device}")
+            return CheckLine("ok", "source", f"{source.name}: live, not tried")
+        case "stream":
+            return CheckLine("ok", "source", f"{source.name}: live, not tried")
+        case "video":
+            return CheckLine(
+                "ok", "source", f"{text}: a file of {Path(text).stat().st_size:,} bytes, not opened"
+            )
+        case "folder":
+            return CheckLine("ok", "source", f"{text}: pictures")
+        case "demo":
+            return CheckLine("ok", "source", f"{text}: the built-in clip")
+
+
+CAPTURE = StageSpec("capture", "stages.capture.main", CaptureSettings, processes, check=check)

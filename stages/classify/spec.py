@@ -1,0 +1,95 @@
+"""The declaration of the classify stage: it names the emotions of faces, many in one batch."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.common.errors import UserError
+from pipeline.common.labels import EMOTIONS, LABEL_SETS
+from pipeline.common.model_card import Card, choose_labels, find_model, read_card
+from pipeline.config.schema import Positive, Settings
+from pipeline.config.stage import Array, CheckLine, ProcessPlan, RunFacts, StageSpec, Step
+from pipeline.wire.limits import MAX_BATCH
+
+Labels = Annotated[str, Meta(extra={"choices": ("auto", *LABEL_SETS)})]
+
+
+class ClassifySettings(Settings, frozen=True):
+    """`[classify]`: the emotion classifier."""
+
+    model: str = "models/emotion.onnx"
+    labels: Labels = "auto"
+    workers: Positive = 1  # processes
+    threads: Positive = 1  # of the runtime, in each process
+    max_batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = 64  # crops in one call of the model
+    max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
+
+
+class ClassifyOptions(msgspec.Struct, frozen=True):
+    """What a classify process is given."""
+
+    settings: ClassifySettings
+    model: str  # sha256 of the model's file when the run began
+
+
+def processes(run: RunFacts) -> list[ProcessPlan]:
+    """Each process keeps to the model of the run's start. Raises UserError if the model is missing."""
+    settings = run.settings.of(ClassifySettings)
+    path = find_model(settings.model)
+    options = ClassifyOptions(settings, read_card(path).sha256_of(path))
+    return [
+        ProcessPlan(CLASSIFY.role, CLASSIFY.module, f"classify-{number}", options, settings.threads)
+        for number in range(1, settings.workers + 1)
+    ]
+
+
+def resolve(settings: ClassifySettings) -> tuple[ClassifySettings, list[str]]:
+    """Choose whose labels are shown. Raises UserError if the model is missing or has no such output."""
+    path = find_model(settings.model)
+    labels = choose_labels(read_card(path), settings.labels, path)
+    return msgspec.structs.replace(settings, labels=labels), [f"emotion model: {path}, labels: {labels}"]
+
+
+def check(settings: ClassifySettings) -> list[CheckLine]:
+    """Return what the model's card says, with the file checked against it, and whose labels are shown."""
+    path = find_model(settings.model)
+    try:
+        card = read_card(path)
+        labels = choose_labels(card, settings.labels, path)
+    except UserError as error:
+        return [CheckLine("missing", "emotion model", str(error))]
+    return [
+        CheckLine("ok", "emotion model", f"{path}: {_card_text(card)}; sha256 and emotions are right"),
+        CheckLine("ok", "labels", f"{labels}; the model has {' and '.join(card.outputs)}"),
+    ]
+
+
+def _card_text(card: Card) -> str:
+    parts = [
+        card.name or "unnamed",
+        f"{card.parameters:,} parameters",
+        f"{card.multiply_adds:,} multiply-adds",
+    ]
+    for labels, figures in card.figures.items():
+        top1 = figures.get("top1") if isinstance(figures, dict) else None
+        if isinstance(top1, int | float):
+            parts.append(f"{top1:.1%} right by {labels}")
+    return ", ".join(parts)
+
+
+def step(settings: ClassifySettings) -> Step:
+    """Probabilities are in the order of EMOTIONS."""
+    return Step(
+        "classify",
+        "item",
+        gives={"probabilities": Array("float32", (len(EMOTIONS),))},
+        takes=("crop",),
+        check="stages.classify.result:check",
+        max_batch=settings.max_batch,
+        max_delay_ms=settings.max_delay_ms,
+        same_model="file and classify.labels",
+    )
+
+
+CLASSIFY = StageSpec("classify", "stages.classify.main", ClassifySettings, processes, resolve, check, step)

@@ -1,0 +1,78 @@
+"""The declaration of the detect stage: it finds the faces of a frame and cuts them out."""
+
+import os
+from typing import Annotated
+
+from msgspec import Meta
+
+from pipeline.common.errors import UserError
+from pipeline.common.labels import FACE_SIZE
+from pipeline.config.schema import Fraction, Natural, Positive, Settings
+from pipeline.config.stage import Array, CheckLine, ProcessPlan, RunFacts, StageSpec, Step
+from pipeline.wire.limits import MAX_FACES
+from stages.detect.model import resolve_model
+
+
+class DetectSettings(Settings, frozen=True):
+    """`[detect]`: the face detector."""
+
+    model: str = "yunet"  # yunet | haar | the path of a YuNet .onnx file
+    workers: Natural = 0  # processes; 0: one for each core
+    threads: Positive = 1  # of each process, for OpenCV and ONNX Runtime
+    score_threshold: Fraction = 0.6  # YuNet: the least score of a face
+    nms_threshold: Fraction = 0.3  # YuNet: boxes that overlap more are one face
+    max_side: Positive = 1280  # px; YuNet: a longer frame is searched in a smaller copy
+    haar_scale: Annotated[float, Meta(gt=1.0)] = 1.1  # Haar: step between sizes searched
+    haar_neighbours: Natural = 5  # Haar: hits that must agree on a face
+    min_face_px: Positive = 30  # Haar: the least width of a face
+    search_interval_ms: Annotated[float, Meta(ge=0)] = 150.0  # live: how often the whole frame is searched
+    max_faces: Annotated[int, Meta(ge=1, le=MAX_FACES)] = (
+        256  # faces kept of one frame, the most certain ones
+    )
+
+
+def processes(run: RunFacts) -> list[ProcessPlan]:
+    settings = run.settings.of(DetectSettings)
+    return [
+        ProcessPlan(DETECT.role, DETECT.module, f"detect-{number}", settings, settings.threads)
+        for number in range(1, (settings.workers or os.cpu_count() or 1) + 1)
+    ]
+
+
+def resolve(settings: DetectSettings) -> tuple[DetectSettings, list[str]]:
+    """Raise UserError if the detector's file is not there."""
+    resolve_model(settings.model)
+    return settings, []
+
+
+def check(settings: DetectSettings) -> list[CheckLine]:
+    """Return which detector `detect.model` is; the project's own is checked against its card."""
+    try:
+        choice = resolve_model(settings.model)
+    except UserError as error:
+        return [CheckLine("missing", "detector", str(error))]
+    if choice.path is None:
+        return [CheckLine("ok", "detector", choice.kind)]
+    if settings.model != choice.kind:
+        no_card = "there is no card to check it against"
+        return [CheckLine("note", "detector", f"{choice.kind}: {choice.path}; {no_card}")]
+    return [CheckLine("ok", "detector", f"{choice.kind}: {choice.path}; sha256 is right")]
+
+
+def step(settings: DetectSettings) -> Step:
+    """Boxes are x, y, width, height in pixels of the frame; crops are grey."""
+    return Step(
+        "detect",
+        "frame",
+        gives={
+            "box": Array("float32", (4,)),
+            "score": Array("float32"),
+            "crop": Array("uint8", (FACE_SIZE, FACE_SIZE), deliver=False),
+        },
+        check="stages.detect.result:check",
+        recall="box",
+        recall_ms=settings.search_interval_ms,
+    )
+
+
+DETECT = StageSpec("detect", "stages.detect.main", DetectSettings, processes, resolve, check, step)

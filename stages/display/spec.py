@@ -1,0 +1,79 @@
+"""The declaration of the display stage: it shows, records and writes what the run finds."""
+
+import os
+import sys
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.common.errors import UserError
+from pipeline.config.schema import Settings
+from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, output_line
+
+Mode = Annotated[str, Meta(extra={"choices": ("auto", "window", "web", "none")})]
+ResultsFile = Annotated[str, Meta(extra={"endings": (".jsonl", ".csv")})]
+VideoFile = Annotated[str, Meta(extra={"endings": (".mkv", ".mp4")})]
+
+
+class DisplaySettings(Settings, frozen=True):
+    """`[display]`: what people see and what is written."""
+
+    mode: Mode = "auto"
+    results: ResultsFile = ""  # .jsonl or .csv file; empty: none
+    record: VideoFile = ""  # .mkv or .mp4 file; empty: none
+    mirror: bool = False  # show the window as a mirror does; files are never mirrored
+
+
+class DisplayOptions(msgspec.Struct, frozen=True):
+    """What the display process is given."""
+
+    settings: DisplaySettings  # mode is window or none
+    sources: list[str]  # names, in their order
+    checkpoint: str  # a file in the run's directory, for the process that replaces this one
+
+
+def processes(run: RunFacts) -> list[ProcessPlan]:
+    names, checkpoint = [source.name for source in run.sources], str(run.directory / "display.json")
+    options = DisplayOptions(run.settings.of(DisplaySettings), names, checkpoint)
+    return [ProcessPlan(DISPLAY.role, DISPLAY.module, "display", options)]
+
+
+def has_screen() -> bool:
+    """Whether this session has a screen that a window could be opened on."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
+    """Return the settings with the mode window or none, and what there is to say of that choice.
+
+    Raises UserError for a display that can't be had.
+    """
+    if settings.mode == "web":
+        raise UserError("display.mode: there is no web page yet; use window, or none with --record FILE")
+    if settings.mode == "window" and not has_screen():
+        raise UserError(
+            "display.mode: a window needs a screen, and DISPLAY is not set; "
+            "use --display none, with --record FILE for an annotated video"
+        )
+    if settings.mode != "auto":
+        return settings, []
+    if has_screen():
+        return msgspec.structs.replace(settings, mode="window"), []
+    said = "no screen: the status is shown here; --record FILE makes an annotated video"
+    return msgspec.structs.replace(settings, mode="none"), [said]
+
+
+def check(settings: DisplaySettings) -> list[CheckLine]:
+    try:
+        resolved, lines = resolve(settings)
+        found = [CheckLine("ok", "display", *(lines or [resolved.mode]))]
+    except UserError as error:
+        found = [CheckLine("missing", "display", str(error))]
+    outputs = {"results": settings.results, "record": settings.record}
+    return found + [output_line(name, text) for name, text in outputs.items() if text]
+
+
+DISPLAY = StageSpec("display", "stages.display.main", DisplaySettings, processes, resolve, check)
