@@ -1,4 +1,4 @@
-"""The progress of a training, as a bar in a terminal and as plain lines elsewhere."""
+"""The progress of a training: a bar in a terminal, a line an epoch, and TensorBoard."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,39 +13,11 @@ from tensorboardX import SummaryWriter
 
 from pipeline.common.files import make_folder
 from trainer.fitting.checkpoint import Epoch, Progress
-from trainer.settings import Fitting, size_in
+from trainer.settings import Fitting, face_size
 
 
-class Log:
-    """Writes each epoch's figures under `out`/tensorboard."""
-
-    def __init__(self, out: Path) -> None:
-        """Raises UserError if the folder can't be made."""
-        self._folder = out / "tensorboard"
-        make_folder(self._folder)
-        self._writer: SummaryWriter | None = None
-
-    def epoch(self, progress: Progress) -> None:
-        """Write the last epoch of `progress`. What an earlier run wrote of later ones is taken back."""
-        last = progress.history[-1]
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder), purge_step=last.epoch)
-        for name, value in asdict(last).items():
-            if name != "epoch" and value is not None:
-                self._writer.add_scalar(name, value, last.epoch)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """End the writing."""
-        if self._writer is not None:
-            self._writer.close()
-
-
-# ---- The progress of a training, as a bar in a terminal and as plain lines elsewhere.
-
-
-class Bar:
-    """A bar for the epoch at work and a line for each one done. A context manager."""
+class ProgressBar:
+    """A context manager that shows a bar for the current epoch and prints a line for each complete one."""
 
     def __init__(self, console: Console, fitting: Fitting) -> None:
         self._console = console
@@ -56,8 +28,7 @@ class Bar:
             TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
             TimeRemainingColumn(),
             console=console,
-            # A log file gets the lines alone.
-            disable=not console.is_terminal,
+            disable=not console.is_terminal,  # a log file gets only the lines
             transient=True,
         )
         self._task = self._rich.add_task(f"epoch 1/{fitting.epochs}", total=1)
@@ -76,25 +47,25 @@ class Bar:
         self._rich.update(self._task, completed=done, total=steps)
 
     def epoch(self, progress: Progress) -> None:
-        """Print a line for the last epoch of `progress` and begin the next bar."""
-        self._console.print(line(progress, self._fitting))
-        coming = min(progress.epochs_done + 1, self._fitting.epochs)
-        self._rich.reset(self._task, description=f"epoch {coming}/{self._fitting.epochs}")
+        """Print a line for the last epoch of `progress` and start the next bar."""
+        self._console.print(epoch_line(progress, self._fitting))
+        following = min(progress.epochs_done + 1, self._fitting.epochs)
+        self._rich.reset(self._task, description=f"epoch {following}/{self._fitting.epochs}")
 
 
-def line(progress: Progress, fitting: Fitting) -> str:
-    """One line on the last epoch of `progress`."""
+def epoch_line(progress: Progress, fitting: Fitting) -> str:
+    """Return one line on the last epoch of `progress`."""
     last, kept = progress.history[-1], progress.kept
     best = f"  (best in epoch {kept.epoch})" if fitting.keep == "best" else ""
     return (
         f"epoch {last.epoch}/{fitting.epochs}  loss {last.loss:.3f}  top-1 {last.top1:.3f}  |  "
-        f"validation {'  '.join(validated(last))}{best}  "
+        f"validation {'  '.join(validation_words(last))}{best}  "
         f"{last.seconds:.1f} s, about {minutes_left(last, fitting):.0f} min left"
     )
 
 
-def validated(epoch: Epoch) -> Iterator[str]:
-    """What is known of each output, in words."""
+def validation_words(epoch: Epoch) -> Iterator[str]:
+    """Yield top-1 and loss of each output that was validated."""
     for name, top1, loss in (
         ("fer2013", epoch.validation_top1, epoch.validation_loss),
         ("consensus", epoch.validation_consensus_top1, epoch.validation_consensus_loss),
@@ -104,6 +75,31 @@ def validated(epoch: Epoch) -> Iterator[str]:
 
 
 def minutes_left(last: Epoch, fitting: Fitting) -> float:
-    """From the seconds of the `last` epoch; an epoch costs as much as its faces have pixels."""
-    pixels = [size_in(fitting, number) ** 2 for number in range(last.epoch, fitting.epochs + 1)]
+    """Estimate from the seconds of the `last` epoch, in proportion to the pixels of a face in each epoch."""
+    pixels = [face_size(fitting, number) ** 2 for number in range(last.epoch, fitting.epochs + 1)]
     return last.seconds / 60 * sum(pixels[1:]) / pixels[0]
+
+
+class TensorBoardLog:
+    """Writes the metrics of each epoch under `out`/tensorboard."""
+
+    def __init__(self, out: Path) -> None:
+        """Raises UserError if the folder can't be created."""
+        self._folder = out / "tensorboard"
+        make_folder(self._folder)
+        self._writer: SummaryWriter | None = None
+
+    def epoch(self, progress: Progress) -> None:
+        """Write the last epoch of `progress`; later ones that an interrupted run wrote are removed."""
+        last = progress.history[-1]
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder), purge_step=last.epoch)
+        for name, value in asdict(last).items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, last.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file, if one was opened."""
+        if self._writer is not None:
+            self._writer.close()

@@ -13,7 +13,7 @@ from keras import layers
 from pipeline.common.errors import UserError
 from tests.support.keras_networks import NETWORKS, network, noise
 from trainer.export.graph import to_onnx
-from trainer.scoring.network import OnnxModel, predictions
+from trainer.scoring.network import OnnxModel, predict
 
 HERE = Path("m.keras")
 
@@ -30,8 +30,8 @@ def exported(model: Any) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("count", [1, 3, 64])
 def test_probabilities_are_those_of_keras(model: Any, exported: onnx.ModelProto, count: int) -> None:
-    expected = predictions(model, noise(count))
-    found = predictions(OnnxModel(exported.SerializeToString()), noise(count))
+    expected = predict(model, noise(count))
+    found = predict(OnnxModel(exported.SerializeToString()), noise(count))
     assert found.keys() == expected.keys()
     for name, probabilities in expected.items():
         assert probabilities.std() > 0.02, "a network that always says the same shows nothing"
@@ -67,7 +67,7 @@ def test_sequential_with_its_nameless_output_of_fer2013s_labels() -> None:
             layers.Dense(7, activation="softmax"),
         ]
     )
-    found = predictions(OnnxModel(to_onnx(model, HERE).SerializeToString()), noise(3))
+    found = predict(OnnxModel(to_onnx(model, HERE).SerializeToString()), noise(3))
     assert list(found) == ["fer2013"]
     assert np.abs(found["fer2013"] - model.predict_on_batch(noise(3))).max() <= 1e-5
 

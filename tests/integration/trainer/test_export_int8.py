@@ -10,8 +10,8 @@ from onnx import numpy_helper
 
 from tests.support.keras_networks import NETWORKS, network, noise
 from trainer.export.graph import to_onnx
-from trainer.export.int8 import even_channels, kept_in_float, pool_before_relu, to_int8
-from trainer.scoring.network import OnnxModel, predictions
+from trainer.export.int8 import equalise_channels, kept_in_float, pool_before_relu, to_int8
+from trainer.scoring.network import OnnxModel, predict
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -20,7 +20,7 @@ def exported(request: pytest.FixtureRequest, settings: Path) -> onnx.ModelProto:
 
 
 def said(model: onnx.ModelProto) -> dict[str, Any]:
-    return predictions(OnnxModel(model.SerializeToString()), noise(32))
+    return predict(OnnxModel(model.SerializeToString()), noise(32))
 
 
 def furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
@@ -41,7 +41,7 @@ def test_pooling_before_relu_changes_nothing(settings: Path) -> None:
 def test_evened_channels_give_the_same_probabilities(exported: onnx.ModelProto) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(exported)
-    even_channels(model, noise(32), kept_in_float(model))
+    equalise_channels(model, noise(32), kept_in_float(model))
     assert model != exported
     assert furthest(said(exported), said(model)) <= 1e-5
 

@@ -19,7 +19,7 @@ from pipeline.common.files import PROJECT
 from pipeline.config.loader import load_settings
 from pipeline.config.schema import ClassifySettings, DisplaySettings, PipelineSettings
 from pipeline.wire.keys import make_keys
-from tests.unit.common.test_model_card import write_model
+from tests.support.model_cards import write_model
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pipeline.config.loader import load_settings
 from pipeline.supervisor.plan import make_plan
 from pipeline.supervisor.reporter import Reporter
 from pipeline.wire.assignment import ClassifyOptions
-from tests.unit.common.test_model_card import write_model
+from tests.support.model_cards import write_model
 
 ONLY = frozenset({"classify"})
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from trainer.scoring.metrics import figures, intervals, macro_f1, resample, top1
+from trainer.scoring.metrics import classification_metrics, intervals, macro_f1, resample, top1
 
 
 def test_counts_give_the_figures_that_pictures_do() -> None:
     rng = np.random.default_rng(3)
     labels, probabilities = rng.integers(0, 6, 200), rng.random((200, 7)).astype(np.float32)
-    found = figures(labels, probabilities)
+    found = classification_metrics(labels, probabilities)
     confusion = np.array(found["confusion"])
     assert top1(confusion) == pytest.approx(found["top1"])
     assert macro_f1(confusion) == pytest.approx(found["macro_f1"]), "the last emotion isn't there"

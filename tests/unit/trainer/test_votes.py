@@ -10,7 +10,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
-from trainer.data.faces import load_for_scoring
+from trainer.data.dataset import load_for_scoring
 from trainer.data.votes import VOTE_COLUMNS, distribution, majority, read_votes
 
 COUNTS = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -73,7 +73,7 @@ def test_rows_taken_out_of_both_files_are_joined_by_position(tmp_path: Path) -> 
 
 def test_kaggle_s_own_names_cannot_be_joined_to_the_release(tmp_path: Path) -> None:
     votes = release(tmp_path / "fer2013new.csv")
-    with pytest.raises(UserError, match=r"Training_10118481\.jpg, which tells no row"):
+    with pytest.raises(UserError, match=r"Training_10118481\.jpg, which has none"):
         read_votes(votes, tmp_path, ["train/angry/Training_10118481.jpg"])
 
 

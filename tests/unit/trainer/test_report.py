@@ -1,13 +1,12 @@
-"""What stands in the terminal."""
+"""What `evaluate` prints."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from trainer.scoring.evaluation import compare
-from trainer.scoring.metrics import Judged, judged_figures
-from trainer.scoring.report import show
+from trainer.scoring.command import print_report
+from trainer.scoring.metrics import Predictions, compare, score
 
 NAMES = [f"test/sad/PublicTest_{number:05d}.png" for number in range(70)]
 LABELS = np.arange(70) % 7
@@ -16,20 +15,22 @@ LABELS = np.arange(70) % 7
 def document() -> dict[str, Any]:
     rng = np.random.default_rng(4)
     one, two = (
-        Judged("fer2013", "fer2013", np.arange(70), LABELS, rng.dirichlet(np.ones(7), 70).astype(np.float32))
+        Predictions(
+            "fer2013", "fer2013", np.arange(70), LABELS, rng.dirichlet(np.ones(7), 70).astype(np.float32)
+        )
         for _ in range(2)
     )
     return {
-        "fer2013": judged_figures(one, NAMES, halved=True, resamples=50),
+        "fer2013": score(one, NAMES, halved=True, resamples=50),
         "model": {"parameters": 1_234_567, "multiply_adds": None, "bytes": 5_000_000},
         "speed": {"batch_1": 812.4, "batch_32": 1999.6},
         "comparison": {"fer2013": compare(one, two, 50)},
     }
 
 
-def test_all_figures_in_lines_of_100(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_scores_in_lines_of_100(capsys: pytest.CaptureFixture[str]) -> None:
     found = document()
-    show(found, "a.keras", "b.keras")
+    print_report(found, "a.keras", "b.keras")
     said = capsys.readouterr().out
     assert "1,234,567 parameters, unknown multiply-adds, 5.0 MB; 812 faces/s one by one" in said
     figures = found["fer2013"]
@@ -41,8 +42,8 @@ def test_all_figures_in_lines_of_100(capsys: pytest.CaptureFixture[str]) -> None
     assert max(map(len, said.splitlines())) <= 100
 
 
-def test_brackets_in_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    show(document(), "runs/[/red]/[bold]a.keras", "[b].keras")
+def test_brackets_in_names_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(document(), "runs/[/red]/[bold]a.keras", "[b].keras")
     said = capsys.readouterr().out
     assert "runs/[/red]/[bold]a.keras" in said
     assert "compared with [b].keras" in said
