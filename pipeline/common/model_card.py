@@ -58,7 +58,7 @@ class Card(msgspec.Struct, frozen=True):
         """Return the sha256 that the file `model` must have. Raises UserError if the card has none for it."""
         if model.suffix != ".onnx":
             if not self.sha256:
-                raise UserError(f"{model}: its card describes no Keras file; take model and card together")
+                raise UserError(f"{model}: its card has no sha256 for it; take both from the same place")
             return self.sha256
         if self.onnx is None:
             raise UserError(

@@ -34,14 +34,14 @@ LAYOUT: Final = "train/<emotion>/*.png and test/<emotion>/*.png (or .jpg)"
 CSV_COLUMNS: Final = ("emotion", "pixels", "Usage")
 CSV_SUFFIXES: Final = (".csv", ".csv.gz", ".csv.xz")
 
-PICTURE_ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for a truncated or damaged file, or one that is no picture."""
-ZIP_ERRORS: Final = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, OSError, RuntimeError, NotImplementedError),
+UNPACKING_ERRORS: Final = (OSError, EOFError, zlib.error, lzma.LZMAError)
+PICTURE_ERRORS: Final = (
+    *UNPACKING_ERRORS,
+    *(zipfile.BadZipFile, RuntimeError, NotImplementedError),
+    *(SyntaxError, ValueError, Image.DecompressionBombError),
 )
-"""What zipfile raises for a damaged or unsupported entry."""
-CSV_ERRORS: Final = (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What zipfile raises for a damaged or unsupported entry, and Pillow for a file that is no whole picture."""
+CSV_ERRORS: Final = (csv.Error, UnicodeDecodeError, *UNPACKING_ERRORS)
 """What reading a damaged csv raises, packed or not."""
 
 
@@ -73,12 +73,12 @@ def open_pictures(path: Path) -> Iterator[list[Picture]]:
         yield in_order(folder_pictures(path), path)
     elif is_csv(path):
         yield in_order(csv_pictures(path), path)
-    elif path.suffix.lower() == ".zip":
-        with open_zip(path) as archive:
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
             yield in_order(zip_pictures(archive, path), path)
     else:
         raise UserError(
-            f"{path}: expected a folder, .zip, .csv, .csv.gz or .csv.xz, found a file named otherwise"
+            f"{path}: expected a folder, a whole zip, or a .csv, .csv.gz or .csv.xz; found neither"
         )
 
 
@@ -101,23 +101,15 @@ def folder_pictures(root: Path) -> Iterator[Picture]:
                 raise misplaced(str(directory))
             label_of(directory.name, str(directory))
             for file in visible(directory):
-                yield placed_picture(file.relative_to(root).parts, str(file), partial(read_file, file))
+                yield placed_picture(
+                    file.relative_to(root).parts, str(file), partial(decode, file.read_bytes, str(file))
+                )
 
 
 def visible(directory: Path) -> list[Path]:
     """Return the entries of `directory` except what file managers leave; none if there is no such folder."""
     entries = directory.iterdir() if directory.is_dir() else ()
     return [entry for entry in entries if not is_litter(entry.name)]
-
-
-def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open a zip. Raises UserError if it is none."""
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{path}: expected a zip, found another or a truncated file ({error}); download it again"
-        ) from error
 
 
 def zip_pictures(archive: zipfile.ZipFile, path: Path) -> Iterator[Picture]:
@@ -129,7 +121,7 @@ def zip_pictures(archive: zipfile.ZipFile, path: Path) -> Iterator[Picture]:
             continue
         parts, where = whole[start:], f"{path}: {entry.filename}"
         if not entry.is_dir():
-            yield placed_picture(parts, where, partial(read_entry, archive, entry, where))
+            yield placed_picture(parts, where, partial(decode, partial(archive.read, entry), where))
         elif len(parts) > 1:
             label_of(parts[1], where)
 
@@ -163,31 +155,14 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-def read_file(file: Path) -> Face:
-    """Decode one picture of a folder. Raises UserError."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); expected a picture") from error
-    return decode(content, str(file))
-
-
-def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> Face:
-    """Decode one picture of a zip. Raises UserError."""
-    try:
-        content = archive.read(entry)
-    except ZIP_ERRORS as error:
-        raise UserError(f"{where}: cannot be unpacked ({error}); download the zip again") from error
-    return decode(content, where)
-
-
-def decode(content: bytes, where: str) -> Face:
+def decode(read_bytes: Callable[[], bytes], where: str) -> Face:
     """Decode a png or jpg picture of 48x48 pixels to (48, 48) uint8; colours become grey.
 
-    `where` names the file in errors. Raises UserError if it is no picture, damaged, or of another size.
+    `where` names the file in errors. Raises UserError if it can't be read or is damaged, no picture, or of
+    another size.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
+        with Image.open(io.BytesIO(read_bytes()), formats=("PNG", "JPEG")) as picture:
             # The size is in the header: a huge picture is refused before it is decoded.
             if picture.size != (FACE_SIZE, FACE_SIZE):
                 raise UserError(

@@ -52,7 +52,8 @@ def read_votes(path: Path, data: Path, names: Sequence[str]) -> NDArray[np.uint8
         matched = match_by_row(dict(enumerate(rows)), path, names)
         check_length(rows, path, data)
     else:
-        matched = match_by_row(by_image_number(rows), path, names)
+        numbers = ((re.fullmatch(r"fer(\d+)\.png", row.key["Image name"]), row) for row in rows)
+        matched = match_by_row({int(match[1]): row for match, row in numbers if match}, path, names)
     votes = np.zeros((len(names), len(VOTE_COLUMNS)), np.uint8)
     for index, row in matched.items():
         votes[index] = row.votes
@@ -118,12 +119,6 @@ def match_by_name(rows: Sequence[Row], names: Sequence[str]) -> dict[int, Row]:
             )
         matched[index] = row
     return matched
-
-
-def by_image_number(rows: Sequence[Row]) -> dict[int, Row]:
-    """Return the rows of fer2013new.csv by the number in `Image name`; rows without a face have none."""
-    numbers = ((re.fullmatch(r"fer(\d+)\.png", row.key["Image name"]), row) for row in rows)
-    return {int(match[1]): row for match, row in numbers if match}
 
 
 def match_by_row(rows: Mapping[int, Row], path: Path, names: Sequence[str]) -> dict[int, Row]:

@@ -25,7 +25,7 @@ from trainer.fitting.checkpoint import Epoch, Progress
 from trainer.fitting.training_data import TrainingData, logit_offsets
 from trainer.models.build import for_training, for_use, multiply_adds
 from trainer.scoring.calibration import fit_temperature, fitting_half
-from trainer.scoring.metrics import label_sets, score_validation
+from trainer.scoring.metrics import label_sets, predict_by_label_set, score
 from trainer.scoring.network import load_keras_file, predict
 from trainer.scoring.plots import draw, plot_curves
 from trainer.settings import Settings
@@ -81,7 +81,9 @@ def write_artifacts(
     with replacing(path) as temporary:
         for_use(settings, weights, temperatures, offsets).save(temporary)
     model = load_keras_file(path)
-    scores = score_validation(model, data.validation, data.consensus if (data.consensus >= 0).any() else None)
+    consensus = data.consensus if (data.consensus >= 0).any() else None
+    predictions = predict_by_label_set(model, data.validation, consensus)
+    scores = {name: score(one, data.validation.names, halved=True) for name, one in predictions.items()}
     write_history(progress.history, out / "history.csv")
     plot_curves(progress.history, progress.kept, out / "curves.png")
     draw(scores, "validation", out)

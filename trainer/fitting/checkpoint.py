@@ -5,12 +5,13 @@ is one, the weights of the kept epoch, and `checkpoint.json`, which names the ep
 last, so that a kill at any moment leaves a complete checkpoint, of this epoch or the previous one.
 """
 
-import json
 import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.files import replacing, write_json
@@ -140,9 +141,8 @@ def read_weights(model: Any, path: Path) -> None:
 def read_progress(path: Path) -> Progress:
     """Return the content of a `checkpoint.json`. Raises UserError if it is damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        progress = Progress(dict(value["settings"]), [Epoch(**epoch) for epoch in value["history"]])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        progress = msgspec.json.decode(path.read_bytes(), type=Progress)
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise damaged(path, str(error)) from error
     if not progress.history:
         raise damaged(path, "no epochs in it")

@@ -175,21 +175,18 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc] 
         return outputs.permute(0, 2, 3, 1) if last else outputs
 
 
-def multiply_adds(model: Any) -> int:
+def multiply_adds(model: Any) -> int | None:
     """Return the multiply-adds of one face through `model`: those of its convolutions and dense layers.
 
-    Raises NotImplementedError for an unknown layer with weights, rather than count it as free.
+    None if it has weights in a layer of another kind, besides batch normalisation.
     """
-    return sum(layer_multiply_adds(layer) for layer in model.layers)
-
-
-def layer_multiply_adds(layer: Any) -> int:
-    """Return the multiply-adds of one layer. Raises as `multiply_adds` does."""
-    if isinstance(layer, layers.Conv2D):
-        _, height, width, _ = layer.output.shape
-        return int(height * width * math.prod(layer.kernel.shape))
-    if isinstance(layer, layers.Dense):
-        return math.prod(layer.kernel.shape)
-    if layer.weights and not isinstance(layer, layers.BatchNormalization):
-        raise NotImplementedError(f"multiply-adds of {type(layer).__name__}")
-    return 0
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            _, height, width, _ = layer.output.shape
+            total += height * width * math.prod(layer.kernel.shape)
+        elif isinstance(layer, layers.Dense):
+            total += math.prod(layer.kernel.shape)
+        elif layer.weights and not isinstance(layer, layers.BatchNormalization):
+            return None
+    return total

@@ -78,16 +78,6 @@ def with_labels(
     return Predictions(label_set, output, indices, labels[indices], predicted[output][indices])
 
 
-def score_validation(
-    model: Any, faces: Faces, consensus: NDArray[np.int64] | None
-) -> dict[str, dict[str, Any]]:
-    """Return the scores of `model` on the validation `faces` by label set, as `score` has them."""
-    return {
-        name: score(predictions, faces.names, halved=True)
-        for name, predictions in predict_by_label_set(model, faces, consensus).items()
-    }
-
-
 def score(
     predictions: Predictions, names: Sequence[str], halved: bool, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
@@ -103,8 +93,7 @@ def score(
     metrics = classification_metrics(labels, probabilities)
     some = bool(measured.any())  # a handful of pictures may all be in the other half
     return {
-        "top1": metrics["top1"],
-        "macro_f1": metrics["macro_f1"],
+        **metrics,
         "ece": expected_calibration_error(labels[measured], probabilities[measured]) if some else None,
         "ece_by_chance": error_by_chance(probabilities[measured]) if some else None,
         "ece_of": MEASURING_HALF if halved else ALL_PICTURES,
@@ -112,7 +101,6 @@ def score(
         "ece_all": expected_calibration_error(labels, probabilities),
         "output": predictions.output,
         "intervals": intervals(np.array(metrics["confusion"]), resamples),
-        **{key: metrics[key] for key in ("pictures", "per_class", "confusion")},
         "reliability": reliability(labels[measured], probabilities[measured]),
     }
 
@@ -189,6 +177,20 @@ def compare(this: Predictions, other: Predictions, resamples: int) -> dict[str, 
 
     `p` is McNemar's; differences are this less other, with intervals of the paired bootstrap.
     """
+    shape = (len(EMOTIONS),) * 3
+    cells = np.ravel_multi_index((this.labels, this.predicted, other.predicted), shape)
+    # Pictures by label, prediction of this and prediction of the other.
+    joint = np.bincount(cells, minlength=len(EMOTIONS) ** 3).reshape(shape)
+    drawn = resample(joint, resamples)
+    differences = {}
+    for name, metric in (("top1", top1), ("macro_f1", macro_f1)):
+        of_this, of_other = metric(joint.sum(axis=-1)), metric(joint.sum(axis=-2))
+        differences[name] = {
+            "this": float(of_this),
+            "other": float(of_other),
+            "difference": float(of_this - of_other),
+            "interval": interval(metric(drawn.sum(axis=-1)) - metric(drawn.sum(axis=-2))),
+        }
     this_right, other_right = this.predicted == this.labels, other.predicted == other.labels
     only_this = int((this_right & ~other_right).sum())
     only_other = int((other_right & ~this_right).sum())
@@ -202,25 +204,5 @@ def compare(this: Predictions, other: Predictions, resamples: int) -> dict[str, 
         "neither_right": int((~this_right & ~other_right).sum()),
         "test": "McNemar, exact, two-sided",
         "p": float(binomtest(only_this, differing).pvalue) if differing else 1.0,
-        **differences(this, other, resamples),
+        **differences,
     }
-
-
-def differences(this: Predictions, other: Predictions, resamples: int) -> dict[str, Any]:
-    """Return top-1 and macro-F1 of both, and this less other with its interval."""
-    shape = (len(EMOTIONS),) * 3
-    cells = np.ravel_multi_index((this.labels, this.predicted, other.predicted), shape)
-    joint = np.bincount(cells, minlength=len(EMOTIONS) ** 3).reshape(
-        shape
-    )  # pictures by label and predictions
-    drawn = resample(joint, resamples)
-    found = {}
-    for name, metric in (("top1", top1), ("macro_f1", macro_f1)):
-        of_this, of_other = metric(joint.sum(axis=-1)), metric(joint.sum(axis=-2))
-        found[name] = {
-            "this": float(of_this),
-            "other": float(of_other),
-            "difference": float(of_this - of_other),
-            "interval": interval(metric(drawn.sum(axis=-1)) - metric(drawn.sum(axis=-2))),
-        }
-    return found

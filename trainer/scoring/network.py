@@ -3,7 +3,8 @@
 import os
 import platform
 import statistics
-import time
+import timeit
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -135,40 +136,29 @@ def size(model: Any, path: Path, card: Card) -> dict[str, Any]:
 
     For an ONNX file, parameters and multiply-adds are those of the Keras model, from the card.
     """
-    if isinstance(model, OnnxModel):
-        counts = {"parameters": card.parameters or None, "multiply_adds": card.multiply_adds or None}
-    else:
-        counts = {"parameters": model.count_params(), "multiply_adds": _multiply_adds(model)}
-    return {"file": path.name, **counts, "bytes": path.stat().st_size}
+    parameters, adds = card.parameters or None, card.multiply_adds or None
+    if not isinstance(model, OnnxModel):
+        from trainer.models.build import multiply_adds
 
-
-def _multiply_adds(model: Any) -> int | None:
-    from trainer.models.build import multiply_adds
-
-    try:
-        return multiply_adds(model)
-    except NotImplementedError:
-        return None
+        parameters, adds = model.count_params(), multiply_adds(model)
+    return {
+        "file": path.name,
+        "parameters": parameters,
+        "multiply_adds": adds,
+        "bytes": path.stat().st_size,
+    }
 
 
 def speed(model: Any) -> dict[str, Any]:
-    """Return faces a second by batch size, the median of several rounds, and the machine."""
-    rates = {f"batch_{batch}": round(faces_per_second(model, batch), 1) for batch in SPEED_BATCHES}
+    """Return faces a second by batch size, the median of several rounds of compiled calls, and the machine."""
+    rates = {}
+    for batch in SPEED_BATCHES:
+        faces = np.random.default_rng(0).integers(0, 256, (batch, FACE_SIZE, FACE_SIZE, 1), np.uint8)
+        calls = max(FACES_PER_ROUND // batch, 1)
+        model.predict_on_batch(faces)  # the first call compiles
+        rounds_s = timeit.repeat(partial(model.predict_on_batch, faces), number=calls, repeat=SPEED_ROUNDS)
+        rates[f"batch_{batch}"] = round(calls * batch / statistics.median(rounds_s), 1)
     return {"unit": "faces per second", **rates, "rounds": SPEED_ROUNDS, "machine": machine(model)}
-
-
-def faces_per_second(model: Any, batch: int) -> float:
-    """Return the median rate of compiled calls with `batch` faces each."""
-    faces = np.random.default_rng(0).integers(0, 256, (batch, FACE_SIZE, FACE_SIZE, 1), np.uint8)
-    calls = max(FACES_PER_ROUND // batch, 1)
-    model.predict_on_batch(faces)  # the first call compiles
-    rates = []
-    for _ in range(SPEED_ROUNDS):
-        started_s = time.perf_counter()
-        for _ in range(calls):
-            model.predict_on_batch(faces)
-        rates.append(calls * batch / (time.perf_counter() - started_s))
-    return statistics.median(rates)
 
 
 def machine(model: Any) -> str:

@@ -46,8 +46,7 @@ def test_its_multiply_adds_are_those_worked_out_by_hand(baseline: Any) -> None:
 
 def test_an_unknown_layer_is_not_counted_as_free() -> None:
     other = keras.Sequential([keras.Input((8, 4)), keras.layers.LSTM(2)])
-    with pytest.raises(NotImplementedError, match="LSTM"):
-        multiply_adds(other)
+    assert multiply_adds(other) is None
 
 
 def test_the_small_one_is_small() -> None:
