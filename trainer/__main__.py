@@ -14,7 +14,7 @@ from trainer.settings import known_models
 
 # The commands are imported when they are run: TensorFlow takes seconds, help and usage errors should not.
 
-PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn", "tensorboardX")
+PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn")
 """The modules of the packages that requirements-train.txt adds to requirements.txt."""
 
 DATA_HELP: Final = "FER2013: Kaggle's folder, that as a .zip, or fer2013.csv (plain, .gz, .xz)"
@@ -84,9 +84,7 @@ def add_fit(command: argparse.ArgumentParser) -> None:
     add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
     add("--out", type=Path, required=True, metavar="DIR", help="for model, card, plots, checkpoints")
     network = command.add_mutually_exclusive_group()
-    network.add_argument(
-        "--model", choices=known_models(), default="small", help="which network (default: small)"
-    )
+    network.add_argument("--model", choices=known_models(), default="small", help="default: small")
     network.add_argument("--settings", type=Path, metavar="FILE", help="settings of your own, as TOML")
     add("--outputs", nargs="+", choices=LABEL_SETS, help="labels to learn (default: all that the data has)")
     add("--epochs", type=at_least(1), metavar="N", help="passes over the data (default: the network's)")
@@ -94,12 +92,7 @@ def add_fit(command: argparse.ArgumentParser) -> None:
     add("--seed", type=at_least(0), metavar="N", help="of all random numbers (default: 0)")
     add("--backend", choices=list(REQUIREMENTS), help="Keras backend (default: tensorflow)")
     add("--precision", choices=["float32", "mixed_bfloat16"], help="of the arithmetic (default: float32)")
-    add(
-        "--deterministic",
-        action="store_true",
-        default=None,
-        help="the same result to the bit on one machine; slower",
-    )
+    add("--deterministic", action="store_true", default=None, help="same result to the bit; slower")
     add("--start", type=Path, metavar="FILE", help="start with the weights of this model, not random ones")
     add("--set", action="append", metavar="KEY=VALUE", help="any other setting, as in fitting.average=0.99")
     add("--resume", action="store_true", help="continue after the last complete epoch in DIR")
@@ -130,22 +123,11 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--model", type=Path, required=True, metavar="FILE", help=".onnx or .keras file with its card")
     add("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
-    add(
-        "--split",
-        choices=["validation", "test"],
-        default="validation",
-        help="which part (default: validation)",
-    )
+    add("--split", choices=["validation", "test"], default="validation", help="default: validation")
     add("--pictures", type=Path, metavar="FILE", help="score only the pictures named here, one a line")
     add("--votes", type=Path, metavar="FILE", help=f"{VOTES_HELP}; scores by their majority too")
     add("--compare", type=Path, metavar="FILE", help="another model to compare on the same pictures")
-    add(
-        "--bootstrap",
-        type=at_least(1),
-        default=2000,
-        metavar="N",
-        help="resamples for intervals (default: 2000)",
-    )
+    add("--bootstrap", type=at_least(1), default=2000, metavar="N", help="resamples (default: 2000)")
     add("--json", type=Path, metavar="FILE", help="write all scores here")
     add("--plots", type=Path, metavar="DIR", help="plot confusion, reliability and mistakes here")
 

@@ -6,7 +6,6 @@ has them or on a GPU, as that of the shipped model did.
 
 import importlib.util
 import os
-import sys
 from typing import Final
 
 from pipeline.common.errors import UserError
@@ -20,7 +19,7 @@ def choose_backend(name: str, deterministic: bool = False) -> None:
     """Make Keras use the backend `name`; call it before Keras is imported.
 
     With `deterministic`, results are the same to the bit on one machine. Raises UserError if the backend is
-    not installed, or if Keras was already imported with another one.
+    not installed.
     """
     if importlib.util.find_spec(name) is None:
         raise UserError(
@@ -30,9 +29,6 @@ def choose_backend(name: str, deterministic: bool = False) -> None:
     if deterministic:
         os.environ["TF_DETERMINISTIC_OPS"] = "1"
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch requires it on a GPU
-    loaded = sys.modules.get("keras")
-    if loaded is not None and loaded.backend.backend() != name:
-        raise UserError(f"backend {name}: this process has loaded {loaded.backend.backend()} already")
     if deterministic and name == "torch":
         import torch
 

@@ -103,8 +103,7 @@ def training_data(settings: Settings, data: Path, votes: Path | None = None) -> 
     from trainer.data.dataset import read_dataset
     from trainer.fitting.training_data import make_training_data
 
-    dataset = read_dataset(data, votes)
-    return make_training_data(settings, dataset.parts, dataset.votes)
+    return make_training_data(settings, read_dataset(data, votes))
 
 
 def ignore_step(done: int, steps: int) -> None:

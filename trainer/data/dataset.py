@@ -52,7 +52,8 @@ class Dataset:
     """The `parts` of the data at `path` and the `votes` in the file `votes_path`.
 
     `sha256` and `votes_sha256` are those of the files when they were read; None for a folder and without
-    votes. `ancestors` describes the models that provide initial weights or teach, for the card.
+    votes. `teacher_probs` are the teachers' predictions for train, (n, 7) float32 by output; `ancestors`
+    describes the models that provide initial weights or teach, for the card.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Dataset:
     votes: Votes | None
     sha256: str | None
     votes_sha256: str | None
+    teacher_probs: dict[str, NDArray[np.float32]] | None = None
     ancestors: tuple[dict[str, Any], ...] = ()
 
 

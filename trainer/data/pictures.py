@@ -73,13 +73,15 @@ def open_pictures(path: Path) -> Iterator[list[Picture]]:
         yield in_order(folder_pictures(path), path)
     elif is_csv(path):
         yield in_order(csv_pictures(path), path)
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            yield in_order(zip_pictures(archive, path), path)
     else:
-        raise UserError(
-            f"{path}: expected a folder, a whole zip, or a .csv, .csv.gz or .csv.xz; found neither"
-        )
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(
+                f"{path}: expected a folder, a whole zip, .csv, .csv.gz or .csv.xz ({error})"
+            ) from error
+        with archive:
+            yield in_order(zip_pictures(archive, path), path)
 
 
 def in_order(pictures: Iterable[Picture], path: Path) -> list[Picture]:
@@ -101,9 +103,8 @@ def folder_pictures(root: Path) -> Iterator[Picture]:
                 raise misplaced(str(directory))
             label_of(directory.name, str(directory))
             for file in visible(directory):
-                yield placed_picture(
-                    file.relative_to(root).parts, str(file), partial(decode, file.read_bytes, str(file))
-                )
+                read = partial(decode, file.read_bytes, str(file))
+                yield placed_picture(file.relative_to(root).parts, str(file), read)
 
 
 def visible(directory: Path) -> list[Path]:

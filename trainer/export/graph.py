@@ -90,23 +90,19 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
         # The channel comes first by a reshape: with a single one, no data moves.
-        shape = self.constant("faces.shape", np.array([-1, 1, FACE_SIZE, FACE_SIZE], np.int64))
+        shape = self.constant("faces.shape", [-1, 1, FACE_SIZE, FACE_SIZE], np.int64)
         first = self.emit("Reshape", [INPUT, shape], "faces.first")
         self.names = {id(model.inputs[0]): self.emit("Cast", [first], "faces.float", to=TensorProto.FLOAT)}
         self.uses = Counter(id(tensor) for layer in model.layers for tensor in tree.flatten(layer.input))
 
-    def constant(self, name: str, value: NDArray[Any]) -> str:
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
         """Add a constant; returns its name."""
-        self.constants[name] = value
+        self.constants[name] = np.asarray(value, dtype)
         return name
-
-    def numbers(self, name: str, value: Any) -> str:
-        """Add a float32 constant; returns its name."""
-        return self.constant(name, np.asarray(value, np.float32))
 
     def axes(self) -> str:
         """Add the constant with the axes of rows and columns; returns its name."""
-        return self.constant("rows_columns", np.array([2, 3], np.int64))
+        return self.constant("rows_columns", [2, 3], np.int64)
 
     def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output, and that name; returns it."""
@@ -124,10 +120,10 @@ class Graph:
 
 def rescaling(graph: Graph, layer: Any, inputs: list[str]) -> str:
     name = layer.name
-    scaled = graph.emit("Mul", [*inputs, graph.numbers(f"{name}.scale", layer.scale)], f"{name}.scaled")
+    scaled = graph.emit("Mul", [*inputs, graph.constant(f"{name}.scale", layer.scale)], f"{name}.scaled")
     if not np.any(layer.offset):
         return scaled
-    return graph.emit("Add", [scaled, graph.numbers(f"{name}.offset", layer.offset)], name)
+    return graph.emit("Add", [scaled, graph.constant(f"{name}.offset", layer.offset)], name)
 
 
 def convolution(graph: Graph, layer: Any, inputs: list[str]) -> str:
@@ -136,7 +132,7 @@ def convolution(graph: Graph, layer: Any, inputs: list[str]) -> str:
     bias = values(layer.bias) if layer.use_bias else np.zeros(layer.filters, np.float32)
     output = graph.emit(
         "Conv",
-        [*inputs, graph.numbers(f"{layer.name}.kernel", kernel), graph.numbers(f"{layer.name}.bias", bias)],
+        [*inputs, graph.constant(f"{layer.name}.kernel", kernel), graph.constant(f"{layer.name}.bias", bias)],
         layer.name,
         kernel_shape=layer.kernel_size,
         strides=layer.strides,
@@ -149,26 +145,25 @@ def convolution(graph: Graph, layer: Any, inputs: list[str]) -> str:
 def dense(graph: Graph, layer: Any, inputs: list[str]) -> str:
     require(len(layer.input.shape) == 2)
     bias = values(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
-    weights = graph.numbers(f"{layer.name}.weights", values(layer.kernel))
-    output = graph.emit("Gemm", [*inputs, weights, graph.numbers(f"{layer.name}.bias", bias)], layer.name)
+    weights = graph.constant(f"{layer.name}.weights", values(layer.kernel))
+    output = graph.emit("Gemm", [*inputs, weights, graph.constant(f"{layer.name}.bias", bias)], layer.name)
     return activated(graph, layer, output)
 
 
 def batch_normalisation(graph: Graph, layer: Any, inputs: list[str]) -> str:
     """Fold the layer into the convolution before it, if that feeds nothing else."""
     require(layer.axis in (-1, len(layer.input.shape) - 1))
-    ones, zeros = np.ones(layer.input.shape[-1]), np.zeros(layer.input.shape[-1])
-    scale = values(layer.gamma) if layer.scale else ones
-    shift = values(layer.beta) if layer.center else zeros
+    scale = values(layer.gamma) if layer.scale else np.ones(layer.input.shape[-1])
+    shift = values(layer.beta) if layer.center else np.zeros(layer.input.shape[-1])
     mean, variance = values(layer.moving_mean), values(layer.moving_variance)
     kernel, bias = f"{inputs[0]}.kernel", f"{inputs[0]}.bias"
     if kernel in graph.constants and graph.uses[id(layer.input)] == 1:
         factor = scale / np.sqrt(variance.astype(np.float64) + layer.epsilon)
-        graph.numbers(kernel, graph.constants[kernel] * factor[:, None, None, None])
-        graph.numbers(bias, (graph.constants[bias] - mean) * factor + shift)
+        graph.constant(kernel, graph.constants[kernel] * factor[:, None, None, None])
+        graph.constant(bias, (graph.constants[bias] - mean) * factor + shift)
         return inputs[0]
     parts = {"scale": scale, "shift": shift, "mean": mean, "variance": variance}
-    names = [graph.numbers(f"{layer.name}.{name}", value) for name, value in parts.items()]
+    names = [graph.constant(f"{layer.name}.{name}", value) for name, value in parts.items()]
     return graph.emit("BatchNormalization", [*inputs, *names], layer.name, epsilon=layer.epsilon)
 
 
@@ -218,14 +213,9 @@ def unchanged(graph: Graph, layer: Any, inputs: list[str]) -> str:
     return inputs[0]
 
 
-def merging(kind: str) -> Callable[[Graph, Any, list[str]], str]:
-    """Return the writer of a layer that adds or multiplies its two inputs."""
-
-    def merge(graph: Graph, layer: Any, inputs: list[str]) -> str:
-        require(len(inputs) == 2)
-        return graph.emit(kind, inputs, layer.name)
-
-    return merge
+def merge(graph: Graph, layer: Any, inputs: list[str]) -> str:
+    require(len(inputs) == 2)
+    return graph.emit({layers.Add: "Add", layers.Multiply: "Mul"}[type(layer)], inputs, layer.name)
 
 
 def activated(graph: Graph, layer: Any, output: str) -> str:
@@ -262,8 +252,8 @@ WRITERS: Final[dict[type, Callable[[Graph, Any, list[str]], str]]] = {
     layers.Flatten: flatten,
     layers.Dense: dense,
     layers.Reshape: reshape,
-    layers.Multiply: merging("Mul"),
-    layers.Add: merging("Add"),
+    layers.Multiply: merge,
+    layers.Add: merge,
     layers.Dropout: unchanged,
     layers.Softmax: softmax,
 }

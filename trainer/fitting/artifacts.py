@@ -68,7 +68,7 @@ def write_artifacts(
     dataset: Dataset,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Write the kept epoch's network for Keras and ONNX Runtime, its card, history.csv and plots into `out`.
+    """Write the kept epoch's network for Keras and ONNX Runtime, its card and plots into `out`.
 
     Returns the card. Raises UserError if something can't be written.
     """
@@ -84,7 +84,6 @@ def write_artifacts(
     consensus = data.consensus if (data.consensus >= 0).any() else None
     predictions = predict_by_label_set(model, data.validation, consensus)
     scores = {name: score(one, data.validation.names, halved=True) for name, one in predictions.items()}
-    write_history(progress.history, out / "history.csv")
     plot_curves(progress.history, progress.kept, out / "curves.png")
     draw(scores, "validation", out)
     card = {

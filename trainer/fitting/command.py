@@ -1,21 +1,25 @@
-"""The commands `fit` and `distill`: check settings and data, train, write the artifacts."""
+"""The commands `fit` and `distill`: check settings and data, train with a progress bar, write the artifacts."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder
 from pipeline.common.model_card import read_all_keys
 from trainer.backend import choose_backend, load_keras
 from trainer.data.dataset import Dataset, folds, read_dataset
-from trainer.fitting.checkpoint import STATE, Progress
-from trainer.fitting.training_data import Probabilities, make_training_data, predict_teachers
-from trainer.settings import MODELS, Settings, change, parse_change, read_settings
+from trainer.fitting.checkpoint import STATE, Epoch, Progress
+from trainer.fitting.training_data import make_training_data, predict_teachers
+from trainer.settings import MODELS, Fitting, Settings, change, face_size, parse_change, read_settings
 
 OPTION_KEYS: Final = {
     "epochs": "fitting.epochs",
@@ -55,14 +59,14 @@ def fit_command(args: argparse.Namespace) -> None:
     )
     make_folder(args.out)
     load_keras()
-    teacher_probs = None
     if args.teachers:
         pixels = dataset.parts["train"].pixels
         teacher_probs = predict_teachers(args.teachers, settings.network.outputs, pixels)
+        dataset = replace(dataset, teacher_probs=teacher_probs)
     if single:
-        fit_one(settings, dataset, teacher_probs, args.out, args, console)
+        fit_one(settings, dataset, args.out, args, console)
     else:
-        fit_several(settings, dataset, teacher_probs, args, console)
+        fit_several(settings, dataset, args, console)
 
 
 def choose_settings(args: argparse.Namespace, console: Console) -> Settings:
@@ -98,11 +102,9 @@ def read_ancestors(args: argparse.Namespace, settings: Settings) -> list[dict[st
             "--folds: expected new weights and no teachers, since those were trained on the pictures held "
             "out, found --teachers or --start; leave one out"
         )
-    start = [] if args.start is None else [("start", args.start)]
-    return [
-        read_ancestor(path, role, settings)
-        for role, path in (*start, *(("teacher", path) for path in args.teachers))
-    ]
+    paths = [] if args.start is None else [("start", args.start)]
+    paths += [("teacher", path) for path in args.teachers]
+    return [read_ancestor(path, role, settings) for role, path in paths]
 
 
 def read_ancestor(path: Path, role: str, settings: Settings) -> dict[str, Any]:
@@ -119,33 +121,24 @@ def read_ancestor(path: Path, role: str, settings: Settings) -> dict[str, Any]:
 
 
 def fit_one(
-    settings: Settings,
-    dataset: Dataset,
-    teacher_probs: Probabilities | None,
-    out: Path,
-    args: argparse.Namespace,
-    console: Console,
+    settings: Settings, dataset: Dataset, out: Path, args: argparse.Namespace, console: Console
 ) -> dict[str, Any]:
     """Train once and write the artifacts into `out`. Returns the card."""
     from trainer.fitting import train
-    from trainer.fitting.artifacts import write_artifacts
-    from trainer.fitting.progress import ProgressBar, TensorBoardLog
+    from trainer.fitting.artifacts import write_artifacts, write_history
 
-    data = make_training_data(settings, dataset.parts, dataset.votes, teacher_probs)
-    log = TensorBoardLog(out)
+    data = make_training_data(settings, dataset)
     with ProgressBar(console, settings.fitting) as bar:
 
         def on_epoch(progress: Progress) -> None:
             bar.epoch(progress)
-            log.epoch(progress)
+            write_history(progress.history, out / "history.csv")
 
         try:
             progress = train.fit(settings, data, out, args.resume, bar.step, on_epoch, args.start)
         except KeyboardInterrupt:
             console.print("stopped; add --resume to the command to continue after the last complete epoch")
             raise
-        finally:
-            log.close()
     card = write_artifacts(out, settings, progress, data, dataset, args)
     for name, scores in card["figures"].items():
         console.print(f"{name}: validation top-1 {scores['top1']:.4f}, epoch {progress.kept.epoch}")
@@ -155,13 +148,7 @@ def fit_one(
     return card
 
 
-def fit_several(
-    settings: Settings,
-    dataset: Dataset,
-    teacher_probs: Probabilities | None,
-    args: argparse.Namespace,
-    console: Console,
-) -> None:
+def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace, console: Console) -> None:
     """Train once a seed or fold, each in a folder of its own, and write summary.json."""
     from trainer.fitting.artifacts import write_seed_summary
 
@@ -175,5 +162,69 @@ def fit_several(
     for name, one, part in runs:
         console.print(f"{name}, {len(cards) + 1} of {args.folds or args.seeds}:")
         make_folder(args.out / name)
-        cards[name] = fit_one(one, part, teacher_probs, args.out / name, args, console)
+        cards[name] = fit_one(one, part, args.out / name, args, console)
     write_seed_summary(cards, args.out / "summary.json", console)
+
+
+class ProgressBar:
+    """A context manager that shows a bar for the current epoch and prints a line for each complete one."""
+
+    def __init__(self, console: Console, fitting: Fitting) -> None:
+        self._console = console
+        self._fitting = fitting
+        self._rich = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,  # a log file gets only the lines
+            transient=True,
+        )
+        self._task = self._rich.add_task(f"epoch 1/{fitting.epochs}", total=1)
+
+    def __enter__(self) -> Self:
+        self._rich.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rich.stop()
+
+    def step(self, done: int, steps: int) -> None:
+        """Show `done` of the `steps` of this epoch."""
+        self._rich.update(self._task, completed=done, total=steps)
+
+    def epoch(self, progress: Progress) -> None:
+        """Print a line for the last epoch of `progress` and start the next bar."""
+        self._console.print(epoch_line(progress, self._fitting))
+        following = min(progress.epochs_done + 1, self._fitting.epochs)
+        self._rich.reset(self._task, description=f"epoch {following}/{self._fitting.epochs}")
+
+
+def epoch_line(progress: Progress, fitting: Fitting) -> str:
+    """Return one line on the last epoch of `progress`."""
+    last, kept = progress.history[-1], progress.kept
+    best = f"  (best in epoch {kept.epoch})" if fitting.keep == "best" else ""
+    return (
+        f"epoch {last.epoch}/{fitting.epochs}  loss {last.loss:.3f}  top-1 {last.top1:.3f}  |  "
+        f"validation {'  '.join(validation_words(last))}{best}  "
+        f"{last.seconds:.1f} s, about {minutes_left(last, fitting):.0f} min left"
+    )
+
+
+def validation_words(epoch: Epoch) -> Iterator[str]:
+    """Yield top-1 and loss of each output that was validated."""
+    for name, top1, loss in (
+        ("fer2013", epoch.validation_top1, epoch.validation_loss),
+        ("consensus", epoch.validation_consensus_top1, epoch.validation_consensus_loss),
+    ):
+        if top1 is not None:
+            yield f"{name} {top1:.3f} (loss {loss:.3f})"
+
+
+def minutes_left(last: Epoch, fitting: Fitting) -> float:
+    """Estimate from the seconds of the `last` epoch, in proportion to the pixels of a face in each epoch."""
+    pixels = [face_size(fitting, number) ** 2 for number in range(last.epoch, fitting.epochs + 1)]
+    return last.seconds / 60 * sum(pixels[1:]) / pixels[0]

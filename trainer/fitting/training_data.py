@@ -13,8 +13,7 @@ from scipy.special import softmax
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from pipeline.common.model_card import read_all_keys
-from trainer.data.dataset import TRAINING_PARTS, Faces, Votes, digest
-from trainer.data.pictures import Part
+from trainer.data.dataset import TRAINING_PARTS, Dataset, Faces, digest
 from trainer.data.votes import distribution, majority
 from trainer.scoring.network import open_keras_model, predict
 from trainer.settings import Adjustment, Settings
@@ -53,18 +52,10 @@ class TrainingData:
     sha256: str
 
 
-def make_training_data(
-    settings: Settings,
-    parts: dict[Part, Faces],
-    votes: Votes | None,
-    teacher_probs: Probabilities | None = None,
-) -> TrainingData:
-    """Return the data of a training; `teacher_probs` are the teachers' predictions for all of train.
-
-    Raises UserError if an output has nothing to be trained or validated with.
-    """
-    train, validation = parts["train"], parts["validation"]
-    total = hashlib.sha256(digest(parts).encode())
+def make_training_data(settings: Settings, dataset: Dataset) -> TrainingData:
+    """Return the data of a training. Raises UserError if an output has nothing to train or validate with."""
+    train, validation, votes = dataset.parts["train"], dataset.parts["validation"], dataset.votes
+    total = hashlib.sha256(digest(dataset.parts).encode())
     if votes is not None:
         for part in TRAINING_PARTS:
             total.update(votes[part].tobytes())
@@ -74,8 +65,9 @@ def make_training_data(
             "network.outputs: consensus is validated on pictures on which most people agree, found none of "
             "validation in --votes; give the votes of all parts, or leave it out with --outputs fer2013"
         )
-    targets = make_targets(settings, train, None if votes is None else votes["train"], teacher_probs)
-    kept = np.flatnonzero(~is_blank(train))
+    targets = make_targets(settings, train, None if votes is None else votes["train"], dataset.teacher_probs)
+    # Nothing can be learned from pictures of one grey throughout.
+    kept = np.flatnonzero(np.ptp(train.pixels, axis=(1, 2, 3)) > 0)
     return TrainingData(
         train=train.take(kept),
         targets=targets.take(kept),
@@ -117,11 +109,6 @@ def make_targets(
             probabilities[name] = known * probabilities[name] + (1 - known) * teacher_probs[name]
             weights[name] = np.where(weights[name] > 0, np.float32(1), share)
     return Targets({name: probabilities[name] for name in outputs}, {name: weights[name] for name in outputs})
-
-
-def is_blank(faces: Faces) -> NDArray[np.bool_]:
-    """Return which of `faces` are of one grey throughout, so that nothing can be learned from them; (n,)."""
-    return np.asarray(np.ptp(faces.pixels, axis=(1, 2, 3)) == 0)
 
 
 def predict_teachers(

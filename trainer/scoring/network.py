@@ -150,7 +150,7 @@ def size(model: Any, path: Path, card: Card) -> dict[str, Any]:
 
 
 def speed(model: Any) -> dict[str, Any]:
-    """Return faces a second by batch size, the median of several rounds of compiled calls, and the machine."""
+    """Return faces a second by batch size, the median of several rounds, and the machine."""
     rates = {}
     for batch in SPEED_BATCHES:
         faces = np.random.default_rng(0).integers(0, 256, (batch, FACE_SIZE, FACE_SIZE, 1), np.uint8)

@@ -27,7 +27,7 @@ BACKENDS = [
 KILLS_ITSELF = """
 import os, signal, sys
 from trainer.__main__ import main
-from trainer.fitting.progress import ProgressBar
+from trainer.fitting.command import ProgressBar
 
 epochs = []
 ProgressBar.epoch = lambda bar, progress: epochs.append(progress)

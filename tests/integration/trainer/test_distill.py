@@ -112,4 +112,4 @@ def test_more_folds_than_pictures_are_refused(
     data = made.write_zip(tmp_path / "few.zip", made.rows(training=2))
     few = write_votes(tmp_path / "votes.csv", made.rows(training=2))
     assert main(arguments("fit", data, few, settings, tmp_path / "out", "--folds", "3")) == 2
-    assert "found 2; ask for fewer --folds" in capfd.readouterr().err
+    assert "found 2; reduce --folds" in capfd.readouterr().err

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from trainer.data.dataset import Faces
-from trainer.fitting.training_data import is_blank, make_targets
+from trainer.fitting.training_data import make_targets
 from trainer.settings import MODELS, Settings, change, read_settings
 
 SMALL = change(
@@ -61,9 +61,3 @@ def test_consensus_needs_votes() -> None:
         make_targets(SMALL, faces([3]), None, None)
     alone = change(SMALL, {"network.outputs": ("fer2013",)})
     assert make_targets(alone, faces([3]), None, None).probabilities["fer2013"].shape == (1, 7)
-
-
-def test_blank_pictures_are_of_one_grey() -> None:
-    some = faces([0, 1, 2])
-    some.pixels[1] = 255
-    assert is_blank(some).tolist() == [False, True, False]
