@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +46,57 @@ def read_votes(path: Path, data: Path, names: Sequence[str]) -> NDArray[np.uint8
     be joined to the data: one by row for pictures whose names have no row, or one of other pictures.
     """
     rows = read_rows(path)
-    if "file" in rows[0].key:
-        matched = match_by_name(rows, names)
-    elif is_csv(data):
-        matched = match_by_row(dict(enumerate(rows)), path, names)
-        check_length(rows, path, data)
-    else:
-        numbers = ((re.fullmatch(r"fer(\d+)\.png", row.key["Image name"]), row) for row in rows)
-        matched = match_by_row({int(match[1]): row for match, row in numbers if match}, path, names)
+    column = "file" if "file" in rows[0].key else "Usage"
+    by_key: Mapping[Any, Row] = (
+        {PurePosixPath(row.key["file"]).name: row for row in rows}
+        if column == "file"
+        else number_rows(rows, path, data)
+    )
     votes = np.zeros((len(names), len(VOTE_COLUMNS)), np.uint8)
-    for index, row in matched.items():
+    for index, name in enumerate(names):
+        key, expected = (PurePosixPath(name).name, name) if column == "file" else row_number(name, path)
+        row = by_key.get(key)
+        if row is None:
+            continue
+        if row.key[column] != expected:
+            raise UserError(
+                f"{row.where}: expected {expected} for {name}, found {row.key[column]}; the data is numbered "
+                "or sorted otherwise (rows taken out of a csv?): take both from the same place"
+            )
         votes[index] = row.votes
     if not votes.any():
         raise UserError(f"{path}: expected votes for pictures of {data}, found none")
     return votes
+
+
+def number_rows(rows: Sequence[Row], path: Path, data: Path) -> dict[int, Row]:
+    """Return the rows of fer2013new.csv by their number in fer2013.csv.
+
+    That is their place if `data` is a csv, else the number in `Image name`, which rows without a face lack.
+    Raises UserError for a csv of another length, whose rows are other pictures.
+    """
+    if not is_csv(data):
+        numbers = ((re.fullmatch(r"fer(\d+)\.png", row.key["Image name"]), row) for row in rows)
+        return {int(match[1]): row for match, row in numbers if match}
+    with open_text(data) as text:
+        length = sum(1 for line in text if line.strip()) - 1
+    if length != len(rows):
+        raise UserError(
+            f"{path}: expected {length} rows as in {data}, found {len(rows)}; the rows are not those of the "
+            "data: take both from the same place"
+        )
+    return dict(enumerate(rows))
+
+
+def row_number(name: str, path: Path) -> tuple[int, str]:
+    """Return the row in fer2013.csv and the `Usage` in a picture's name. Raises UserError without them."""
+    match = NUMBERED.match(PurePosixPath(name).name)
+    if match is None:
+        raise UserError(
+            f"{path}: its rows are those of fer2013.csv, expected that as --data or file names with its "
+            f"row numbers, found {name}, which has none; use fer2013.csv, or a ferplus.csv"
+        )
+    return int(match[2]), match[1]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -99,62 +136,6 @@ def parse_counts(texts: Sequence[str | None], where: str) -> NDArray[np.uint8]:
         return np.frombuffer(bytes(int(text or "") for text in texts), np.uint8)
     except ValueError as error:
         raise UserError(f"{where}: expected numbers of votes, found others ({error})") from error
-
-
-def match_by_name(rows: Sequence[Row], names: Sequence[str]) -> dict[int, Row]:
-    """Return the rows that name the pictures `names`, by index into `names`.
-
-    Raises UserError if a picture has another emotion there: the number then belongs to another picture.
-    """
-    by_name = {PurePosixPath(row.key["file"]).name: row for row in rows}
-    matched = {}
-    for index, name in enumerate(names):
-        row = by_name.get(PurePosixPath(name).name)
-        if row is None:
-            continue
-        if row.key["file"] != name:
-            raise UserError(
-                f"{row.where}: expected {name} as in the data, found {row.key['file']}; the data is "
-                "numbered or sorted otherwise (rows taken out of a csv?): take both from the same place"
-            )
-        matched[index] = row
-    return matched
-
-
-def match_by_row(rows: Mapping[int, Row], path: Path, names: Sequence[str]) -> dict[int, Row]:
-    """Return the `rows` whose number is in the pictures' `names`, by index into `names`.
-
-    Raises UserError for a name without a row number, or whose part isn't that of its row.
-    """
-    matched = {}
-    for index, name in enumerate(names):
-        match = NUMBERED.match(PurePosixPath(name).name)
-        if match is None:
-            raise UserError(
-                f"{path}: its rows are those of fer2013.csv, expected that as --data or file names with its "
-                f"row numbers, found {name}, which has none; use fer2013.csv, or a ferplus.csv"
-            )
-        row = rows.get(int(match[2]))
-        if row is None:
-            continue
-        if row.key["Usage"] != match[1]:
-            raise UserError(
-                f"{row.where}: expected a row of {match[1]} for {name}, found {row.key['Usage']}; they are "
-                "not the data's rows: take both from the same place"
-            )
-        matched[index] = row
-    return matched
-
-
-def check_length(rows: Sequence[Row], path: Path, data: Path) -> None:
-    """Raise UserError unless the csv `data` has as many rows as the votes, and so the same pictures."""
-    with open_text(data) as text:
-        length = sum(1 for line in text if line.strip()) - 1
-    if length != len(rows):
-        raise UserError(
-            f"{path}: expected {length} rows as in {data}, found {len(rows)}; the rows are not those of the "
-            "data: take both from the same place"
-        )
 
 
 def majority(votes: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -1,11 +1,10 @@
-"""The commands `fit` and `distill`: check settings and data, train with a progress bar, write the artifacts."""
+"""The commands `fit` and `distill`: check settings and data, train, write the artifacts."""
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
@@ -123,19 +122,25 @@ def read_ancestor(path: Path, role: str, settings: Settings) -> dict[str, Any]:
 def fit_one(
     settings: Settings, dataset: Dataset, out: Path, args: argparse.Namespace, console: Console
 ) -> dict[str, Any]:
-    """Train once and write the artifacts into `out`. Returns the card."""
+    """Train once, with a progress bar, and write the artifacts into `out`. Returns the card."""
     from trainer.fitting import train
     from trainer.fitting.artifacts import write_artifacts, write_history
 
     data = make_training_data(settings, dataset)
-    with ProgressBar(console, settings.fitting) as bar:
+    epochs = settings.fitting.epochs
+    with progress_bar(console) as bar:
+        task = bar.add_task(f"epoch 1/{epochs}", total=1)
+
+        def on_step(done: int, steps: int) -> None:
+            bar.update(task, completed=done, total=steps)
 
         def on_epoch(progress: Progress) -> None:
-            bar.epoch(progress)
+            console.print(epoch_line(progress, settings.fitting))
             write_history(progress.history, out / "history.csv")
+            bar.reset(task, description=f"epoch {min(progress.epochs_done + 1, epochs)}/{epochs}")
 
         try:
-            progress = train.fit(settings, data, out, args.resume, bar.step, on_epoch, args.start)
+            progress = train.fit(settings, data, out, args.resume, on_step, on_epoch, args.start)
         except KeyboardInterrupt:
             console.print("stopped; add --resume to the command to continue after the last complete epoch")
             raise
@@ -166,41 +171,17 @@ def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace, 
     write_seed_summary(cards, args.out / "summary.json", console)
 
 
-class ProgressBar:
-    """A context manager that shows a bar for the current epoch and prints a line for each complete one."""
-
-    def __init__(self, console: Console, fitting: Fitting) -> None:
-        self._console = console
-        self._fitting = fitting
-        self._rich = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,  # a log file gets only the lines
-            transient=True,
-        )
-        self._task = self._rich.add_task(f"epoch 1/{fitting.epochs}", total=1)
-
-    def __enter__(self) -> Self:
-        self._rich.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._rich.stop()
-
-    def step(self, done: int, steps: int) -> None:
-        """Show `done` of the `steps` of this epoch."""
-        self._rich.update(self._task, completed=done, total=steps)
-
-    def epoch(self, progress: Progress) -> None:
-        """Print a line for the last epoch of `progress` and start the next bar."""
-        self._console.print(epoch_line(progress, self._fitting))
-        following = min(progress.epochs_done + 1, self._fitting.epochs)
-        self._rich.reset(self._task, description=f"epoch {following}/{self._fitting.epochs}")
+def progress_bar(console: Console) -> RichProgress:
+    """Return a bar for the steps of an epoch."""
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,  # a log file gets only the line of each epoch
+        transient=True,
+    )
 
 
 def epoch_line(progress: Progress, fitting: Fitting) -> str:

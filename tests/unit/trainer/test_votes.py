@@ -86,7 +86,7 @@ def test_a_csv_of_other_length_is_refused(tmp_path: Path) -> None:
 def test_rows_of_another_part_are_refused(tmp_path: Path) -> None:
     votes = release(tmp_path / "fer2013new.csv", [*ROWS[7:], *ROWS[:7]])
     data = made.write_csv(tmp_path / "fer2013.csv", ROWS)
-    with pytest.raises(UserError, match="expected a row of Training"):
+    with pytest.raises(UserError, match="expected Training for train/"):
         read_votes(votes, data, NAMES[:3])
 
 
