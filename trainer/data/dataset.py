@@ -109,30 +109,24 @@ def load_for_scoring(path: Path, part: Part, wanted: Sequence[str] | None = None
 
 
 def split(pictures: Iterable[Picture], path: Path) -> dict[Part, list[Picture]]:
-    """Return `pictures` by part; if none are for validation, a stratified tenth of train is."""
+    """Return `pictures` by part; if none are for validation, a fixed stratified tenth of train is."""
     parts: dict[Part, list[Picture]] = {"train": [], "validation": [], "test": []}
     for picture in pictures:
         parts[picture.part].append(picture)
-    if parts["train"] and not parts["validation"]:
-        parts["train"], parts["validation"] = set_tenth_aside(parts["train"], path)
-    return parts
-
-
-def set_tenth_aside(pictures: list[Picture], path: Path) -> tuple[list[Picture], list[Picture]]:
-    """Return nine tenths and one tenth of `pictures`, stratified by emotion, always the same ones."""
+    if parts["validation"] or not parts["train"]:
+        return parts
     from sklearn.model_selection import train_test_split  # slow to import, and rarely needed
 
-    labels = [picture.label for picture in pictures]
+    train, labels = parts["train"], [picture.label for picture in parts["train"]]
     try:
-        kept, aside = train_test_split(
-            range(len(pictures)), test_size=0.1, random_state=SPLIT_SEED, stratify=labels
-        )
+        rows = train_test_split(range(len(train)), test_size=0.1, random_state=SPLIT_SEED, stratify=labels)
     except ValueError as error:
         raise UserError(
             f"{path}: expected enough pictures to set a tenth of train/ aside for validation, found too few "
             f"({counts(labels)}); add some, or name those for validation PublicTest_*"
         ) from error
-    return [pictures[index] for index in sorted(kept)], [pictures[index] for index in sorted(aside)]
+    parts["train"], parts["validation"] = ([train[row] for row in sorted(half)] for half in rows)
+    return parts
 
 
 def select(

@@ -187,7 +187,8 @@ def channel_ranges(
     nodes = [node for node in model.graph.node if node.op_type in QUANTISED and node.name not in kept]
     body = set().union(*groups(model))
     body -= {name for node in model.graph.node if node.op_type == "Relu" for name in node.input}
-    names = [name for name in ordered(nodes) if name in body]
+    tensors = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output))
+    names = [name for name in tensors if name in body]
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]
@@ -199,8 +200,3 @@ def channel_ranges(
         for name, value in network.predict_on_batch(batch).items():
             found[name] = np.maximum(found[name], np.abs(value).max(axis=(0, 2, 3)))
     return found
-
-
-def ordered(nodes: Iterable[onnx.NodeProto]) -> list[str]:
-    """Return the inputs and outputs of `nodes`, each once, in order."""
-    return list(dict.fromkeys(name for node in nodes for name in (*node.input, *node.output)))

@@ -92,7 +92,7 @@ def choose_settings(args: argparse.Namespace, console: Console) -> Settings:
 
 
 def read_ancestors(args: argparse.Namespace, settings: Settings) -> list[dict[str, Any]]:
-    """Return what the card records of the models that provide initial weights or teach.
+    """Return for the card the models that provide initial weights or teach, and how each was made.
 
     Raises UserError for a model that can't be used.
     """
@@ -103,20 +103,18 @@ def read_ancestors(args: argparse.Namespace, settings: Settings) -> list[dict[st
         )
     paths = [] if args.start is None else [("start", args.start)]
     paths += [("teacher", path) for path in args.teachers]
-    return [read_ancestor(path, role, settings) for role, path in paths]
-
-
-def read_ancestor(path: Path, role: str, settings: Settings) -> dict[str, Any]:
-    """Return `role` and those keys of a model's card that tell how it was made; None for missing ones."""
-    card, outputs = read_all_keys(path), settings.network.outputs
-    missing = [name for name in outputs if name not in card["outputs"]]
-    if role == "teacher" and missing:
-        raise UserError(
-            f"{path}: expected a teacher with the outputs {', '.join(outputs)}, found none of "
-            f"{', '.join(missing)}; choose others, or fewer --outputs"
-        )
-    keys = ("sha256", "command", "settings", "versions", "data", "ancestors")
-    return {"role": role, **{key: card.get(key) for key in keys}}
+    ancestors, outputs = [], settings.network.outputs
+    for role, path in paths:
+        card = read_all_keys(path)
+        missing = [name for name in outputs if name not in card["outputs"]]
+        if role == "teacher" and missing:
+            raise UserError(
+                f"{path}: expected a teacher with the outputs {', '.join(outputs)}, found none of "
+                f"{', '.join(missing)}; choose others, or fewer --outputs"
+            )
+        keys = ("sha256", "command", "settings", "versions", "data", "ancestors")
+        ancestors.append({"role": role, **{key: card.get(key) for key in keys}})
+    return ancestors
 
 
 def fit_one(
