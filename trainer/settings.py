@@ -133,7 +133,9 @@ def convert(values: dict[str, Any], where: str) -> Settings:
     try:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {_key_first(str(error))}") from error
+        # The key goes first: "fitting.epochs: expected `int`, got `str`".
+        reason = re.sub(r"(.)(.*) - at `\$\.?(.*)`", lambda m: f"{m[3]}: {m[1].lower()}{m[2]}", str(error))
+        raise UserError(f"{where}: {reason}") from error
     for wrong, key, expected, found in _conflicts(settings):
         if wrong:
             raise UserError(f"{where}: {key}: expected {expected}, found {found}")
@@ -144,12 +146,6 @@ def to_json(settings: Settings) -> dict[str, Any]:
     """Return `settings` as plain JSON: nested dicts, lists and numbers."""
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
     return values
-
-
-def _key_first(message: str) -> str:
-    """Return msgspec's message with the key in front: "fitting.epochs: expected `int`, got `str`"."""
-    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message)
-    return f"{found[2]}: {found[1][:1].lower()}{found[1][1:]}" if found else message
 
 
 def _conflicts(settings: Settings) -> Iterator[tuple[bool, str, str, Any]]:

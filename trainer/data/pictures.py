@@ -224,21 +224,16 @@ def row_picture(values: dict[str, str | None], row: int, where: str) -> Picture:
         raise UserError(f"{where}: expected Usage to be one of {', '.join(PARTS)}, found {usage!r}")
     if emotion not in map(str, range(len(EMOTIONS))):
         raise UserError(f"{where}: expected emotion to be 0 to {len(EMOTIONS) - 1}, found {emotion[:20]!r}")
-    face = parse_pixels(values["pixels"] or "", where)
-    folder = "train" if usage == "Training" else "test"
-    name = f"{folder}/{EMOTIONS[int(emotion)]}/{usage}_{row:05d}.png"
-    return Picture(name, int(emotion), PARTS[usage], lambda: face)
-
-
-def parse_pixels(text: str, where: str) -> Face:
-    """Return the column `pixels`, 2,304 numbers from 0 to 255, as (48, 48) uint8. Raises UserError."""
     try:
         # bytes() checks the range and is several times faster than an array made from text.
-        pixels = bytes(map(int, text.split()))
+        pixels = bytes(map(int, (values["pixels"] or "").split()))
     except ValueError as error:
         raise UserError(f"{where}: expected pixels from 0 to 255, found others ({error})") from error
     if len(pixels) != FACE_SIZE * FACE_SIZE:
         raise UserError(
             f"{where}: expected {FACE_SIZE * FACE_SIZE} pixels ({FACE_SIZE}x{FACE_SIZE}), found {len(pixels)}"
         )
-    return np.frombuffer(pixels, np.uint8).reshape(FACE_SIZE, FACE_SIZE)
+    face = np.frombuffer(pixels, np.uint8).reshape(FACE_SIZE, FACE_SIZE)
+    folder = "train" if usage == "Training" else "test"
+    name = f"{folder}/{EMOTIONS[int(emotion)]}/{usage}_{row:05d}.png"
+    return Picture(name, int(emotion), PARTS[usage], lambda: face)

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from rich.console import Console
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import replacing, sha256, write_json
@@ -130,12 +129,11 @@ def command_line(args: argparse.Namespace) -> str:
 
 def print_report(entry: dict[str, Any], model: Path) -> None:
     """Print what was written and, for int8, what it cost."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
     for label_set, found in entry.get("against_float32", {}).items():
         if isinstance(found, dict):
-            console.print(f"{label_set}: {found['agreement']:.2%} of the labels are those of float32")
+            print(f"{label_set}: {found['agreement']:.2%} of the labels are those of float32")
             for name, key in METRICS.items():
                 row = found[key]
-                console.print(f"  {name:<9} {row['int8']:.4f}, float32 {row['float32']:.4f}")
+                print(f"  {name:<9} {row['int8']:.4f}, float32 {row['float32']:.4f}")
     path = model.with_suffix(".onnx")
-    console.print(f"wrote {path}, {entry['precision']}, and its entry in {card_path(model)}")
+    print(f"wrote {path}, {entry['precision']}, and its entry in {card_path(model)}")

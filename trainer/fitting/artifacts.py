@@ -7,16 +7,15 @@ import shlex
 import statistics
 from dataclasses import asdict, fields
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import keras
 import numpy as np
-from rich.console import Console
 
 from pipeline.common.files import replacing, write_json
 from pipeline.common.model_card import card_path, new_card
-from trainer.data.dataset import Dataset, Faces
+from trainer.data.dataset import Dataset
 from trainer.data.pictures import PARTS
 from trainer.export.command import write_onnx
 from trainer.export.graph import checked_onnx
@@ -145,15 +144,16 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "sha256": dataset.sha256,
         "votes": votes,
         "parts": {
-            part: {"pictures": len(faces), "prefixes": prefixes(faces), "used_for": PURPOSES[part]}
+            part: {
+                "pictures": len(faces),
+                "prefixes": sorted(
+                    {PurePosixPath(name).name.split("_")[0] for name in faces.names} & {*PARTS}
+                ),
+                "used_for": PURPOSES[part],
+            }
             for part, faces in dataset.parts.items()
         },
     }
-
-
-def prefixes(faces: Faces) -> list[str]:
-    """Return FER2013's parts that the file names of `faces` begin with."""
-    return sorted(PARTS.keys() & {name.rsplit("/", 1)[-1].split("_")[0] for name in faces.names})
 
 
 def command_line(args: argparse.Namespace, seed: int, out: Path) -> str:
@@ -177,7 +177,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def write_seed_summary(cards: dict[str, dict[str, Any]], path: Path, console: Console) -> None:
+def write_seed_summary(cards: dict[str, dict[str, Any]], path: Path) -> None:
     """Write and print mean and sample standard deviation of the scores in `cards`, by name of the run.
 
     Raises UserError if `path` can't be written.
@@ -194,7 +194,5 @@ def write_seed_summary(cards: dict[str, dict[str, Any]], path: Path, console: Co
                 "deviation": statistics.stdev(known) if len(known) > 1 else 0.0,
             }
         top1 = summary[label_set]["top1"]
-        console.print(
-            f"{label_set}: top-1 {top1['mean']:.4f} ± {top1['deviation']:.4f} over {len(cards)} runs"
-        )
+        print(f"{label_set}: top-1 {top1['mean']:.4f} ± {top1['deviation']:.4f} over {len(cards)} runs")
     write_json(path, summary)

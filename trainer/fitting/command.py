@@ -38,8 +38,7 @@ TEACHER_SHARE: Final = 0.5
 
 def fit_command(args: argparse.Namespace) -> None:
     """Run `fit` or `distill`. Raises UserError for bad settings or data, before anything is trained."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    settings = choose_settings(args, console)
+    settings = choose_settings(args)
     ancestors = read_ancestors(args, settings)
     settings = msgspec.structs.replace(
         settings,
@@ -53,7 +52,7 @@ def fit_command(args: argparse.Namespace) -> None:
         )
     choose_backend(settings.backend, settings.deterministic)
     dataset = replace(read_dataset(args.data, args.votes), ancestors=tuple(ancestors))
-    console.print(
+    print(
         ", ".join(f"{len(faces):,} faces for {part}" for part, faces in dataset.parts.items() if len(faces))
     )
     make_folder(args.out)
@@ -63,12 +62,12 @@ def fit_command(args: argparse.Namespace) -> None:
         teacher_probs = predict_teachers(args.teachers, settings.network.outputs, pixels)
         dataset = replace(dataset, teacher_probs=teacher_probs)
     if single:
-        fit_one(settings, dataset, args.out, args, console)
+        fit_one(settings, dataset, args.out, args)
     else:
-        fit_several(settings, dataset, args, console)
+        fit_several(settings, dataset, args)
 
 
-def choose_settings(args: argparse.Namespace, console: Console) -> Settings:
+def choose_settings(args: argparse.Namespace) -> Settings:
     """Return the settings of the network or file in `args`, as the options change them. Raises UserError."""
     settings = read_settings(args.settings or MODELS / f"{args.model}.toml")
     changes = dict(map(parse_change, args.set or []))
@@ -87,7 +86,7 @@ def choose_settings(args: argparse.Namespace, console: Console) -> Settings:
         if args.outputs is not None or len(settings.network.outputs) == 1:
             raise UserError("--outputs consensus: needs people's votes to train on; give --votes")
         settings = change(settings, {"network.outputs": ("fer2013",)})
-        console.print("no --votes: the output consensus is left out")
+        print("no --votes: the output consensus is left out")
     return settings
 
 
@@ -117,41 +116,37 @@ def read_ancestors(args: argparse.Namespace, settings: Settings) -> list[dict[st
     return ancestors
 
 
-def fit_one(
-    settings: Settings, dataset: Dataset, out: Path, args: argparse.Namespace, console: Console
-) -> dict[str, Any]:
+def fit_one(settings: Settings, dataset: Dataset, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Train once, with a progress bar, and write the artifacts into `out`. Returns the card."""
     from trainer.fitting import train
     from trainer.fitting.artifacts import write_artifacts, write_history
 
     data = make_training_data(settings, dataset)
     epochs = settings.fitting.epochs
-    with progress_bar(console) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(f"epoch 1/{epochs}", total=1)
 
         def on_step(done: int, steps: int) -> None:
             bar.update(task, completed=done, total=steps)
 
         def on_epoch(progress: Progress) -> None:
-            console.print(epoch_line(progress, settings.fitting))
+            bar.console.print(epoch_line(progress, settings.fitting))
             write_history(progress.history, out / "history.csv")
             bar.reset(task, description=f"epoch {min(progress.epochs_done + 1, epochs)}/{epochs}")
 
         try:
             progress = train.fit(settings, data, out, args.resume, on_step, on_epoch, args.start)
         except KeyboardInterrupt:
-            console.print("stopped; add --resume to the command to continue after the last complete epoch")
+            print("stopped; add --resume to the command to continue after the last complete epoch")
             raise
     card = write_artifacts(out, settings, progress, data, dataset, args)
     for name, scores in card["figures"].items():
-        console.print(f"{name}: validation top-1 {scores['top1']:.4f}, epoch {progress.kept.epoch}")
-    console.print(
-        f"wrote emotion.keras, emotion.onnx, their card emotion.json, history.csv and plots to {out}"
-    )
+        print(f"{name}: validation top-1 {scores['top1']:.4f}, epoch {progress.kept.epoch}")
+    print(f"wrote emotion.keras, emotion.onnx, their card emotion.json, history.csv and plots to {out}")
     return card
 
 
-def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace, console: Console) -> None:
+def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace) -> None:
     """Train once a seed or fold, each in a folder of its own, and write summary.json."""
     from trainer.fitting.artifacts import write_seed_summary
 
@@ -163,14 +158,15 @@ def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace, 
         runs = ((f"seed-{seed}", msgspec.structs.replace(settings, seed=seed), dataset) for seed in seeds)
     cards: dict[str, dict[str, Any]] = {}
     for name, one, part in runs:
-        console.print(f"{name}, {len(cards) + 1} of {args.folds or args.seeds}:")
+        print(f"{name}, {len(cards) + 1} of {args.folds or args.seeds}:")
         make_folder(args.out / name)
-        cards[name] = fit_one(one, part, args.out / name, args, console)
-    write_seed_summary(cards, args.out / "summary.json", console)
+        cards[name] = fit_one(one, part, args.out / name, args)
+    write_seed_summary(cards, args.out / "summary.json")
 
 
-def progress_bar(console: Console) -> RichProgress:
+def progress_bar() -> RichProgress:
     """Return a bar for the steps of an epoch."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     return RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),

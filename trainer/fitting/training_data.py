@@ -125,22 +125,18 @@ def predict_teachers(
         for faces in (pixels, pixels[:, :, ::-1]):
             predicted = predict(model, faces)
             for name in outputs:
-                found[name].append(uncalibrated(predicted[name], *calibration_of(card, name)))
+                found[name].append(uncalibrated(predicted[name], card, name))
     return {name: np.mean(one, axis=0, dtype=np.float32) for name, one in found.items()}
 
 
-def calibration_of(card: dict[str, Any], output: str) -> tuple[float, list[float]]:
-    """Return the temperature and the offsets of an output of the model that `card` describes."""
-    offsets = card.get("offsets", {}).get(output, [0.0] * len(EMOTIONS))
-    return card.get("temperatures", {}).get(output, 1.0), offsets
-
-
 def uncalibrated(
-    probabilities: NDArray[np.float32], temperature: float, offsets: Sequence[float]
+    probabilities: NDArray[np.float32], card: dict[str, Any], output: str
 ) -> NDArray[np.float32]:
-    """Return `probabilities` (n, 7) as they were before `offsets` were added and `temperature` divided."""
+    """Return `probabilities` (n, 7) of an output without the offsets and temperature in its model's card."""
+    temperature = card.get("temperatures", {}).get(output, 1.0)
+    offsets = np.array(card.get("offsets", {}).get(output, [0.0] * len(EMOTIONS)))
     logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    return np.asarray(softmax(logs * temperature - np.asarray(offsets), axis=1), np.float32)
+    return np.asarray(softmax(logs * temperature - offsets, axis=1), np.float32)
 
 
 def logit_offsets(adjustment: Adjustment, targets: Targets) -> dict[str, list[float]]:

@@ -111,42 +111,36 @@ def evaluate(args: argparse.Namespace, faces: Faces, consensus: NDArray[np.int64
 
 def print_report(document: Mapping[str, Any], title: str, other: str) -> None:
     """Print an evaluation's `document`; `other` names the model in its comparison, if there is one."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{title}\n{cost_line(document['model'], document['speed'])}")
+    size, speed = document["model"], document["speed"]
+    work = "unknown" if size["multiply_adds"] is None else f"{size['multiply_adds'] / 1e6:.1f} M"
+    count = "unknown" if size["parameters"] is None else f"{size['parameters']:,}"
+    print(
+        f"{title}\n{count} parameters, {work} multiply-adds, {size['bytes'] / 1e6:.1f} MB; "
+        f"{speed['batch_1']:,.0f} faces/s one by one, {speed['batch_32']:,.0f} in batches of 32"
+    )
     for label_set, source in LABEL_SOURCES.items():
         if label_set in document:
-            console.print(f"\n{source}, {document[label_set]['pictures']:,} pictures, ", end="")
-            print_scores(document[label_set], console)
+            print(f"\n{source}, {document[label_set]['pictures']:,} pictures, ", end="")
+            print_scores(document[label_set])
     for label_set, source in LABEL_SOURCES.items():
         if label_set in document.get("comparison", {}):
             lines = comparison_lines(document["comparison"][label_set])
-            console.print(f"\ncompared with {other}, {source}:\n{lines}")
+            print(f"\ncompared with {other}, {source}:\n{lines}")
 
 
-def cost_line(size: Mapping[str, Any], speed: Mapping[str, Any]) -> str:
-    """Return one line on size and speed."""
-    adds, weights = size["multiply_adds"], size["parameters"]
-    work = "unknown" if adds is None else f"{adds / 1e6:.1f} M"
-    count = "unknown" if weights is None else f"{weights:,}"
-    return (
-        f"{count} parameters, {work} multiply-adds, {size['bytes'] / 1e6:.1f} MB; "
-        f"{speed['batch_1']:,.0f} faces/s one by one, {speed['batch_32']:,.0f} in batches of 32"
-    )
-
-
-def print_scores(scores: Mapping[str, Any], console: Console) -> None:
+def print_scores(scores: Mapping[str, Any]) -> None:
     """Print the scores by one label set, with a table of the emotions."""
-    console.print(f"output {scores['output']}:")
+    print(f"output {scores['output']}:")
     ends = scores["intervals"]
     for name, key, value in (
         ("top-1", "top1", f"{scores['top1']:.2%}"),
         ("macro-F1", "macro_f1", f"{scores['macro_f1']:.4f}"),
     ):
         low, high = ends[key]
-        console.print(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
-    console.print(f"  {'ECE':<9} {calibration_line(scores)}")
+        print(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
+    print(f"  {'ECE':<9} {calibration_line(scores)}")
     if (chance := scores["ece_by_chance"]) is not None:
-        console.print(
+        print(
             f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "
             f"{chance['level']:.0%} below {chance['up_to']:.4f}"
         )
@@ -156,7 +150,7 @@ def print_scores(scores: Mapping[str, Any], console: Console) -> None:
     for emotion, row in scores["per_class"].items():
         fractions = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
         table.add_row(emotion, *fractions, f"{row['pictures']:,}")
-    console.print(table)
+    Console().print(table)
 
 
 def calibration_line(scores: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from tests.support import fer_faces as made
 from tests.support.untrained import write_votes
 from trainer.__main__ import main
 from trainer.data.dataset import folds, read_dataset
-from trainer.fitting.training_data import calibration_of, predict_teachers, uncalibrated
+from trainer.fitting.training_data import predict_teachers, uncalibrated
 from trainer.scoring.network import open_model, predict
 
 MADE_BY = ("sha256", "command", "settings", "versions", "data")
@@ -43,27 +43,27 @@ def test_teachers_are_averaged_over_mirror_images_without_temperature(taught: Pa
     plain = predict(open_model(taught / "emotion.keras"), pixels)
     temperatures = json.loads((taught / "emotion.json").read_text())["temperatures"]
     path = taught / "emotion.keras"
-    said = predict_teachers([path, path], ["consensus"], pixels)
-    assert list(said) == ["consensus"] and said["consensus"].dtype == np.float32
+    found_probs = predict_teachers([path, path], ["consensus"], pixels)
+    assert list(found_probs) == ["consensus"] and found_probs["consensus"].dtype == np.float32
     mirrored = predict(open_model(path), pixels[:, :, ::-1])
     expected = np.zeros((4, 7))
     for found in (plain["consensus"], mirrored["consensus"]):
         raised = found.astype(float) ** temperatures["consensus"]
         expected += raised / raised.sum(axis=1, keepdims=True) / 2
-    assert said["consensus"] == pytest.approx(expected, abs=1e-5)
+    assert found_probs["consensus"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_temperature_and_offsets_are_removed() -> None:
     logits = np.random.default_rng(0).normal(0, 2, (5, 7))
     offsets = [0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 2.0]
     shipped = softmax((logits + offsets) / 0.5, axis=1).astype(np.float32)
-    assert uncalibrated(shipped, 0.5, offsets) == pytest.approx(softmax(logits, axis=1), abs=1e-5)
+    card = {"temperatures": {"fer2013": 0.5}, "offsets": {"fer2013": offsets}}
+    assert uncalibrated(shipped, card, "fer2013") == pytest.approx(softmax(logits, axis=1), abs=1e-5)
 
 
 def test_card_without_temperature_and_offsets() -> None:
-    assert calibration_of({}, "fer2013") == (1.0, [0.0] * 7)
-    card = {"temperatures": {"fer2013": 2.0}, "offsets": {"fer2013": [1.0] * 7}}
-    assert calibration_of(card, "fer2013") == (2.0, [1.0] * 7)
+    probabilities = softmax(np.random.default_rng(0).normal(0, 2, (5, 7)), axis=1).astype(np.float32)
+    assert uncalibrated(probabilities, {}, "fer2013") == pytest.approx(probabilities, abs=1e-6)
 
 
 def test_teacher_without_an_output_is_refused(

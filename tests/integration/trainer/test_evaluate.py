@@ -79,9 +79,9 @@ def test_both_outputs_by_both_label_sets_and_compared(
     assert compared["fer2013"]["top1"]["this"] == pytest.approx(found["fer2013"]["top1"])
     assert compared["with"]["parameters"] == 555_623
     assert (plots / "mistakes-consensus.png").is_file()
-    said = capfd.readouterr().out
-    assert "p = " in said
-    assert max(map(len, said.splitlines())) <= 100 + len(str(trained))
+    text = capfd.readouterr().out
+    assert "p = " in text
+    assert max(map(len, text.splitlines())) <= 100 + len(str(trained))
 
 
 def test_onnx_file_beside_the_keras_file_it_was_made_from(
@@ -115,14 +115,14 @@ def test_onnx_files_that_are_no_emotion_model(
     card = json.loads((taught / "emotion.json").read_text())
     model, face = tmp_path / "emotion.onnx", onnx.load(taught / "emotion.onnx")
     face.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
-    for content, said in (
+    for content, text in (
         (b"no model", "expected an ONNX model, found another file"),
         (face.SerializeToString(), "expected an input (None, 48, 48, 1), found (None, 64, 48, 1)"),
     ):
         model.write_bytes(content)
         entry = card["onnx"] | {"sha256": sha256(model)}
         (tmp_path / "emotion.json").write_text(json.dumps(card | {"onnx": entry}))
-        assert said in refusal(model, tiny, capfd)
+        assert text in refusal(model, tiny, capfd)
 
 
 def test_only_output_is_scored_by_both_label_sets(tiny: Path, votes: Path, tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_votes_without_a_majority_are_refused(
     from tests.support.untrained import write_votes
 
     votes = write_votes(tmp_path / "votes.csv", [row for row in made.rows() if row.emotion == "fear"])
-    said = refusal(trained / "emotion.keras", tiny, capfd, "--votes", str(votes))
-    assert "expected a majority for at least one of the 14 pictures" in said
+    text = refusal(trained / "emotion.keras", tiny, capfd, "--votes", str(votes))
+    assert "expected a majority for at least one of the 14 pictures" in text
 
 
 def test_only_the_named_pictures_are_scored(trained: Path, tiny: Path, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_test_part(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[s
 
 
 def copy(trained: Path, to: Path, **changes: Any) -> Path:
-    """A copy of the trained model whose card has other values; a value of None takes the key out."""
+    """A copy of the trained model whose card has other values; a value of None removes the key."""
     model = Path(shutil.copy(trained / "emotion.keras", to))
     card = json.loads((trained / "emotion.json").read_text()) | changes
     (to / "emotion.json").write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
@@ -272,12 +272,12 @@ def test_shipped_model_scores_as_its_card_states(shared: Path, tmp_path: Path) -
     card = json.loads(model.with_suffix(".json").read_text())
     assert card["data"]["parts"]["test"]["pictures"] == 0
     for label_set, pictures in (("fer2013", 3579), ("consensus", 3372)):
-        found, said = json.loads(scores.read_text())[label_set], card["figures"][label_set]
-        assert found["pictures"] == said["pictures"] == pictures
+        found, stated = json.loads(scores.read_text())[label_set], card["figures"][label_set]
+        assert found["pictures"] == stated["pictures"] == pictures
         # Other processors round otherwise: a face on the border between two emotions may fall either way.
-        assert found["top1"] == pytest.approx(said["top1"], abs=0.002)
-        assert found["macro_f1"] == pytest.approx(said["macro_f1"], abs=0.004)
-        assert found["ece"] == pytest.approx(said["ece"], abs=0.005)
+        assert found["top1"] == pytest.approx(stated["top1"], abs=0.002)
+        assert found["macro_f1"] == pytest.approx(stated["macro_f1"], abs=0.004)
+        assert found["ece"] == pytest.approx(stated["ece"], abs=0.005)
 
 
 @pytest.mark.long
@@ -288,10 +288,10 @@ def test_shipped_onnx_file_scores_as_its_card_states(shared: Path, tmp_path: Pat
     entry = json.loads(model.with_suffix(".json").read_text())["onnx"]
     assert entry["precision"] == "int8"
     for label_set in ("fer2013", "consensus"):
-        found, said = json.loads(scores.read_text())[label_set], entry["against_float32"][label_set]
+        found, stated = json.loads(scores.read_text())[label_set], entry["against_float32"][label_set]
         # int8 sums are the same everywhere; what stays in float32 is rounded otherwise by other processors.
-        assert found["top1"] == pytest.approx(said["top1"]["int8"], abs=0.002)
-        assert found["macro_f1"] == pytest.approx(said["macro_f1"]["int8"], abs=0.004)
-        assert found["ece"] == pytest.approx(said["ece"]["int8"], abs=0.005)
-        assert said["top1"]["loss"] <= 0.003
-        assert max(said["macro_f1"]["loss"], said["ece"]["loss"]) <= 0.005
+        assert found["top1"] == pytest.approx(stated["top1"]["int8"], abs=0.002)
+        assert found["macro_f1"] == pytest.approx(stated["macro_f1"]["int8"], abs=0.004)
+        assert found["ece"] == pytest.approx(stated["ece"]["int8"], abs=0.005)
+        assert stated["top1"]["loss"] <= 0.003
+        assert max(stated["macro_f1"]["loss"], stated["ece"]["loss"]) <= 0.005

@@ -19,7 +19,7 @@ from trainer.scoring.network import open_model, predict
 
 @pytest.fixture
 def model(taught: Path, tmp_path: Path) -> Path:
-    """A copy of the trained tiny network, with both outputs, as it was before there was ONNX."""
+    """A copy of the trained tiny network, with both outputs, without its ONNX file."""
     card = json.loads((taught / "emotion.json").read_text())
     del card["onnx"]
     (tmp_path / "emotion.json").write_text(json.dumps(card))
@@ -34,9 +34,9 @@ def entry(model: Path) -> dict[str, Any]:
 def refusal(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
     capfd.readouterr()
     assert main(["export", *map(str, arguments)]) == 2
-    said = capfd.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
-    return said
+    text = capfd.readouterr().err
+    assert text.startswith("error: ") and text.count("\n") == 1
+    return text
 
 
 @pytest.mark.parametrize("folder", ["trained", "taught"])
@@ -109,8 +109,8 @@ def test_data_without_training_pictures(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = made.write_zip(tmp_path / "public.zip", made.rows(training=0))
-    said = refusal(capfd, model, "--int8", "--data", data)
-    assert "public.zip: train: expected pictures of all 7 emotions, found none of angry" in said
+    text = refusal(capfd, model, "--int8", "--data", data)
+    assert "public.zip: train: expected pictures of all 7 emotions, found none of angry" in text
     assert not model.with_suffix(".onnx").exists()
 
 

@@ -250,7 +250,7 @@ def test_checkpoint_of_other_faces_is_refused(
     "content",
     ["{", "[]", '{"settings": {}}', '{"settings": {}, "history": []}', '{"settings": [1], "history": []}'],
 )
-def test_a_damaged_checkpoint_is_told(
+def test_damaged_checkpoint_is_refused(
     content: str, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "checkpoint.json").write_text(content)

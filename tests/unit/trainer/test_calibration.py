@@ -22,7 +22,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def calibrated(count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Logits (count, 7), and labels drawn with just the probabilities that they mean."""
+    """Logits (count, 7), and labels drawn with just the probabilities that they imply."""
     rng = np.random.default_rng(7)
     logits = rng.normal(0, 1.5, (count, 7))
     below = rng.random((count, 1)) > softmax(logits).cumsum(axis=1)

@@ -31,19 +31,19 @@ def document() -> dict[str, Any]:
 def test_all_scores_in_lines_of_100(capsys: pytest.CaptureFixture[str]) -> None:
     found = document()
     print_report(found, "a.keras", "b.keras")
-    said = capsys.readouterr().out
-    assert "1,234,567 parameters, unknown multiply-adds, 5.0 MB; 812 faces/s one by one" in said
+    text = capsys.readouterr().out
+    assert "1,234,567 parameters, unknown multiply-adds, 5.0 MB; 812 faces/s one by one" in text
     figures = found["fer2013"]
-    assert f"{figures['top1']:.2%}" in said
-    assert f"{figures['ece']:.4f}   of {figures['ece_pictures']}, the half of validation" in said
-    assert f"{figures['ece_all']:.4f} of all" in said
-    assert f"{figures['ece_by_chance']['mean']:.4f}   by chance alone" in said
-    assert f"p = {found['comparison']['fer2013']['p']:.2g}" in said
-    assert max(map(len, said.splitlines())) <= 100
+    assert f"{figures['top1']:.2%}" in text
+    assert f"{figures['ece']:.4f}   of {figures['ece_pictures']}, the half of validation" in text
+    assert f"{figures['ece_all']:.4f} of all" in text
+    assert f"{figures['ece_by_chance']['mean']:.4f}   by chance alone" in text
+    assert f"p = {found['comparison']['fer2013']['p']:.2g}" in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_brackets_in_names_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(document(), "runs/[/red]/[bold]a.keras", "[b].keras")
-    said = capsys.readouterr().out
-    assert "runs/[/red]/[bold]a.keras" in said
-    assert "compared with [b].keras" in said
+    text = capsys.readouterr().out
+    assert "runs/[/red]/[bold]a.keras" in text
+    assert "compared with [b].keras" in text

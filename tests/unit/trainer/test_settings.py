@@ -29,7 +29,7 @@ def refusal(path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "text"),
     [
         ("batch = 128", "batch = 0", "fitting.batch: expected `int` >= 1"),
         ("batch = 128", 'batch = "many"', "fitting.batch: expected `int`, got `str`"),
@@ -52,9 +52,9 @@ def refusal(path: Path, text: str) -> str:
         ('schedule = "cosine"', 'schedule = "constant"', "fitting.warmup_steps: expected 0"),
     ],
 )
-def test_invalid_settings_are_refused(old: str, new: str, said: str, tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(old: str, new: str, text: str, tmp_path: Path) -> None:
     assert old in SMALL
-    assert said in refusal(tmp_path / "mine.toml", SMALL.replace(old, new))
+    assert text in refusal(tmp_path / "mine.toml", SMALL.replace(old, new))
 
 
 def test_missing_file(tmp_path: Path) -> None:
