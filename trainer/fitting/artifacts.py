@@ -41,6 +41,11 @@ PURPOSES: Final = {
     "test": "nothing",
 }
 
+CHOSEN_BY: Final = {
+    "best": "highest top-1 on validation (of several outputs the sum), which `figures` are of as well",
+    "last": "being the last: no epoch was chosen by its figures",
+}
+
 LIMITS: Final = [
     "FER2013 is pictures that a search engine of 2013 found for words of emotions: posed, acted and stock "
     "faces of 48x48 grey pixels, cut out by a Haar cascade. Spontaneous faces, small, dark or turned-away "
@@ -99,12 +104,7 @@ def write_artifacts(
         "command": command_line(args, settings.seed, out),
         "ancestors": list(dataset.ancestors),
         "versions": versions(),
-        "chosen": {
-            "epoch": progress.kept.epoch,
-            "by": "highest top-1 on validation (of several outputs the sum), which `figures` are of as well"
-            if settings.fitting.keep == "best"
-            else "being the last: no epoch was chosen by its figures",
-        },
+        "chosen": {"epoch": progress.kept.epoch, "by": CHOSEN_BY[settings.fitting.keep]},
         "figures": scores,
         "limits": LIMITS,
     }
