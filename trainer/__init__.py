@@ -2,5 +2,5 @@
 
 import os
 
-# Before the first import of onnxruntime, whose wheels send usage data to Microsoft otherwise.
+# Before the first import of onnxruntime, whose wheels otherwise send usage data to Microsoft.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -1,4 +1,4 @@
-"""`python -m trainer`: train a network on FER2013 and score it."""
+"""`python -m trainer`: train a network on FER2013, score it, export it."""
 
 import argparse
 import sys
@@ -9,43 +9,31 @@ from typing import Final
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import LABEL_SETS
-from trainer.fitting.backend import INSTALL
+from trainer.backend import REQUIREMENTS
 from trainer.settings import known_models
 
-# The rest is imported once it is known what to do: TensorFlow takes seconds, help and errors of usage none.
+# The commands are imported when they are run: TensorFlow takes seconds, help and usage errors should not.
 
-PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn", "tensorboardX")
-"""The modules of what requirements-train.txt adds to requirements.txt."""
+PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn")
+"""The modules of the packages that requirements-train.txt adds to requirements.txt."""
 
-VOTES_HELP = "FER+ (ferplus.csv, fer2013new.csv): what ten people saw in each picture"
-DATA_HELP = "FER2013: Kaggle's folder, that as a .zip, or fer2013.csv (plain, .gz, .xz)"
+DATA_HELP: Final = "FER2013: Kaggle's folder, that as a .zip, or fer2013.csv (plain, .gz, .xz)"
+VOTES_HELP: Final = "FER+ (ferplus.csv, fer2013new.csv): the votes of ten people for each picture"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
-    chosen = parser().parse_args(arguments)
+    """Run one command. Returns the exit status: 0, 2 for a UserError, 130 if interrupted."""
+    args = parser().parse_args(arguments)
     try:
-        check_packages()
-        if chosen.command in ("fit", "distill"):
-            from trainer.fitting.command import fit_command
-
-            fit_command(chosen)
-        elif chosen.command == "export":
-            from trainer.export.command import export_command
-
-            export_command(chosen)
-        else:
-            from trainer.scoring.command import evaluate_command
-
-            evaluate_command(chosen)
+        run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        # A folder that one may not enter, a name that is too long: paths fail in more ways than are foreseen.
+        # A folder without permission, a name that is too long: paths fail in more ways than are checked.
         if error.filename is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}; give a path that can be used", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -53,144 +41,99 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_packages() -> None:
-    """Raise UserError if a package of the trainer is missing."""
+def run(args: argparse.Namespace) -> None:
+    """Run the command in `args`. Raises UserError, also if a package of the trainer is missing."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f"the trainer needs {', '.join(missing)}: pip install -r requirements-train.txt")
+    if args.command == "evaluate":
+        from trainer.scoring.command import evaluate_command
+
+        evaluate_command(args)
+    elif args.command == "export":
+        from trainer.export.command import export_command
+
+        export_command(args)
+    else:
+        from trainer.fitting.command import fit_command
+
+        fit_command(args)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(
-        prog="python -m trainer", description="Train and score facial-emotion networks."
+        prog="python -m trainer", description="Train, score and export facial-emotion networks."
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    fit = commands.add_parser("fit", help="train a network", description="Train a network on FER2013.")
-    add_fit(fit)
-    fit.set_defaults(teachers=[])
-    add_distill(
-        commands.add_parser(
-            "distill",
-            help="train a network that trained ones teach",
-            description="Train a network on FER2013 and on what trained networks say of its faces.",
-        )
-    )
-    add_export(
-        commands.add_parser(
-            "export",
-            help="write a model for ONNX Runtime",
-            description="Write a model for ONNX Runtime beside its .keras file, and say so in its card.",
-        )
-    )
-    add_evaluate(
-        commands.add_parser("evaluate", help="score a model", description="Score a model on FER2013.")
-    )
+    for name, text, add_options in (
+        ("fit", "train a network on FER2013", add_fit),
+        ("distill", "train a network on FER2013 and on the predictions of trained ones", add_distill),
+        ("export", "write a model for ONNX Runtime beside its .keras file", add_export),
+        ("evaluate", "score a model on FER2013", add_evaluate),
+    ):
+        add_options(commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}."))
     return top
 
 
 def add_fit(command: argparse.ArgumentParser) -> None:
-    """The options of `fit`."""
+    """Add the options of `fit`."""
+    command.set_defaults(teachers=[])
     add = command.add_argument
     add("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
     add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
     add("--out", type=Path, required=True, metavar="DIR", help="for model, card, plots, checkpoints")
-    which = command.add_mutually_exclusive_group()
-    which.add_argument(
-        "--model", choices=known_models(), default="small", help="which network (default: small)"
-    )
-    which.add_argument("--settings", type=Path, metavar="FILE", help="settings of one's own, as TOML")
-    add("--outputs", nargs="+", choices=LABEL_SETS, help="what is learned (default: all that can be)")
+    network = command.add_mutually_exclusive_group()
+    network.add_argument("--model", choices=known_models(), default="small", help="default: small")
+    network.add_argument("--settings", type=Path, metavar="FILE", help="settings of your own, as TOML")
+    add("--outputs", nargs="+", choices=LABEL_SETS, help="labels to learn (default: all that the data has)")
     add("--epochs", type=at_least(1), metavar="N", help="passes over the data (default: the network's)")
     add("--batch", type=at_least(1), metavar="N", help="faces a step (default: the network's)")
-    add("--seed", type=at_least(0), metavar="N", help="of all that is random (default: 0)")
-    add("--backend", choices=list(INSTALL), help="what computes (default: tensorflow)")
-    add("--precision", choices=["float32", "mixed_bfloat16"], help="of the computing (default: float32)")
-    add(
-        "--deterministic",
-        action="store_true",
-        default=None,
-        help="to the bit the same on one machine, on its processor; slower",
-    )
-    add("--start", type=Path, metavar="FILE", help="begin with the weights of this model, not with new ones")
+    add("--seed", type=at_least(0), metavar="N", help="of all random numbers (default: 0)")
+    add("--backend", choices=list(REQUIREMENTS), help="Keras backend (default: tensorflow)")
+    add("--precision", choices=["float32", "mixed_bfloat16"], help="of the arithmetic (default: float32)")
+    add("--deterministic", action="store_true", default=None, help="same result to the bit; slower")
+    add("--start", type=Path, metavar="FILE", help="start with the weights of this model, not random ones")
     add("--set", action="append", metavar="KEY=VALUE", help="any other setting, as in fitting.average=0.99")
-    add("--resume", action="store_true", help="go on after the last complete epoch in DIR")
-    several = command.add_mutually_exclusive_group()
-    several.add_argument("--seeds", type=at_least(1), metavar="N", help="train N times, for mean and spread")
-    several.add_argument("--folds", type=at_least(2), metavar="K", help="cross-validate on the training part")
+    add("--resume", action="store_true", help="continue after the last complete epoch in DIR")
+    runs = command.add_mutually_exclusive_group()
+    runs.add_argument("--seeds", type=at_least(1), metavar="N", help="train N times, for mean and deviation")
+    runs.add_argument("--folds", type=at_least(2), metavar="K", help="cross-validate on the training part")
 
 
 def add_distill(command: argparse.ArgumentParser) -> None:
-    """The options of `distill`: those of `fit`, and the teachers."""
-    command.add_argument(
-        "--teachers",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help=".keras files with their cards",
-    )
-    command.add_argument(
-        "--teacher-share",
-        type=float,
-        metavar="S",
-        help="of the targets, theirs (default: 0.5)",
-    )
+    """Add the options of `distill`: those of `fit`, and the teachers."""
     add_fit(command)
+    add = command.add_argument
+    add("--teachers", type=Path, nargs="+", required=True, metavar="FILE", help=".keras files with cards")
+    add("--teacher-share", type=float, metavar="S", help="their share in the targets (default: 0.5)")
 
 
 def add_export(command: argparse.ArgumentParser) -> None:
-    """The options of `export`."""
-    command.add_argument("model", type=Path, metavar="MODEL.keras", help="its card beside it")
-    command.add_argument("--int8", action="store_true", help="twice as fast as float32, which is the default")
-    command.add_argument(
-        "--data",
-        type=Path,
-        metavar="PATH",
-        help=f"to calibrate int8 with, and to say what it costs; {DATA_HELP}",
-    )
-    command.add_argument("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
+    """Add the options of `export`."""
+    add = command.add_argument
+    add("model", type=Path, metavar="MODEL.keras", help="with its card beside it")
+    add("--int8", action="store_true", help="int8, twice as fast as the default, float32")
+    add("--data", type=Path, metavar="PATH", help=f"to calibrate int8 and to measure its loss; {DATA_HELP}")
+    add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
 
 
 def add_evaluate(command: argparse.ArgumentParser) -> None:
-    """The options of `evaluate`."""
-    command.add_argument(
-        "--model", type=Path, required=True, metavar="FILE", help=".onnx or .keras file, its card beside it"
-    )
-    command.add_argument("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
-    command.add_argument(
-        "--split",
-        choices=["validation", "test"],
-        default="validation",
-        help="which part (default: validation)",
-    )
-    command.add_argument(
-        "--pictures", type=Path, metavar="FILE", help="score only the pictures named here, one a line"
-    )
-    command.add_argument(
-        "--votes",
-        type=Path,
-        metavar="FILE",
-        help="FER+ (ferplus.csv, fer2013new.csv): score by people's votes too",
-    )
-    command.add_argument(
-        "--compare", type=Path, metavar="FILE", help="another model, to be compared on the same pictures"
-    )
-    command.add_argument(
-        "--bootstrap",
-        type=at_least(1),
-        default=2000,
-        metavar="N",
-        help="resamples for intervals (default: 2000)",
-    )
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    command.add_argument(
-        "--plots", type=Path, metavar="DIR", help="draw confusion, reliability and mistakes there"
-    )
+    """Add the options of `evaluate`."""
+    add = command.add_argument
+    add("--model", type=Path, required=True, metavar="FILE", help=".onnx or .keras file with its card")
+    add("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
+    add("--split", choices=["validation", "test"], default="validation", help="default: validation")
+    add("--pictures", type=Path, metavar="FILE", help="score only the pictures named here, one a line")
+    add("--votes", type=Path, metavar="FILE", help=f"{VOTES_HELP}; scores by their majority too")
+    add("--compare", type=Path, metavar="FILE", help="another model to compare on the same pictures")
+    add("--bootstrap", type=at_least(1), default=2000, metavar="N", help="resamples (default: 2000)")
+    add("--json", type=Path, metavar="FILE", help="write all scores here")
+    add("--plots", type=Path, metavar="DIR", help="plot confusion, reliability and mistakes here")
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type, for argparse, of a whole number of at least `least`."""
+    """Return an argparse type for whole numbers of at least `least`."""
 
     def whole_number(text: str) -> int:
         if (value := int(text)) < least:

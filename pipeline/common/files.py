@@ -1,4 +1,4 @@
-"""Where the project lies, and files that are whole or not there at all."""
+"""The project's folder, and files that are written whole or not at all."""
 
 import contextlib
 import hashlib
@@ -17,10 +17,9 @@ UNFINISHED: Final = ".unfinished-"
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` once the block ends well.
+    """Yield a path beside `path` to write to, and move it to `path` once the block succeeds.
 
-    A kill at any moment leaves the old file or the new one, never half of one. Raises UserError if it can't
-    be written.
+    A kill at any moment leaves the old file or the new one. Raises UserError if it can't be written.
     """
     # The suffix stays at the end: Keras and matplotlib choose the format by it.
     temporary = path.with_name(UNFINISHED + path.name)
@@ -32,38 +31,34 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}); choose another place"
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # where it could not even be made
+        with contextlib.suppress(OSError):  # if it could not even be created
             temporary.unlink(missing_ok=True)
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what a killed run was writing in `folder`."""
+    """Remove the temporary files that a killed run left in `folder`."""
     for file in folder.glob(f"{UNFINISHED}*"):
         file.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, whole or not at all. Raises UserError if it can't be written."""
+    """Write `value` as indented JSON, whole or not at all. Raises UserError if it can't be written."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder `path` unless it is there. Raises UserError if it can't be."""
+    """Create the folder `path` and its parents unless it exists. Raises UserError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be made a folder ({error.strerror}); choose another place"
-        ) from error
+        raise UserError(f"{path}: cannot be created ({error.strerror}); choose another place") from error
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hex. Raises UserError if it can't be read."""
+    """Return the sha256 of a file's bytes, in hex. Raises UserError if it can't be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); give one that can be"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -1,34 +1,35 @@
 """The card of an emotion model: `emotion.json` beside `emotion.keras` and `emotion.onnx`.
 
-A model file without one is refused. The card says what the files hold before anything heavy is imported, and
-whether a file is the one it describes.
+It describes both files and holds the sha256 of each. A model file is refused without its card, or if its
+sha256 differs; both are checked before anything heavy is imported.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import PROJECT
+from pipeline.common.files import PROJECT, sha256
 from pipeline.common.labels import EMOTIONS, FACE_SIZE, LABEL_SETS
 
 FORMAT: Final = 1
 INPUT_SHAPE: Final = (FACE_SIZE, FACE_SIZE, 1)
 MAX_BYTES: Final = 1 << 28
-"""Of a model file: a hundred times what the tutorial's network has."""
+"""Largest model file that is read: 256 MiB."""
 
 
 class CardInput(msgspec.Struct, frozen=True):
-    """What the model takes: the shape of one face and its type."""
+    """What the model takes: the shape of one face and its dtype."""
 
     shape: list[int]
     dtype: str
 
 
 class OnnxFile(msgspec.Struct, frozen=True):
-    """The same network for ONNX Runtime; other keys (command, calibration, loss) are for people."""
+    """The same network for ONNX Runtime. Other keys (command, calibration, loss) are not parsed."""
 
     file: str
     sha256: str
@@ -36,25 +37,28 @@ class OnnxFile(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """What the pipeline reads of a card; other keys (settings, seed, command) are for people."""
+    """The keys of a card that programs use. Other keys (settings, seed, command) are not parsed."""
 
     format: int
     labels: list[str]
     input: CardInput
-    file: str = ""  # the Keras file, as `sha256`; empty: there is none
+    file: str = ""
+    """The Keras file, empty if there is none; `sha256` belongs to it."""
     sha256: str = ""
     name: str = ""
     parameters: int = 0
     multiply_adds: int = 0
-    outputs: tuple[str, ...] = ("fer2013",)  # the sets of labels that the model has an output for
-    figures: dict[str, Any] = {}  # by set of labels: {"fer2013": {"top1": 0.66, …}}
+    outputs: tuple[str, ...] = ("fer2013",)
+    """The label sets for which the model has an output."""
+    figures: dict[str, Any] = {}
+    """Metrics by label set, as in {"fer2013": {"top1": 0.66, …}}."""
     onnx: OnnxFile | None = None
 
     def sha256_of(self, model: Path) -> str:
         """Return the sha256 that the file `model` must have. Raises UserError if the card has none for it."""
         if model.suffix != ".onnx":
             if not self.sha256:
-                raise UserError(f"{model}: its card describes no Keras file; take model and card together")
+                raise UserError(f"{model}: its card has no sha256 for it; take both from the same place")
             return self.sha256
         if self.onnx is None:
             raise UserError(
@@ -64,41 +68,42 @@ class Card(msgspec.Struct, frozen=True):
         return self.onnx.sha256
 
 
+def card_path(model: Path) -> Path:
+    """Return the path of the card of a model file, .onnx or .keras."""
+    return model.with_suffix(".json")
+
+
+def new_card(model: Path, outputs: Sequence[str] = ("fer2013",)) -> dict[str, Any]:
+    """Return the keys that every card must have, for the Keras file `model`."""
+    return {
+        "format": FORMAT,
+        "file": model.name,
+        "sha256": sha256(model),
+        "labels": list(EMOTIONS),
+        "input": {"shape": list(INPUT_SHAPE), "dtype": "uint8"},
+        "outputs": list(outputs),
+    }
+
+
 def read_card(model: Path) -> Card:
     """Return the card of a model file, .onnx or .keras.
 
-    Raises UserError if model or card is missing, or the model is not what the card and the pipeline expect.
+    Raises UserError if the model or its card is missing, if the card is malformed or describes another input,
+    other labels or other outputs than this program uses, or if the file's sha256 is not the card's.
     """
-    return read_model(model)[0]
+    return _read(model)[0]
 
 
 def read_model(model: Path) -> tuple[Card, bytes]:
-    """Return the card of a model file and the file's content, which is the one that was checked.
+    """Return the card of a model file and the very bytes that were checked. Raises as `read_card` does."""
+    card, _, content = _read(model)
+    return card, content
 
-    Raises UserError as `read_card` does.
-    """
-    if not model.is_file():
-        raise UserError(f"no emotion model {model}; set classify.model, or train one: python -m trainer fit")
-    path = card_path(model)
-    if model == path:
-        raise UserError(f"{model} is a card; classify.model names the .onnx or .keras file beside it")
-    try:
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
-    except FileNotFoundError as error:
-        raise UserError(f"{model} has no card {path}; python -m trainer fit writes both") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not the card of a model: {error}") from error
-    _check(card, path)
-    expected = card.sha256_of(model)
-    data = _content(model)
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise UserError(
-            f"{model}: not the file of {path}: sha256 {expected[:12]}… expected, {found[:12]}… found"
-        )
-    return card, data
+
+def read_all_keys(model: Path) -> dict[str, Any]:
+    """Return the card with all its keys, `outputs` always among them. Raises as `read_card` does."""
+    card, values, _ = _read(model)
+    return {**values, "outputs": list(card.outputs)}
 
 
 def find_model(text: str) -> Path:
@@ -108,9 +113,9 @@ def find_model(text: str) -> Path:
 
 
 def choose_labels(card: Card, wanted: str, model: Path) -> str:
-    """Return whose labels are shown: those wanted or, for "auto", people's where the model has learnt them.
+    """Return the label set to show: `wanted` or, for "auto", consensus if the model has it.
 
-    Raises UserError if the model has no output for them.
+    Raises UserError if the model has no output for it.
     """
     if wanted == "auto":
         return "consensus" if "consensus" in card.outputs else card.outputs[0]
@@ -123,15 +128,38 @@ def choose_labels(card: Card, wanted: str, model: Path) -> str:
     return wanted
 
 
-def card_path(model: Path) -> Path:
-    return model.with_suffix(".json")
+def _read(model: Path) -> tuple[Card, dict[str, Any], bytes]:
+    """Return the parsed card, all its keys, and the content of the model file. Raises UserError."""
+    if not model.is_file():
+        raise UserError(f"no emotion model {model}; set classify.model, or train one: python -m trainer fit")
+    path = card_path(model)
+    if model == path:
+        raise UserError(f"{model} is a card; name the .onnx or .keras file beside it")
+    try:
+        values = msgspec.json.decode(path.read_bytes())
+        card = msgspec.convert(values, Card)
+    except FileNotFoundError as error:
+        raise UserError(f"{model} has no card {path}; python -m trainer fit writes both") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not the card of a model: {error}") from error
+    _check(card, path)
+    expected = card.sha256_of(model)
+    content = _content(model)
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise UserError(
+            f"{model}: not the file of {path}: sha256 {expected[:12]}… expected, {found[:12]}… found"
+        )
+    return card, values, content
 
 
 def _content(model: Path) -> bytes:
     try:
         size = model.stat().st_size
         if size > MAX_BYTES:
-            raise UserError(f"{model}: {size:,} bytes, at most {MAX_BYTES:,} are expected of a model")
+            raise UserError(f"{model}: {size:,} bytes; a model has at most {MAX_BYTES:,}")
         return model.read_bytes()
     except OSError as error:
         raise UserError(f"{model}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Native libraries without their chatter."""
+"""Hold back what native libraries write to stderr."""
 
 import os
 import sys
@@ -12,32 +12,31 @@ from pipeline.common.errors import UserError
 
 @contextmanager
 def quiet_native() -> Iterator[None]:
-    """Within it, what native code writes to stderr is held back, and shown only if the block raises
-    something else than a UserError.
+    """Hold back what native code writes to stderr; print it if the block raises anything but a UserError.
 
-    TensorFlow writes its first lines before any of its log levels apply: no variable silences them.
+    TensorFlow writes its first lines before any of its log levels apply, so no variable silences them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    kept = os.dup(2)
-    with _held() as held:
-        os.dup2(held.fileno(), 2)
+    stderr = os.dup(2)
+    with _buffer() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except UserError:
-            raise  # it says all that there is to say
+            raise  # its message is complete
         except BaseException:
-            os.dup2(kept, 2)
-            held.seek(0)
-            os.write(2, held.read())
+            os.dup2(stderr, 2)
+            buffer.seek(0)
+            os.write(2, buffer.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
-def _held() -> IO[bytes]:
-    """A file in memory where the system has that: a full disk must not keep a stage from starting."""
+def _buffer() -> IO[bytes]:
+    """Return a file in memory where the system has that, so that a full disk does not prevent a start."""
     if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("held"), "w+b")  # noqa: PTH123 - there is no path
+        return open(os.memfd_create("stderr"), "w+b")  # noqa: PTH123 - there is no path
     return tempfile.TemporaryFile()

@@ -1,4 +1,4 @@
-"""The trainer's networks, untrained but with weights of which each one counts."""
+"""The trainer's networks, untrained but with random weights throughout."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ NETWORKS = ("baseline", "residual")
 
 
 def network(name: str, residual: Path) -> Any:
-    """The baseline, or the network of the settings in the file `residual`, as it is kept."""
+    """The baseline, or the network of the settings in the file `residual`, as it is shipped."""
     path = MODELS / "baseline.toml" if name == "baseline" else residual
     settings = change(read_settings(path), {"precision": "float32"})
     return for_use(settings, random_weights(settings), {"fer2013": 1.3, "consensus": 0.7}, offsets())
@@ -24,7 +24,7 @@ def offsets() -> dict[str, list[float]]:
 
 
 def random_weights(settings: Settings) -> list[NDArray[np.float32]]:
-    """New weights in which no scale, mean or bias is 0 or 1, as they all are before a training."""
+    """New weights in which no scale, mean or bias is 0 or 1, as they all are before training."""
     rng = np.random.default_rng(4)
     made = []
     for weight in for_training(settings).weights:

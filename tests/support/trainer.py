@@ -1,22 +1,23 @@
-"""What the trainer's tests share: a tiny data set and a model trained on it, made once."""
+"""What the trainer's tests share: tiny data, models trained on it once, callbacks that do nothing."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from tests.support import fer_faces as faces
 from trainer.__main__ import main
+from trainer.settings import Settings
 
-NOT_OURS = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 """Keras 3.15 on NumPy 2.4 warns whenever it saves a network."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let pass that one warning, in this folder's tests only."""
+    """Ignore that one warning, in the trainer's tests only."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(NOT_OURS))
+        if "trainer" in item.path.parts:
+            item.add_marker(pytest.mark.filterwarnings(KERAS_WARNING))
 
 
 @pytest.fixture(scope="session")
@@ -95,3 +96,19 @@ def two_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support import untrained
 
     return untrained.write_model(tmp_path_factory.mktemp("two") / "two.keras", ["fer2013", "consensus"])
+
+
+def training_data(settings: Settings, data: Path, votes: Path | None = None) -> Any:
+    """The TrainingData of these files."""
+    from trainer.data.dataset import read_dataset
+    from trainer.fitting.training_data import make_training_data
+
+    return make_training_data(settings, read_dataset(data, votes))
+
+
+def ignore_step(done: int, steps: int) -> None:
+    pass
+
+
+def ignore_epoch(progress: Any) -> None:
+    pass

@@ -8,8 +8,8 @@ import keras
 from keras import layers
 
 from pipeline.common.labels import EMOTIONS
+from pipeline.common.model_card import card_path, new_card
 from tests.support import fer_faces as made
-from trainer.card import card_path, identity
 
 NAMED = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 BY_EMOTION = {
@@ -21,17 +21,17 @@ BY_EMOTION = {
     "surprise": "0,0,9,0,0,0,1,0,0,0",
     "neutral": "0,0,0,0,0,0,0,9,1,0",
 }
-"""What ten people say to a face of each emotion: of fear they are divided, and neutral they call contempt."""
+"""Votes for a face of each emotion: those for fear are divided, and those for neutral are for contempt."""
 
 
-def write_model(path: Path, outputs: Sequence[str], said: Sequence[str] = (), size: int = 48) -> Path:
-    """A functional model with a dict of these outputs, and its card, which may say others."""
+def write_model(path: Path, outputs: Sequence[str], stated: Sequence[str] = (), size: int = 48) -> Path:
+    """A functional model with a dict of these outputs, and its card, which may state others."""
     keras.utils.set_random_seed(5)
     start = keras.Input((size, size, 1), dtype="uint8")
     trunk = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(layers.Rescaling(1 / 255)(start)))
     ends = {name: layers.Dense(len(EMOTIONS), activation="softmax", name=name)(trunk) for name in outputs}
     keras.Model(start, ends).save(path)
-    card_path(path).write_text(json.dumps(identity(path, said or outputs)))
+    card_path(path).write_text(json.dumps(new_card(path, stated or outputs)))
     return path
 
 

@@ -1,6 +1,8 @@
-"""What a training is made from: the pictures and, where there are any, the people's votes."""
+"""FER2013 as arrays in three parts, with the votes of FER+ where they are given."""
 
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,43 +12,72 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256
-from trainer.data.faces import SPLIT_SEED, Faces, load_for_training
-from trainer.data.pictures import Part
+from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from trainer.data.pictures import Part, Picture, open_pictures
 from trainer.data.votes import read_votes
 
-LEARNED: Final[tuple[Part, ...]] = ("train", "validation")
-"""The parts that a training looks at."""
+SPLIT_SEED: Final = 2013
+"""For the tenth that is set aside where the data names no validation part, and for folds. It is fixed and
+independent of a training's seed, so that all models are scored on the same pictures."""
+
+TRAINING_PARTS: Final[tuple[Part, ...]] = ("train", "validation")
+"""The parts that a training uses."""
+
+Votes = dict[Part, NDArray[np.uint8]]
+"""(n, 10) by part, in the order of VOTE_COLUMNS."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """`parts` of the data at `path`, and the votes (n, 10) of each part, of the file `votes_path`.
+class Faces:
+    """Faces with their labels.
 
-    `sha256` and `votes_sha256` are of the files as they were read, None for a folder and without votes.
-    `ancestors` are the models that training begins with or is taught by, as `trainer.card.ancestor` has them.
+    `pixels` (n, 48, 48, 1) uint8 grey, `labels` (n,) int64 indices into EMOTIONS, `names` n names as in the
+    data.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices: NDArray[np.int64]) -> "Faces":
+        """Return the faces at `indices`, in that order."""
+        return Faces(self.pixels[indices], self.labels[indices], tuple(self.names[i] for i in indices))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The `parts` of the data at `path` and the `votes` in the file `votes_path`.
+
+    `sha256` and `votes_sha256` are those of the files when they were read; None for a folder and without
+    votes. `teacher_probs` are the teachers' predictions for train, (n, 7) float32 by output; `ancestors`
+    describes the models that provide initial weights or teach, for the card.
     """
 
     path: Path
     votes_path: Path | None
     parts: dict[Part, Faces]
-    votes: dict[Part, NDArray[np.uint8]] | None
+    votes: Votes | None
     sha256: str | None
     votes_sha256: str | None
+    teacher_probs: dict[str, NDArray[np.float32]] | None = None
     ancestors: tuple[dict[str, Any], ...] = ()
 
 
-def read_material(path: Path, votes_path: Path | None) -> Material:
-    """Read and check everything. Raises UserError for anything wrong, before anything is trained."""
-    parts = load_for_training(path)
-    votes: dict[Part, NDArray[np.uint8]] | None = None
+def read_dataset(path: Path, votes_path: Path | None) -> Dataset:
+    """Read and check all that a training needs. Raises UserError for anything wrong."""
+    parts = load(path)
+    for part in TRAINING_PARTS:
+        check_classes(parts[part], part, path)
+    votes: Votes | None = None
     if votes_path is not None:
-        # Not of the test part, which nothing here looks at.
-        names = [name for part in LEARNED for name in parts[part].names]
+        names = [name for part in TRAINING_PARTS for name in parts[part].names]
         found = read_votes(votes_path, path, names)
         middle = len(parts["train"])
         votes = {"train": found[:middle], "validation": found[middle:]}
-    # Now: when the training is over the files may have gone.
-    return Material(
+    return Dataset(
         path,
         votes_path,
         parts,
@@ -56,34 +87,119 @@ def read_material(path: Path, votes_path: Path | None) -> Material:
     )
 
 
-def folds(material: Material, count: int) -> Iterator[Material]:
-    """`count` materials, in each of which another stratified share of `train` is what is validated on.
+def load(path: Path) -> dict[Part, Faces]:
+    """Return all faces at `path` by part; a part may be empty. Raises UserError for anything wrong."""
+    with open_pictures(path) as pictures:
+        return {part: decode_all(members) for part, members in split(pictures, path).items()}
+
+
+def load_for_scoring(path: Path, part: Part, wanted: Sequence[str] | None = None) -> Faces:
+    """Return the faces of one part, or only the `wanted` names of it. No other picture is decoded.
+
+    Raises UserError if the part is empty or has no picture of a wanted name.
+    """
+    with open_pictures(path) as pictures:
+        members = split(pictures, path)
+        if not members[part]:
+            there = ", ".join(f"{len(group)} for {name}" for name, group in members.items() if group)
+            raise UserError(
+                f"{path}: expected {part} pictures, found none (it holds {there}); choose another --split"
+            )
+        return decode_all(members[part] if wanted is None else select(members, part, wanted, path))
+
+
+def split(pictures: Iterable[Picture], path: Path) -> dict[Part, list[Picture]]:
+    """Return `pictures` by part; if none are for validation, a fixed stratified tenth of train is."""
+    parts: dict[Part, list[Picture]] = {"train": [], "validation": [], "test": []}
+    for picture in pictures:
+        parts[picture.part].append(picture)
+    if parts["validation"] or not parts["train"]:
+        return parts
+    from sklearn.model_selection import train_test_split  # slow to import, and rarely needed
+
+    train, labels = parts["train"], [picture.label for picture in parts["train"]]
+    try:
+        rows = train_test_split(range(len(train)), test_size=0.1, random_state=SPLIT_SEED, stratify=labels)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected enough pictures to set a tenth of train/ aside for validation, found too few "
+            f"({counts(labels)}); add some, or name those for validation PublicTest_*"
+        ) from error
+    parts["train"], parts["validation"] = ([train[row] for row in sorted(half)] for half in rows)
+    return parts
+
+
+def select(
+    members: dict[Part, list[Picture]], part: Part, wanted: Sequence[str], path: Path
+) -> list[Picture]:
+    """Return the pictures of `part` that are `wanted`, in the data's order, each once. Raises UserError."""
+    part_of = {picture.name: name for name, group in members.items() for picture in group}
+    for name in wanted:
+        if part_of.get(name) != part:
+            found = f"it among those for {part_of[name]}" if name in part_of else "no such picture"
+            raise UserError(
+                f"{path}: {name}: expected a {part} picture (such as {members[part][0].name}), found {found}"
+            )
+    names = set(wanted)
+    return [picture for picture in members[part] if picture.name in names]
+
+
+def decode_all(pictures: Sequence[Picture]) -> Faces:
+    """Decode `pictures` into one array. Raises UserError naming the first bad one."""
+    pixels = np.empty((len(pictures), FACE_SIZE, FACE_SIZE, 1), np.uint8)
+    for index, picture in enumerate(pictures):
+        pixels[index, :, :, 0] = picture.read()
+    labels = np.array([picture.label for picture in pictures], np.int64)
+    return Faces(pixels, labels, tuple(picture.name for picture in pictures))
+
+
+def check_classes(faces: Faces, part: Part, path: Path) -> None:
+    """Raise UserError unless the part has at least one picture of every emotion."""
+    labels = faces.labels.tolist()
+    for label, emotion in enumerate(EMOTIONS):
+        if label not in labels:
+            raise UserError(
+                f"{path}: {part}: expected pictures of all {len(EMOTIONS)} emotions, found none of {emotion} "
+                f"({counts(labels)}); add some"
+            )
+
+
+def counts(labels: Iterable[int]) -> str:
+    """Return the number of pictures of each emotion, as in "angry 3, disgust 0"."""
+    number = Counter(labels)
+    return ", ".join(f"{emotion} {number[label]}" for label, emotion in enumerate(EMOTIONS))
+
+
+def digest(parts: dict[Part, Faces]) -> str:
+    """Return the sha256 (hex) of pixels and labels: the same for the same faces in any form."""
+    total = hashlib.sha256()
+    for part in TRAINING_PARTS:
+        faces = parts[part]
+        total.update(f"{part} {len(faces)}".encode())
+        total.update(faces.pixels.tobytes())
+        total.update(faces.labels.tobytes())
+    return total.hexdigest()
+
+
+def folds(dataset: Dataset, count: int) -> Iterator[Dataset]:
+    """Yield `count` datasets, each with another stratified share of `train` as its validation part.
 
     The data's own validation part is in none of them. Raises UserError if an emotion has too few pictures.
     """
     from sklearn.model_selection import StratifiedKFold
 
-    labels = material.parts["train"].labels
-    fewest = int(np.bincount(labels).min())
+    train, votes = dataset.parts["train"], dataset.votes
+    fewest = int(np.bincount(train.labels).min())
     if fewest < count:
         raise UserError(
-            f"{material.path}: train: expected at least {count} pictures of each emotion for {count} folds, "
-            f"found {fewest}; ask for fewer --folds"
+            f"{dataset.path}: train: expected at least {count} pictures of each emotion for {count} folds, "
+            f"found {fewest}; reduce --folds"
         )
     splitter = StratifiedKFold(count, shuffle=True, random_state=SPLIT_SEED)
-    for fitted, held in splitter.split(labels, labels):
+    for fitted, held_out in splitter.split(train.labels, train.labels):
+        rows: dict[Part, NDArray[np.int64]] = {"train": fitted, "validation": held_out}
         yield replace(
-            material,
-            parts={
-                **material.parts,
-                "train": material.parts["train"].chosen(fitted),
-                "validation": material.parts["train"].chosen(held),
-            },
-            votes=None
-            if material.votes is None
-            else {
-                **material.votes,
-                "train": material.votes["train"][fitted],
-                "validation": material.votes["train"][held],
-            },
+            dataset,
+            parts={**dataset.parts, **{part: train.take(indices) for part, indices in rows.items()}},
+            votes=votes and {part: votes["train"][indices] for part, indices in rows.items()},
         )

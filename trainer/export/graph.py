@@ -1,8 +1,8 @@
 """A Keras network as an ONNX graph, channels first, as ONNX Runtime computes it fastest.
 
-Keras's own exporters keep channels last, with transposes between, and need other packages with each backend.
-The trainer's networks are of a dozen kinds of layers, each of which is a node or two here. Batch
-normalisation after a convolution becomes part of it.
+Keras's own exporters keep channels last, with transposes between layers, and need other packages for each
+backend. The trainer's networks have a dozen kinds of layers, each of which is a node or two here. Batch
+normalisation after a convolution is folded into it.
 """
 
 from collections import Counter
@@ -18,58 +18,39 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from trainer.scoring.network import OnnxModel, predict
 
 OPSET: Final = 17
 IR_VERSION: Final = 8
 """Of ONNX 1.12, which every ONNX Runtime since 1.12 (2022) reads."""
 INPUT: Final = "faces"
 ACTIVATIONS: Final = {"relu": "Relu", "sigmoid": "Sigmoid", "softmax": "Softmax"}
+TOLERANCE: Final = 1e-5
+"""Largest difference of a probability from Keras's: far more than rounding causes."""
 
 
-class Graph:
-    """What has been written: nodes, constants by name, and the name in the graph of each Keras tensor."""
+def checked_onnx(model: Any, path: Path) -> onnx.ModelProto:
+    """Return the Keras `model` of the file `path` in ONNX, float32, after comparing its probabilities.
 
-    def __init__(self, model: Any) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, NDArray[Any]] = {}
-        # One channel: it comes first by a reshape, which moves nothing.
-        shape = self.constant("faces.shape", np.array([-1, 1, FACE_SIZE, FACE_SIZE], np.int64))
-        first = self.emit("Reshape", [INPUT, shape], "faces.first")
-        self.names = {id(model.inputs[0]): self.emit("Cast", [first], "faces.float", to=TensorProto.FLOAT)}
-        self.uses = Counter(id(tensor) for layer in model.layers for tensor in tree.flatten(layer.input))
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add a constant; returns its name."""
-        self.constants[name] = value
-        return name
-
-    def numbers(self, name: str, value: Any) -> str:
-        """Add a constant of float32; returns its name."""
-        return self.constant(name, np.asarray(value, np.float32))
-
-    def axes(self) -> str:
-        """The name of the constant that says which axes are rows and columns."""
-        return self.constant("rows_columns", np.array([2, 3], np.int64))
-
-    def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node with one output, and that name; returns it."""
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
-
-    def add(self, layer: Any) -> None:
-        """Add what `layer` computes. Raises NotImplementedError if that isn't known."""
-        tensors = tree.flatten(layer.input)
-        # A layer that is used twice shows its first use alone, so that what the second gives is unknown.
-        require(type(layer) in WRITERS and all(id(tensor) in self.names for tensor in tensors))
-        inputs = [self.names[id(tensor)] for tensor in tensors]
-        self.names[id(layer.output)] = WRITERS[type(layer)](self, layer, inputs)
+    Raises UserError for a network that can't be written, or that gives other probabilities.
+    """
+    made = to_onnx(model, path)
+    noise = np.random.default_rng(0).integers(0, 256, (8, FACE_SIZE, FACE_SIZE, 1), np.uint8)
+    expected, found = predict(model, noise), predict(OnnxModel(made.SerializeToString()), noise)
+    difference = max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"{path}: expected the same probabilities from ONNX Runtime to {TOLERANCE}, found a difference "
+            f"of {difference:.2g}; use a model that `python -m trainer fit` wrote"
+        )
+    return made
 
 
 def to_onnx(model: Any, path: Path) -> onnx.ModelProto:
-    """The Keras `model` of the file `path`, which has the trainer's input and outputs, in ONNX.
+    """Return the Keras `model` of the file `path`, which has the trainer's input and outputs, in ONNX.
 
-    Input "faces": uint8 (n, 48, 48, 1), n any number. Outputs: float32 (n, 7), by the names of the model's,
-    or "fer2013" for a single nameless one. Raises UserError for a layer that can't be written.
+    Input "faces": uint8 (n, 48, 48, 1), n any number. Outputs: float32 (n, 7), named like the model's, or
+    "fer2013" for a single nameless one. Raises UserError for a layer that can't be written.
     """
     graph = Graph(model)
     for layer in model.layers:
@@ -82,20 +63,16 @@ def to_onnx(model: Any, path: Path) -> onnx.ModelProto:
                 f"{path}: layer {layer.name}: {type(layer).__name__} with these options can't be written as "
                 f"ONNX; expected {known}, as in the networks of `python -m trainer fit`"
             ) from error
-    outputs = outputs_by_name(model)
+    # A Sequential has no `output` before it is called.
+    named = not isinstance(model, Sequential) and isinstance(model.output, dict)
+    outputs = dict(model.output) if named else {"fer2013": model.outputs[0]}
     for name, tensor in sorted(outputs.items()):
         graph.emit("Identity", [graph.names[id(tensor)]], name)
     return assemble(graph, sorted(outputs))
 
 
-def outputs_by_name(model: Any) -> dict[str, Any]:
-    """The symbolic outputs of `model`. A Sequential has no `output` before it is called."""
-    named = not isinstance(model, Sequential) and isinstance(model.output, dict)
-    return dict(model.output) if named else {"fer2013": model.outputs[0]}
-
-
-def assemble(graph: Graph, outputs: Sequence[str]) -> onnx.ModelProto:
-    """The checked model of `graph`."""
+def assemble(graph: "Graph", outputs: Sequence[str]) -> onnx.ModelProto:
+    """Return the checked model of `graph`."""
     faces = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", FACE_SIZE, FACE_SIZE, 1])
     rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", len(EMOTIONS)]) for name in outputs]
     constants = [numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
@@ -106,12 +83,47 @@ def assemble(graph: Graph, outputs: Sequence[str]) -> onnx.ModelProto:
     return model
 
 
+class Graph:
+    """The graph so far: nodes, constants by name, and the name in the graph of each Keras tensor."""
+
+    def __init__(self, model: Any) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+        # The channel comes first by a reshape: with a single one, no data moves.
+        shape = self.constant("faces.shape", [-1, 1, FACE_SIZE, FACE_SIZE], np.int64)
+        first = self.emit("Reshape", [INPUT, shape], "faces.first")
+        self.names = {id(model.inputs[0]): self.emit("Cast", [first], "faces.float", to=TensorProto.FLOAT)}
+        self.uses = Counter(id(tensor) for layer in model.layers for tensor in tree.flatten(layer.input))
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        """Add a constant; returns its name."""
+        self.constants[name] = np.asarray(value, dtype)
+        return name
+
+    def axes(self) -> str:
+        """Add the constant with the axes of rows and columns; returns its name."""
+        return self.constant("rows_columns", [2, 3], np.int64)
+
+    def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node with one output, and that name; returns it."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def add(self, layer: Any) -> None:
+        """Add what `layer` computes. Raises NotImplementedError for an unknown layer or option."""
+        tensors = tree.flatten(layer.input)
+        # A layer that is used twice lists only its first use, so the output of the second is unknown.
+        require(type(layer) in WRITERS and all(id(tensor) in self.names for tensor in tensors))
+        inputs = [self.names[id(tensor)] for tensor in tensors]
+        self.names[id(layer.output)] = WRITERS[type(layer)](self, layer, inputs)
+
+
 def rescaling(graph: Graph, layer: Any, inputs: list[str]) -> str:
     name = layer.name
-    scaled = graph.emit("Mul", [*inputs, graph.numbers(f"{name}.scale", layer.scale)], f"{name}.scaled")
+    scaled = graph.emit("Mul", [*inputs, graph.constant(f"{name}.scale", layer.scale)], f"{name}.scaled")
     if not np.any(layer.offset):
         return scaled
-    return graph.emit("Add", [scaled, graph.numbers(f"{name}.offset", layer.offset)], name)
+    return graph.emit("Add", [scaled, graph.constant(f"{name}.offset", layer.offset)], name)
 
 
 def convolution(graph: Graph, layer: Any, inputs: list[str]) -> str:
@@ -120,7 +132,7 @@ def convolution(graph: Graph, layer: Any, inputs: list[str]) -> str:
     bias = values(layer.bias) if layer.use_bias else np.zeros(layer.filters, np.float32)
     output = graph.emit(
         "Conv",
-        [*inputs, graph.numbers(f"{layer.name}.kernel", kernel), graph.numbers(f"{layer.name}.bias", bias)],
+        [*inputs, graph.constant(f"{layer.name}.kernel", kernel), graph.constant(f"{layer.name}.bias", bias)],
         layer.name,
         kernel_shape=layer.kernel_size,
         strides=layer.strides,
@@ -133,26 +145,25 @@ def convolution(graph: Graph, layer: Any, inputs: list[str]) -> str:
 def dense(graph: Graph, layer: Any, inputs: list[str]) -> str:
     require(len(layer.input.shape) == 2)
     bias = values(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
-    weights = graph.numbers(f"{layer.name}.weights", values(layer.kernel))
-    output = graph.emit("Gemm", [*inputs, weights, graph.numbers(f"{layer.name}.bias", bias)], layer.name)
+    weights = graph.constant(f"{layer.name}.weights", values(layer.kernel))
+    output = graph.emit("Gemm", [*inputs, weights, graph.constant(f"{layer.name}.bias", bias)], layer.name)
     return activated(graph, layer, output)
 
 
 def batch_normalisation(graph: Graph, layer: Any, inputs: list[str]) -> str:
-    """Into the convolution before it, if that feeds nothing else."""
+    """Fold the layer into the convolution before it, if that feeds nothing else."""
     require(layer.axis in (-1, len(layer.input.shape) - 1))
-    ones, zeros = np.ones(layer.input.shape[-1]), np.zeros(layer.input.shape[-1])
-    scale = values(layer.gamma) if layer.scale else ones
-    shift = values(layer.beta) if layer.center else zeros
+    scale = values(layer.gamma) if layer.scale else np.ones(layer.input.shape[-1])
+    shift = values(layer.beta) if layer.center else np.zeros(layer.input.shape[-1])
     mean, variance = values(layer.moving_mean), values(layer.moving_variance)
     kernel, bias = f"{inputs[0]}.kernel", f"{inputs[0]}.bias"
     if kernel in graph.constants and graph.uses[id(layer.input)] == 1:
         factor = scale / np.sqrt(variance.astype(np.float64) + layer.epsilon)
-        graph.numbers(kernel, graph.constants[kernel] * factor[:, None, None, None])
-        graph.numbers(bias, (graph.constants[bias] - mean) * factor + shift)
+        graph.constant(kernel, graph.constants[kernel] * factor[:, None, None, None])
+        graph.constant(bias, (graph.constants[bias] - mean) * factor + shift)
         return inputs[0]
     parts = {"scale": scale, "shift": shift, "mean": mean, "variance": variance}
-    names = [graph.numbers(f"{layer.name}.{name}", value) for name, value in parts.items()]
+    names = [graph.constant(f"{layer.name}.{name}", value) for name, value in parts.items()]
     return graph.emit("BatchNormalization", [*inputs, *names], layer.name, epsilon=layer.epsilon)
 
 
@@ -185,35 +196,30 @@ def softmax(graph: Graph, layer: Any, inputs: list[str]) -> str:
 
 
 def reshape(graph: Graph, layer: Any, inputs: list[str]) -> str:
-    """Of one number a channel to a channel of one pixel."""
+    """Turn one number a channel into a channel of one pixel."""
     channels = layer.input.shape[-1]
     require(len(layer.input.shape) == 2 and tuple(layer.target_shape) == (1, 1, channels))
     return graph.emit("Unsqueeze", [*inputs, graph.axes()], layer.name)
 
 
 def flatten(graph: Graph, layer: Any, inputs: list[str]) -> str:
-    """Channels last, as the weights of the layer after it are sorted."""
+    """Flatten with channels last, the order of the next layer's weights."""
     require(len(layer.input.shape) == 4)
     last = graph.emit("Transpose", inputs, f"{layer.name}.last", perm=(0, 2, 3, 1))
     return graph.emit("Flatten", [last], layer.name)
 
 
-def nothing(graph: Graph, layer: Any, inputs: list[str]) -> str:
+def unchanged(graph: Graph, layer: Any, inputs: list[str]) -> str:
     return inputs[0]
 
 
-def merging(kind: str) -> Callable[[Graph, Any, list[str]], str]:
-    """The writer of a layer that adds or multiplies its two inputs."""
-
-    def merge(graph: Graph, layer: Any, inputs: list[str]) -> str:
-        require(len(inputs) == 2)
-        return graph.emit(kind, inputs, layer.name)
-
-    return merge
+def merge(graph: Graph, layer: Any, inputs: list[str]) -> str:
+    require(len(inputs) == 2)
+    return graph.emit({layers.Add: "Add", layers.Multiply: "Mul"}[type(layer)], inputs, layer.name)
 
 
 def activated(graph: Graph, layer: Any, output: str) -> str:
-    """`output` through the layer's activation."""
+    """Apply the layer's activation to `output`."""
     name = layer.activation.__name__
     if name == "linear":
         return output
@@ -222,7 +228,7 @@ def activated(graph: Graph, layer: Any, output: str) -> str:
 
 
 def padding(layer: Any) -> str:
-    """As ONNX calls it."""
+    """Return the layer's padding in ONNX's terms."""
     return {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
 
 
@@ -246,9 +252,9 @@ WRITERS: Final[dict[type, Callable[[Graph, Any, list[str]], str]]] = {
     layers.Flatten: flatten,
     layers.Dense: dense,
     layers.Reshape: reshape,
-    layers.Multiply: merging("Mul"),
-    layers.Add: merging("Add"),
-    layers.Dropout: nothing,
+    layers.Multiply: merge,
+    layers.Add: merge,
+    layers.Dropout: unchanged,
     layers.Softmax: softmax,
 }
-"""Adds a layer to the graph by the names of its inputs, and returns the name of its output."""
+"""By kind of layer, a function that adds it to the graph: names of its inputs in, name of its output out."""

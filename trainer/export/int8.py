@@ -1,4 +1,4 @@
-"""An ONNX network of float32 as one of int8, quantised after training (Nagel et al. 2021, arXiv:2106.08295).
+"""Quantisation of a float32 ONNX network to int8 after training (Nagel et al. 2021, arXiv:2106.08295).
 
 QDQ, weights per channel, activations per tensor. The weights have 7 bits: x86 without VNNI adds two products
 of 8 by 8 bits in 16 bits, which overflow; with 7 bits they don't, and every processor gets the same sums.
@@ -26,42 +26,42 @@ from trainer.export.graph import INPUT
 from trainer.scoring.network import OnnxModel
 
 BATCH: Final = 64
-"""Faces of which the least and the greatest activation are taken together."""
-EVENING: Final = 0.5
-"""The power of its share of the range by which a channel is scaled. With 1 all channels would have the same
-range, at the cost of the weights that then differ more."""
-SMALLEST: Final = 0.01
-"""Of those factors: for a channel in which nearly nothing is."""
+"""Faces a batch, of which the least and the greatest activation are taken together."""
+EQUALISATION: Final = 0.5
+"""A channel is scaled by its share of the range to this power. With 1 all channels would have the same range,
+but the weights would differ more."""
+SMALLEST_FACTOR: Final = 0.01
+"""For channels that are nearly zero."""
 
 QUANTISED: Final = ("Conv", "Relu", "MaxPool", "Add", "Mul", "GlobalAveragePool")
 CHANNELWISE: Final = ("Relu", "MaxPool", "Add", "Mul", "GlobalAveragePool", "Squeeze")
-"""What commutes with a positive factor for each channel; of Mul, the second input has none."""
+"""Operators that commute with a positive factor for each channel; the second input of Mul has no factor."""
 
 
 class Calibration(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-    """Faces (n, 48, 48, 1) uint8 in batches, as ONNX Runtime asks for them."""
+    """Faces (n, 48, 48, 1) uint8 in batches, in ONNX Runtime's interface."""
 
     def __init__(self, faces: NDArray[np.uint8]) -> None:
         self.batches = batches(faces)
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """The next batch by the name of the input; None after the last."""
+        """Return the next batch by the name of the input; None after the last."""
         batch = next(self.batches, None)
         return None if batch is None else {INPUT: batch}
 
 
 def to_int8(model: onnx.ModelProto, faces: NDArray[np.uint8]) -> tuple[onnx.ModelProto, list[str]]:
-    """The float32 `model`, of `to_onnx`, in int8; and the names of the layers that stay in float32.
+    """Return the float32 `model`, made by `to_onnx`, in int8, and the names of layers that stay in float32.
 
-    Those are the first convolution, which is quicker so, and the dense ones. `faces` (n, 48, 48, 1) uint8, n
-    at least 1, are what the ranges of the activations are measured on.
+    Those are the first convolution, which is faster so, and the dense ones. The ranges of the activations are
+    measured on `faces` (n, 48, 48, 1) uint8, n at least 1.
     """
     prepared = onnx.ModelProto()
     prepared.CopyFrom(model)
     pool_before_relu(prepared)
     kept = kept_in_float(prepared)
-    even_channels(prepared, faces, kept)
-    quant_utils.add_pre_process_metadata(prepared)  # else it warns that the graph could be simplified first
+    equalise_channels(prepared, faces, kept)
+    quant_utils.add_pre_process_metadata(prepared)  # or it warns that the graph could be simplified
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(prepared, before)
@@ -77,7 +77,7 @@ def to_int8(model: onnx.ModelProto, faces: NDArray[np.uint8]) -> tuple[onnx.Mode
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            # The mean of the batches' least and greatest values, not those of all: outliers cost less.
+            # The mean of the batches' least and greatest values, not the extremes: outliers matter less.
             extra_options={"CalibMovingAverage": True},
         )
         made = onnx.load(after)
@@ -90,7 +90,7 @@ def batches(faces: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 
 
 def first_layer(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The first convolution and what follows it in a line: Relu and MaxPool, in either order, if they do."""
+    """Return the first convolution and the Relu and MaxPool that directly follow it, if any, in order."""
     nodes = model.graph.node
     line = [next(node for node in nodes if node.op_type == "Conv")]
     while len(users := using(nodes, {line[-1].output[0]})) == 1 and users[0].op_type in ("Relu", "MaxPool"):
@@ -99,14 +99,14 @@ def first_layer(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def using(nodes: Iterable[onnx.NodeProto], tensors: set[str]) -> list[onnx.NodeProto]:
-    """The `nodes` that take one of the `tensors`."""
+    """Return the `nodes` with one of the `tensors` as an input."""
     return [node for node in nodes if tensors & set(node.input)]
 
 
 def pool_before_relu(model: onnx.ModelProto) -> None:
-    """Swap Relu and MaxPool behind the first convolution, if they are there: the result is the same.
+    """Swap Relu and MaxPool after the first convolution, if there are any; the result is the same.
 
-    ONNX Runtime moves a quantisation that follows MaxPool before it, where it is many times as slow.
+    ONNX Runtime moves a quantisation from behind MaxPool to before it, and quantised pooling is much slower.
     """
     line = first_layer(model)
     if [node.op_type for node in line[1:]] != ["Relu", "MaxPool"]:
@@ -123,7 +123,7 @@ def pool_before_relu(model: onnx.ModelProto) -> None:
 
 
 def kept_in_float(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes of the kinds QUANTISED that are not to be: the first layer, and all but the body."""
+    """Return the names of QUANTISED nodes to exclude: the first layer and those outside the body."""
     body = set().union(*groups(model)) - {node.output[0] for node in first_layer(model)}
     return [
         node.name for node in model.graph.node if node.output[0] not in body and node.op_type in QUANTISED
@@ -131,29 +131,29 @@ def kept_in_float(model: onnx.ModelProto) -> list[str]:
 
 
 def groups(model: onnx.ModelProto) -> list[set[str]]:
-    """The tensors of the convolutional body, in groups whose channels can only be scaled together."""
+    """Return the tensors of the convolutional body, in groups whose channels can only be scaled together."""
     found: dict[str, set[str]] = {}
     for node in model.graph.node:
         output = node.output[0]
         if node.op_type == "Conv":
             found[output] = {output}
-        elif node.op_type in CHANNELWISE and channelwise(node, found):
+        elif node.op_type in CHANNELWISE and commutes(node, found):
             joined = set().union({output}, *(found[name] for name in node.input if name in found))
             found |= dict.fromkeys(joined, joined)
     return list({id(group): group for group in found.values()}.values())
 
 
-def channelwise(node: onnx.NodeProto, found: dict[str, set[str]]) -> bool:
-    """Whether the output of `node` is scaled as its inputs are, of those `found` so far."""
+def commutes(node: onnx.NodeProto, found: dict[str, set[str]]) -> bool:
+    """Return whether the output of `node` scales with its inputs, given the tensors `found` so far."""
     scaled = [name in found for name in node.input]
     return all(scaled) if node.op_type == "Add" else scaled[0] and not any(scaled[1:])
 
 
-def even_channels(model: onnx.ModelProto, faces: NDArray[np.uint8], kept: list[str]) -> None:
-    """Scale the channels of the activations towards one range, and the weights around them back.
+def equalise_channels(model: onnx.ModelProto, faces: NDArray[np.uint8], kept: list[str]) -> None:
+    """Scale the channels of the activations towards one range, and the surrounding weights inversely.
 
-    A tensor has one step for all of its channels, so that those with a small range have few. The network's
-    result stays the same (Nagel et al. 2019, arXiv:1906.04721, with ranges of activations).
+    A tensor has one step size, so channels with a small range have few steps. The network's result stays the
+    same (cross-layer equalisation: Nagel et al. 2019, arXiv:1906.04721, here with ranges of activations).
     """
     ranges = channel_ranges(model, faces, kept)
     weights = {constant.name: constant for constant in model.graph.initializer}
@@ -163,7 +163,7 @@ def even_channels(model: onnx.ModelProto, faces: NDArray[np.uint8], kept: list[s
         shares = [ranges[name] / (ranges[name].max() or 1) for name in sorted(group & ranges.keys())]
         if not known or not shares:
             continue
-        factors = np.maximum(np.max(shares, axis=0) ** EVENING, SMALLEST)
+        factors = np.maximum(np.max(shares, axis=0) ** EQUALISATION, SMALLEST_FACTOR)
         for node in model.graph.node:
             if node.op_type == "Conv" and node.output[0] in group:
                 scale(weights[node.input[1]], 1 / factors[:, None, None, None])
@@ -175,7 +175,7 @@ def even_channels(model: onnx.ModelProto, faces: NDArray[np.uint8], kept: list[s
 
 
 def scale(constant: onnx.TensorProto, factors: NDArray[np.float64]) -> None:
-    """Multiply a constant of float32 in place."""
+    """Multiply a float32 constant in place."""
     product = (numpy_helper.to_array(constant) * factors).astype(np.float32)
     constant.CopyFrom(numpy_helper.from_array(product, constant.name))
 
@@ -183,11 +183,12 @@ def scale(constant: onnx.TensorProto, factors: NDArray[np.float64]) -> None:
 def channel_ranges(
     model: onnx.ModelProto, faces: NDArray[np.uint8], kept: list[str]
 ) -> dict[str, NDArray[np.float64]]:
-    """The greatest magnitude in each channel on `faces`, of the tensors that will be quantised, by name."""
+    """Return the greatest magnitude by channel on `faces`, by name of the tensors that will be quantised."""
     nodes = [node for node in model.graph.node if node.op_type in QUANTISED and node.name not in kept]
     body = set().union(*groups(model))
     body -= {name for node in model.graph.node if node.op_type == "Relu" for name in node.input}
-    names = [name for name in ordered(nodes) if name in body]
+    tensors = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output))
+    names = [name for name in tensors if name in body]
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]
@@ -199,8 +200,3 @@ def channel_ranges(
         for name, value in network.predict_on_batch(batch).items():
             found[name] = np.maximum(found[name], np.abs(value).max(axis=(0, 2, 3)))
     return found
-
-
-def ordered(nodes: Iterable[onnx.NodeProto]) -> list[str]:
-    """The inputs and outputs of `nodes`, each once, in their order."""
-    return list(dict.fromkeys(name for node in nodes for name in (*node.input, *node.output)))

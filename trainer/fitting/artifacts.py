@@ -1,4 +1,4 @@
-"""What a complete training leaves: model (for Keras and for ONNX Runtime), card, history and plots."""
+"""What a complete training writes: model (for Keras and ONNX Runtime), card, history and plots."""
 
 import argparse
 import csv
@@ -7,43 +7,185 @@ import shlex
 import statistics
 from dataclasses import asdict, fields
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import keras
 import numpy as np
-from rich.console import Console
 
 from pipeline.common.files import replacing, write_json
-from trainer.card import card_path, identity
-from trainer.data.dataset import Material
-from trainer.data.faces import Faces
+from pipeline.common.model_card import card_path, new_card
+from trainer.data.dataset import Dataset
 from trainer.data.pictures import PARTS
-from trainer.export.command import checked_onnx, write_onnx
+from trainer.export.command import write_onnx
+from trainer.export.graph import checked_onnx
 from trainer.fitting import checkpoint
 from trainer.fitting.checkpoint import Epoch, Progress
-from trainer.fitting.training_data import Lesson, Offsets, find_offsets
-from trainer.limits import LIMITS
+from trainer.fitting.training_data import TrainingData, logit_offsets
 from trainer.models.build import for_training, for_use, multiply_adds
-from trainer.scoring.calibration import fit_temperature, halves
-from trainer.scoring.metrics import score, truths
-from trainer.scoring.network import load_model, predictions
+from trainer.scoring.calibration import fit_temperature, fitting_half
+from trainer.scoring.metrics import label_sets, predict_by_label_set, score
+from trainer.scoring.network import load_keras_file, predict
 from trainer.scoring.plots import draw, plot_curves
 from trainer.settings import Settings
 
-FIGURES: Final = ("top1", "macro_f1", "ece")
+OPTIONS: Final = (
+    *("model", "settings", "data", "votes", "teachers", "teacher_share", "outputs"),
+    *("epochs", "batch", "backend", "precision", "start", "folds"),
+)
+"""The options on which a result depends, in the order of the card's command."""
+
+PURPOSES: Final = {
+    "train": "fitting the weights",
+    "validation": "choosing the settings, the temperatures (one half of it), the figures of this card",
+    "test": "nothing",
+}
+
+CHOSEN_BY: Final = {
+    "best": "highest top-1 on validation (of several outputs the sum), which `figures` are of as well",
+    "last": "being the last: no epoch was chosen by its figures",
+}
+
+LIMITS: Final = [
+    "FER2013 is pictures that a search engine of 2013 found for words of emotions: posed, acted and stock "
+    "faces of 48x48 grey pixels, cut out by a Haar cascade. Spontaneous faces, small, dark or turned-away "
+    "ones, masks and other cameras are hardly in it.",
+    "The label fer2013 came from the search word and a quick cleaning by hand; on PublicTest it "
+    "agrees with the majority of ten people in 65.4 % of the pictures that have one. The label consensus is "
+    "what ten strangers saw in a picture, not what the person felt.",
+    "Who is shown was not recorded: age, sex, skin colour and origin are not balanced, and errors by group "
+    "were not measured. Children, old people and people of other origins than those whom an English search "
+    "finds are likely to be missing.",
+    "Disgust has 1.5 % of FER2013's pictures, and fear is often taken for surprise or sadness: the figures "
+    "by class say how often. Seven classes are not all that a face can say.",
+    "Not for decisions about people: hiring, school, policing, insurance, health, lie detection or the like. "
+    "In the European Union emotion recognition at work and in education is forbidden (AI Act, Article 5).",
+]
+"""Limits of use, for the card of every model of FER2013."""
 
 
-def write_summary(cards: dict[str, dict[str, Any]], path: Path, console: Console) -> None:
-    """Write and print mean and standard deviation of the figures in `cards`, by name of the run.
+def write_artifacts(
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    data: TrainingData,
+    dataset: Dataset,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """Write the kept epoch's network for Keras and ONNX Runtime, its card and plots into `out`.
 
-    The standard deviation is that of the sample, 0 for a single run. Raises UserError if `path` can't be
-    written.
+    Returns the card. Raises UserError if something can't be written.
+    """
+    trained = for_training(settings)
+    checkpoint.read_weights(trained, checkpoint.weight_files(out, progress)["kept"])
+    weights = trained.get_weights()
+    offsets = logit_offsets(settings.adjustment, data.targets)
+    temperatures = fit_temperatures(settings, weights, data, offsets)
+    path = out / "emotion.keras"
+    with replacing(path) as temporary:
+        for_use(settings, weights, temperatures, offsets).save(temporary)
+    model = load_keras_file(path)
+    consensus = data.consensus if (data.consensus >= 0).any() else None
+    predictions = predict_by_label_set(model, data.validation, consensus)
+    scores = {name: score(one, data.validation.names, halved=True) for name, one in predictions.items()}
+    plot_curves(progress.history, progress.kept, out / "curves.png")
+    draw(scores, "validation", out)
+    card = {
+        **new_card(path, settings.network.outputs),
+        "onnx": write_onnx(checked_onnx(model, path), path, "float32"),
+        "name": settings.name,
+        "parameters": model.count_params(),
+        "multiply_adds": multiply_adds(model),
+        "offsets": offsets,
+        "temperatures": temperatures,
+        "data": describe(dataset),
+        "settings": progress.settings,
+        "seed": settings.seed,
+        "command": command_line(args, settings.seed, out),
+        "ancestors": list(dataset.ancestors),
+        "versions": versions(),
+        "chosen": {"epoch": progress.kept.epoch, "by": CHOSEN_BY[settings.fitting.keep]},
+        "figures": scores,
+        "limits": LIMITS,
+    }
+    write_json(card_path(path), card)
+    return card
+
+
+def fit_temperatures(
+    settings: Settings, weights: list[Any], data: TrainingData, offsets: dict[str, list[float]]
+) -> dict[str, float]:
+    """Return the temperature of each output, fitted on half of validation; 1 where that has no labels."""
+    ones: dict[str, float] = dict.fromkeys(settings.network.outputs, 1.0)
+    predicted = predict(for_use(settings, weights, ones, offsets), data.validation.pixels)
+    half = fitting_half(data.validation.names)
+    temperatures = {}
+    for name, labels in label_sets(data.validation, data.consensus).items():
+        rows = half & (labels >= 0)
+        if name in predicted:
+            logs = np.log(np.maximum(predicted[name][rows], np.finfo(np.float32).tiny))
+            temperatures[name] = fit_temperature(logs, labels[rows]) if rows.any() else 1.0
+    return temperatures
+
+
+def write_history(history: list[Epoch], path: Path) -> None:
+    """Write one row an epoch as csv. Raises UserError if `path` can't be written."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in history)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Return the data for the card: names, sha256 (None for a folder), what each part was used for."""
+    votes = dataset.votes_path and {"name": dataset.votes_path.name, "sha256": dataset.votes_sha256}
+    return {
+        "name": dataset.path.resolve().name,
+        "sha256": dataset.sha256,
+        "votes": votes,
+        "parts": {
+            part: {
+                "pictures": len(faces),
+                "prefixes": sorted(
+                    {PurePosixPath(name).name.split("_")[0] for name in faces.names} & {*PARTS}
+                ),
+                "used_for": PURPOSES[part],
+            }
+            for part, faces in dataset.parts.items()
+        },
+    }
+
+
+def command_line(args: argparse.Namespace, seed: int, out: Path) -> str:
+    """Return the command line that repeats the training; for one of several folds, all of them."""
+    words = ["python", "-m", "trainer", args.command]
+    for name in OPTIONS:
+        value = getattr(args, name, None)
+        if value not in (None, []) and not (name == "model" and args.settings is not None):
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    for change in args.set or []:
+        words += ["--set", change]
+    if args.deterministic:
+        words.append("--deterministic")
+    return shlex.join([*words, "--seed", str(seed), "--out", str(args.out if args.folds else out)])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages on which a result depends."""
+    packages = ("keras", keras.backend.backend(), "onnx", "numpy", "scipy", "opencv-python")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def write_seed_summary(cards: dict[str, dict[str, Any]], path: Path) -> None:
+    """Write and print mean and sample standard deviation of the scores in `cards`, by name of the run.
+
+    Raises UserError if `path` can't be written.
     """
     summary: dict[str, Any] = {"runs": sorted(cards)}
     for label_set in next(iter(cards.values()))["figures"]:
         summary[label_set] = {}
-        for key in FIGURES:
+        for key in ("top1", "macro_f1", "ece"):
             values = [card["figures"][label_set][key] for card in cards.values()]
             known = [value for value in values if value is not None]
             summary[label_set][key] = {
@@ -52,140 +194,5 @@ def write_summary(cards: dict[str, dict[str, Any]], path: Path, console: Console
                 "deviation": statistics.stdev(known) if len(known) > 1 else 0.0,
             }
         top1 = summary[label_set]["top1"]
-        console.print(
-            f"{label_set}: top-1 {top1['mean']:.4f} ± {top1['deviation']:.4f} over {len(cards)} runs"
-        )
+        print(f"{label_set}: top-1 {top1['mean']:.4f} ± {top1['deviation']:.4f} over {len(cards)} runs")
     write_json(path, summary)
-
-
-# ---- What a complete training leaves: model (for Keras and for ONNX Runtime), card, history and plots.
-
-
-OPTIONS: Final = (
-    *("model", "settings", "data", "votes", "teachers", "teacher_share", "outputs"),
-    *("epochs", "batch", "backend", "precision", "start", "folds"),
-)
-"""What a result depends on, of the command line; in this order in the card's command."""
-
-
-def write_product(
-    out: Path,
-    settings: Settings,
-    progress: Progress,
-    lesson: Lesson,
-    material: Material,
-    chosen: argparse.Namespace,
-) -> dict[str, Any]:
-    """Write the kept epoch's network, for Keras and in ONNX, its card, history.csv and the plots into `out`.
-
-    Returns the card.
-
-    Raises UserError if something can't be written.
-    """
-    trained = for_training(settings)
-    checkpoint.read_weights(trained, checkpoint.kept_file(out, progress))
-    offsets = find_offsets(settings.adjustment, lesson.targets)
-    temperatures = find_temperatures(settings, trained, lesson, offsets)
-    path = out / "emotion.keras"
-    with replacing(path) as temporary:
-        for_use(settings, trained.get_weights(), temperatures, offsets).save(temporary)
-    model = load_model(path)
-    scores = score(model, lesson.validation, lesson.consensus if (lesson.consensus >= 0).any() else None)
-    write_history(progress.history, out / "history.csv")
-    plot_curves(progress.history, progress.kept, out / "curves.png")
-    draw(scores, "validation", out)
-    card = {
-        **identity(path, settings.network.outputs),
-        "onnx": write_onnx(checked_onnx(model, path), path, "float32"),
-        "name": settings.name,
-        "parameters": model.count_params(),
-        "multiply_adds": multiply_adds(model),
-        "offsets": offsets,
-        "temperatures": temperatures,
-        "data": describe(material),
-        "settings": progress.settings,
-        "seed": settings.seed,
-        "command": command(chosen, settings.seed, out),
-        "ancestors": list(material.ancestors),
-        "versions": versions(),
-        "chosen": {
-            "epoch": progress.kept.epoch,
-            "by": "highest top-1 on validation (of several outputs the sum), which `figures` are of as well"
-            if settings.fitting.keep == "best"
-            else "being the last: no epoch was chosen by its figures",
-        },
-        "figures": scores,
-        "limits": LIMITS,
-    }
-    write_json(card_path(path), card)
-    return card
-
-
-def find_temperatures(settings: Settings, trained: Any, lesson: Lesson, offsets: Offsets) -> dict[str, float]:
-    """The temperature of each output, fitted on the fitting half of validation; 1 where that has no truth."""
-    ones: dict[str, float] = dict.fromkeys(settings.network.outputs, 1.0)
-    plain = for_use(settings, trained.get_weights(), ones, offsets)
-    found = predictions(plain, lesson.validation.pixels)
-    fitting, _ = halves(lesson.validation.names)
-    temperatures = {}
-    for name, truth in truths(lesson.validation, lesson.consensus).items():
-        rows = fitting & (truth >= 0)
-        if name in found:
-            logs = np.log(np.maximum(found[name][rows], np.finfo(np.float32).tiny))
-            temperatures[name] = fit_temperature(logs, truth[rows]) if rows.any() else 1.0
-    return temperatures
-
-
-def write_history(history: list[Epoch], path: Path) -> None:
-    """One row an epoch. Raises UserError if `path` can't be written."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
-        writer.writeheader()
-        writer.writerows(asdict(epoch) for epoch in history)
-
-
-def describe(material: Material) -> dict[str, Any]:
-    """The data for the card: names, sha256 of the files (None for a folder), which part served for what."""
-    purposes = {
-        "train": "fitting the weights",
-        "validation": "choosing the settings, the temperatures (one half of it), the figures of this card",
-        "test": "nothing",
-    }
-    return {
-        "name": material.path.resolve().name,
-        "sha256": material.sha256,
-        "votes": None
-        if material.votes_path is None
-        else {"name": material.votes_path.name, "sha256": material.votes_sha256},
-        "parts": {
-            part: {"pictures": len(faces), "prefixes": prefixes(faces), "used_for": purposes[part]}
-            for part, faces in material.parts.items()
-        },
-    }
-
-
-def prefixes(faces: Faces) -> list[str]:
-    """Which of FER2013's parts the pictures' names say that they are of; empty where they say nothing."""
-    return sorted(PARTS.keys() & {name.rsplit("/", 1)[-1].split("_")[0] for name in faces.names})
-
-
-def command(chosen: argparse.Namespace, seed: int, out: Path) -> str:
-    """The command line that trains this model anew; for one of several folds, all of them."""
-    words = ["python", "-m", "trainer", chosen.command]
-    for name in OPTIONS:
-        value = getattr(chosen, name, None)
-        if value not in (None, []) and not (name == "model" and chosen.settings is not None):
-            values = value if isinstance(value, list | tuple) else [value]
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    for change in chosen.set or []:
-        words += ["--set", change]
-    if chosen.deterministic:
-        words.append("--deterministic")
-    return shlex.join([*words, "--seed", str(seed), "--out", str(chosen.out if chosen.folds else out)])
-
-
-def versions() -> dict[str, str]:
-    """What the training ran on."""
-    backend = keras.backend.backend()
-    packages = ("keras", backend, "onnx", "numpy", "scipy", "opencv-python")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,4 +1,4 @@
-"""The commands `fit` and `distill`: check the data, train with a progress bar, write the product."""
+"""The commands `fit` and `distill`: check settings and data, train, write the artifacts."""
 
 import argparse
 from collections.abc import Iterator
@@ -8,18 +8,19 @@ from typing import Any, Final
 
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder
-from trainer.card import ancestor, read_card
-from trainer.data.dataset import Material, folds, read_material
-from trainer.fitting.backend import choose_backend
-from trainer.fitting.checkpoint import STATE, Progress
-from trainer.fitting.training_data import Probabilities, check_teachers
-from trainer.quiet import load_keras
-from trainer.settings import MODELS, Settings, change, parse_change, read_settings
+from pipeline.common.model_card import read_all_keys
+from trainer.backend import choose_backend, load_keras
+from trainer.data.dataset import Dataset, folds, read_dataset
+from trainer.fitting.checkpoint import STATE, Epoch, Progress
+from trainer.fitting.training_data import make_training_data, predict_teachers
+from trainer.settings import MODELS, Fitting, Settings, change, face_size, parse_change, read_settings
 
-CHANGES: Final = {
+OPTION_KEYS: Final = {
     "epochs": "fitting.epochs",
     "batch": "fitting.batch",
     "seed": "seed",
@@ -32,141 +33,173 @@ CHANGES: Final = {
 """The key of the settings that each option changes."""
 
 TEACHER_SHARE: Final = 0.5
-"""Where neither the settings nor the command line say one."""
+"""Default of `distill`, where the settings have none."""
 
 
-def fit_command(chosen: argparse.Namespace) -> None:
-    """Run `fit` or `distill` as `chosen`. Raises UserError for bad data, before anything is trained."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    settings = choose_settings(chosen, console)
-    # What is quick to check comes before what takes minutes.
-    one = chosen.seeds is None and chosen.folds is None
-    if not chosen.resume and any(chosen.out.glob(STATE if one else f"*/{STATE}")):
+def fit_command(args: argparse.Namespace) -> None:
+    """Run `fit` or `distill`. Raises UserError for bad settings or data, before anything is trained."""
+    settings = choose_settings(args)
+    ancestors = read_ancestors(args, settings)
+    settings = msgspec.structs.replace(
+        settings,
+        start="".join(str(one["sha256"]) for one in ancestors if one["role"] == "start"),
+        teachers=tuple(str(one["sha256"]) for one in ancestors if one["role"] == "teacher"),
+    )
+    single = args.seeds is None and args.folds is None
+    if not args.resume and any(args.out.glob(STATE if single else f"*/{STATE}")):
         raise UserError(
-            f"{chosen.out}: holds a checkpoint already; add --resume to go on, or choose another --out"
+            f"{args.out}: has a checkpoint already; add --resume to continue, or choose another --out"
         )
     choose_backend(settings.backend, settings.deterministic)
-    material = replace(read_material(chosen.data, chosen.votes), ancestors=tuple(ancestors(chosen)))
-    console.print(
-        ", ".join(f"{len(faces):,} faces for {part}" for part, faces in material.parts.items() if len(faces))
+    dataset = replace(read_dataset(args.data, args.votes), ancestors=tuple(ancestors))
+    print(
+        ", ".join(f"{len(faces):,} faces for {part}" for part, faces in dataset.parts.items() if len(faces))
     )
-    make_folder(chosen.out)
+    make_folder(args.out)
     load_keras()
-    from trainer.fitting.training_data import ask_teachers
-
-    asked = None
-    if chosen.teachers:
-        asked = ask_teachers(chosen.teachers, settings.network.outputs, material.parts["train"].pixels)
-    if one:
-        fit_one(settings, material, asked, chosen.out, chosen, console)
+    if args.teachers:
+        pixels = dataset.parts["train"].pixels
+        teacher_probs = predict_teachers(args.teachers, settings.network.outputs, pixels)
+        dataset = replace(dataset, teacher_probs=teacher_probs)
+    if single:
+        fit_one(settings, dataset, args.out, args)
     else:
-        fit_several(settings, material, asked, chosen, console)
+        fit_several(settings, dataset, args)
 
 
-def choose_settings(chosen: argparse.Namespace, console: Console) -> Settings:
-    """The settings of the network or file that is `chosen`, as the options change them. Raises UserError."""
-    settings = read_settings(chosen.settings or MODELS / f"{chosen.model}.toml")
-    changes = dict(map(parse_change, chosen.set or []))
-    given = {key: getattr(chosen, name, None) for name, key in CHANGES.items()}
+def choose_settings(args: argparse.Namespace) -> Settings:
+    """Return the settings of the network or file in `args`, as the options change them. Raises UserError."""
+    settings = read_settings(args.settings or MODELS / f"{args.model}.toml")
+    changes = dict(map(parse_change, args.set or []))
+    given = {key: getattr(args, name, None) for name, key in OPTION_KEYS.items()}
     changes |= {key: value for key, value in given.items() if value is not None}
-    if chosen.teachers and not settings.fitting.teacher_share:
+    if args.teachers and not settings.fitting.teacher_share:
         changes.setdefault("fitting.teacher_share", TEACHER_SHARE)
     settings = change(settings, changes)
     if settings.teachers or settings.start:
         raise UserError("teachers and start: expected none in settings; give them by --teachers and --start")
-    if "consensus" in settings.network.outputs and chosen.votes is None:
-        if chosen.outputs is not None or len(settings.network.outputs) == 1:
-            raise UserError("--outputs consensus: expected the people's votes to learn from; give --votes")
-        settings = change(settings, {"network.outputs": ("fer2013",)})
-        console.print("no --votes: the output consensus is left out")
-    return with_models(settings, chosen)
-
-
-def with_models(settings: Settings, chosen: argparse.Namespace) -> Settings:
-    """`settings` with the models that the training begins with or is taught by. Raises UserError."""
-    if chosen.folds is not None and (chosen.teachers or chosen.start):
-        raise UserError(
-            "--folds: expected new weights and no teachers, since those have seen the pictures held out, "
-            "found --teachers or --start; leave one out"
-        )
-    if chosen.start is not None:
-        settings = msgspec.structs.replace(settings, start=str(read_card(chosen.start)["sha256"]))
     share = settings.fitting.teacher_share
-    if bool(chosen.teachers) != (share > 0):
-        expected = "more than 0" if chosen.teachers else "0 without teachers (distill --teachers)"
+    if bool(args.teachers) != (share > 0):
+        expected = "more than 0" if args.teachers else "0 without teachers (distill --teachers)"
         raise UserError(f"fitting.teacher_share: expected {expected}, found {share}")
-    if not chosen.teachers:
-        return settings
-    return msgspec.structs.replace(
-        settings, teachers=check_teachers(chosen.teachers, settings.network.outputs)
-    )
+    if "consensus" in settings.network.outputs and args.votes is None:
+        if args.outputs is not None or len(settings.network.outputs) == 1:
+            raise UserError("--outputs consensus: needs people's votes to train on; give --votes")
+        settings = change(settings, {"network.outputs": ("fer2013",)})
+        print("no --votes: the output consensus is left out")
+    return settings
 
 
-def ancestors(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The models that the training begins with or is taught by, for its card. Raises UserError."""
-    if chosen.start is not None:
-        yield ancestor(chosen.start, "start")
-    for path in chosen.teachers:
-        yield ancestor(path, "teacher")
+def read_ancestors(args: argparse.Namespace, settings: Settings) -> list[dict[str, Any]]:
+    """Return for the card the models that provide initial weights or teach, and how each was made.
+
+    Raises UserError for a model that can't be used.
+    """
+    if args.folds is not None and (args.teachers or args.start):
+        raise UserError(
+            "--folds: expected new weights and no teachers, since those were trained on the pictures held "
+            "out, found --teachers or --start; leave one out"
+        )
+    paths = [] if args.start is None else [("start", args.start)]
+    paths += [("teacher", path) for path in args.teachers]
+    ancestors, outputs = [], settings.network.outputs
+    for role, path in paths:
+        card = read_all_keys(path)
+        missing = [name for name in outputs if name not in card["outputs"]]
+        if role == "teacher" and missing:
+            raise UserError(
+                f"{path}: expected a teacher with the outputs {', '.join(outputs)}, found none of "
+                f"{', '.join(missing)}; choose others, or fewer --outputs"
+            )
+        keys = ("sha256", "command", "settings", "versions", "data", "ancestors")
+        ancestors.append({"role": role, **{key: card.get(key) for key in keys}})
+    return ancestors
 
 
-def fit_one(
-    settings: Settings,
-    material: Material,
-    asked: Probabilities | None,
-    out: Path,
-    chosen: argparse.Namespace,
-    console: Console,
-) -> dict[str, Any]:
-    """One training, and its product in `out`; `asked` is what the teachers say. Returns the card."""
+def fit_one(settings: Settings, dataset: Dataset, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Train once, with a progress bar, and write the artifacts into `out`. Returns the card."""
     from trainer.fitting import train
-    from trainer.fitting.artifacts import write_product
-    from trainer.fitting.progress import Bar, Log
-    from trainer.fitting.training_data import make_lesson
+    from trainer.fitting.artifacts import write_artifacts, write_history
 
-    lesson = make_lesson(settings, material.parts, material.votes, asked)
-    log = Log(out)
-    with Bar(console, settings.fitting) as bar:
+    data = make_training_data(settings, dataset)
+    epochs = settings.fitting.epochs
+    with progress_bar() as bar:
+        task = bar.add_task(f"epoch 1/{epochs}", total=1)
+
+        def on_step(done: int, steps: int) -> None:
+            bar.update(task, completed=done, total=steps)
 
         def on_epoch(progress: Progress) -> None:
-            bar.epoch(progress)
-            log.epoch(progress)
+            bar.console.print(epoch_line(progress, settings.fitting))
+            write_history(progress.history, out / "history.csv")
+            bar.reset(task, description=f"epoch {min(progress.epochs_done + 1, epochs)}/{epochs}")
 
         try:
-            progress = train.fit(settings, lesson, out, chosen.resume, bar.step, on_epoch, chosen.start)
+            progress = train.fit(settings, data, out, args.resume, on_step, on_epoch, args.start)
         except KeyboardInterrupt:
-            console.print("stopped: the same command with --resume goes on after the last complete epoch")
+            print("stopped; add --resume to the command to continue after the last complete epoch")
             raise
-        finally:
-            log.close()
-    card = write_product(out, settings, progress, lesson, material, chosen)
-    for name, figures in card["figures"].items():
-        console.print(f"{name}: validation top-1 {figures['top1']:.4f}, epoch {progress.kept.epoch}")
-    console.print(
-        f"wrote emotion.keras, emotion.onnx, their card emotion.json, history.csv and plots to {out}"
-    )
+    card = write_artifacts(out, settings, progress, data, dataset, args)
+    for name, scores in card["figures"].items():
+        print(f"{name}: validation top-1 {scores['top1']:.4f}, epoch {progress.kept.epoch}")
+    print(f"wrote emotion.keras, emotion.onnx, their card emotion.json, history.csv and plots to {out}")
     return card
 
 
-def fit_several(
-    settings: Settings,
-    material: Material,
-    asked: Probabilities | None,
-    chosen: argparse.Namespace,
-    console: Console,
-) -> None:
-    """Several trainings, each in a folder of its own, and the spread of their figures in summary.json."""
-    from trainer.fitting.artifacts import write_summary
+def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace) -> None:
+    """Train once a seed or fold, each in a folder of its own, and write summary.json."""
+    from trainer.fitting.artifacts import write_seed_summary
 
-    # One at a time: a fold is a copy of the faces.
-    if chosen.folds is not None:
-        runs = ((f"fold-{index}", settings, part) for index, part in enumerate(folds(material, chosen.folds)))
+    # A generator, since each fold is a copy of the faces.
+    if args.folds is not None:
+        runs = ((f"fold-{index}", settings, part) for index, part in enumerate(folds(dataset, args.folds)))
     else:
-        seeds = range(settings.seed, settings.seed + chosen.seeds)
-        runs = ((f"seed-{seed}", msgspec.structs.replace(settings, seed=seed), material) for seed in seeds)
+        seeds = range(settings.seed, settings.seed + args.seeds)
+        runs = ((f"seed-{seed}", msgspec.structs.replace(settings, seed=seed), dataset) for seed in seeds)
     cards: dict[str, dict[str, Any]] = {}
     for name, one, part in runs:
-        console.print(f"{name}, {len(cards) + 1} of {chosen.folds or chosen.seeds}:")
-        make_folder(chosen.out / name)
-        cards[name] = fit_one(one, part, asked, chosen.out / name, chosen, console)
-    write_summary(cards, chosen.out / "summary.json", console)
+        print(f"{name}, {len(cards) + 1} of {args.folds or args.seeds}:")
+        make_folder(args.out / name)
+        cards[name] = fit_one(one, part, args.out / name, args)
+    write_seed_summary(cards, args.out / "summary.json")
+
+
+def progress_bar() -> RichProgress:
+    """Return a bar for the steps of an epoch."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,  # a log file gets only the line of each epoch
+        transient=True,
+    )
+
+
+def epoch_line(progress: Progress, fitting: Fitting) -> str:
+    """Return one line on the last epoch of `progress`."""
+    last, kept = progress.history[-1], progress.kept
+    best = f"  (best in epoch {kept.epoch})" if fitting.keep == "best" else ""
+    return (
+        f"epoch {last.epoch}/{fitting.epochs}  loss {last.loss:.3f}  top-1 {last.top1:.3f}  |  "
+        f"validation {'  '.join(validation_words(last))}{best}  "
+        f"{last.seconds:.1f} s, about {minutes_left(last, fitting):.0f} min left"
+    )
+
+
+def validation_words(epoch: Epoch) -> Iterator[str]:
+    """Yield top-1 and loss of each output that was validated."""
+    for name, top1, loss in (
+        ("fer2013", epoch.validation_top1, epoch.validation_loss),
+        ("consensus", epoch.validation_consensus_top1, epoch.validation_consensus_loss),
+    ):
+        if top1 is not None:
+            yield f"{name} {top1:.3f} (loss {loss:.3f})"
+
+
+def minutes_left(last: Epoch, fitting: Fitting) -> float:
+    """Estimate from the seconds of the `last` epoch, in proportion to the pixels of a face in each epoch."""
+    pixels = [face_size(fitting, number) ** 2 for number in range(last.epoch, fitting.epochs + 1)]
+    return last.seconds / 60 * sum(pixels[1:]) / pixels[0]

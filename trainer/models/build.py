@@ -1,5 +1,6 @@
-"""Networks as they are trained and as they are kept."""
+"""The networks: the tutorial's baseline and a small residual one, for training and for use."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -10,67 +11,79 @@ from keras import layers
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
 from trainer.settings import Network, Settings
 
+NAME: Final = "emotions"
+"""Of the Keras model: the name of the settings may not be a valid one."""
+EPSILON: Final = 1e-5
+"""Of batch normalisation in the residual network: PyTorch's default."""
+MOMENTUM: Final = 0.9
 
-def multiply_adds(model: Any) -> int:
-    """Multiply-adds of one face through `model`: those of its convolutions and dense layers.
 
-    Raises NotImplementedError for a layer with weights that it doesn't know, rather than count it as free.
+def for_training(settings: Settings) -> Any:
+    """Return the network of `settings` with new weights: uint8 faces (n, size, size, 1) in, logits out.
+
+    The logits are a dict of (n, 7) float32 by output, in the order of EMOTIONS. `settings.seed` determines
+    weights and dropout. The baseline takes 48x48 only.
     """
-    return sum(layer_multiply_adds(layer) for layer in model.layers)
+    keras.utils.set_random_seed(settings.seed)
+    # PyTorch's convolutions are fastest with channels first. The memory layout is still channels last: the
+    # transposed faces have it, and every layer keeps it.
+    first = keras.backend.backend() == "torch" and settings.network.kind == "residual"
+    with keras_defaults(settings.precision, "channels_first" if first else "channels_last"):
+        size = FACE_SIZE if settings.network.kind == "baseline" else None
+        faces = keras.Input((size, size, 1), dtype="uint8", name="faces")
+        return keras.Model(faces, logits(settings, faces, training=True), name=NAME)
 
 
-def layer_multiply_adds(layer: Any) -> int:
-    """As `multiply_adds`, of one layer."""
-    if isinstance(layer, layers.Conv2D):
-        _, height, width, filters = layer.output.shape
-        # The kernel holds (rows, columns, channels in, filters); each filter is applied at each place.
-        return int(
-            height * width * layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2] * filters
-        )
-    if isinstance(layer, layers.Dense):
-        return int(layer.kernel.shape[0] * layer.kernel.shape[1])
-    if layer.weights and not isinstance(layer, layers.BatchNormalization):
-        raise NotImplementedError(f"multiply-adds of {type(layer).__name__}")
-    return 0
+def for_use(
+    settings: Settings,
+    weights: list[Any],
+    temperatures: Mapping[str, float],
+    offsets: Mapping[str, Sequence[float]],
+) -> Any:
+    """Return the network as it is shipped: faces (n, 48, 48, 1) in, a dict of probabilities out, in float32.
+
+    weights: as `get_weights` of the trained network returns them; the order is the same.
+    offsets: seven numbers by output, added to its logits if there are any.
+    temperatures: by output; the sums are divided by them.
+    """
+    with keras_defaults("float32", "channels_last"):
+        faces = keras.Input((FACE_SIZE, FACE_SIZE, 1), dtype="uint8", name="faces")
+        outputs = {}
+        for name, tensor in logits(settings, faces, training=False).items():
+            scale = 1 / temperatures[name]
+            added: Any = [offset * scale for offset in offsets[name]] if name in offsets else 0.0
+            rescaling = layers.Rescaling(scale, added, name=f"{name}_temperature")
+            outputs[name] = layers.Softmax(name=name)(rescaling(tensor))
+        model = keras.Model(faces, outputs, name=NAME)
+    model.set_weights(weights)
+    return model
 
 
-# ---- Batch normalisation in training, by PyTorch's own kernel where PyTorch does the computing.
+@contextmanager
+def keras_defaults(precision: str, data_format: str) -> Iterator[None]:
+    """Set Keras's precision and data format, which new layers adopt, within a block."""
+    kept = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.config.set_dtype_policy(precision)
+    keras.config.set_image_data_format(data_format)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(kept[0])
+        keras.config.set_image_data_format(kept[1])
 
 
-def batch_normalisation(training: bool, **options: Any) -> Any:
-    """The layer; Keras's own where the network is not to be trained, or not by PyTorch."""
-    if training and keras.backend.backend() == "torch":
-        return FusedBatchNormalization(**options)
-    return layers.BatchNormalization(**options)
+def logits(settings: Settings, faces: Any, training: bool) -> dict[str, Any]:
+    """Return the logits (n, 7) by output, from symbolic uint8 `faces`."""
+    scaled = layers.Rescaling(1 / 255)(faces)
+    if settings.network.kind == "baseline":
+        return baseline(scaled, settings.network.dropout, settings.seed)
+    if keras.config.image_data_format() == "channels_first":
+        scaled = layers.Permute((3, 1, 2))(scaled)
+    return residual(settings.network, scaled, settings.seed, training)
 
 
-class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
-    """As its parent, of inputs with four dimensions."""
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """`inputs` normalised by the batch in training, else by the moving statistics."""
-        import torch
-
-        last = self.axis in (-1, 3)
-        outputs = torch.nn.functional.batch_norm(
-            inputs.permute(0, 3, 1, 2) if last else inputs,
-            self.moving_mean.value,
-            self.moving_variance.value,
-            self.gamma.value,
-            self.beta.value,
-            training=bool(training),
-            momentum=1 - self.momentum,  # PyTorch's is the share of the new
-            eps=self.epsilon,
-        )
-        return outputs.permute(0, 2, 3, 1) if last else outputs
-
-
-# ---- The tutorial's network.
-
-
-def baseline(faces: Any, dropout: float, seed: int) -> dict[str, Any]:
-    """From `faces`, a symbolic tensor in 0..1, to logits (n, 7): the tutorial's 555,623 parameters."""
-    x = faces
+def baseline(x: Any, dropout: float, seed: int) -> dict[str, Any]:
+    """Build the tutorial's network of 555,623 parameters on faces in 0..1."""
     for filters in (32, 64, 128):
         x = layers.Conv2D(filters, 3, activation="relu")(x)
         x = layers.Conv2D(filters, 3, activation="relu")(x)
@@ -83,18 +96,10 @@ def baseline(faces: Any, dropout: float, seed: int) -> dict[str, Any]:
     return {"fer2013": layers.Dense(len(EMOTIONS), dtype="float32", name="fer2013_logits")(x)}
 
 
-# ---- A small residual network (He et al. 2015) with squeeze-and-excitation (Hu et al. 2017).
-
-
-EPSILON: Final = 1e-5
-"""Of batch normalisation: PyTorch's default."""
-MOMENTUM: Final = 0.9
-
-
-def residual(network: Network, faces: Any, seed: int, training: bool) -> dict[str, Any]:
-    """From `faces`, a symbolic tensor in 0..1, to logits (n, 7) by output."""
+def residual(network: Network, x: Any, seed: int, training: bool) -> dict[str, Any]:
+    """Build a residual network (He et al. 2015) with squeeze-and-excitation (Hu et al. 2017)."""
     axis = 1 if keras.config.image_data_format() == "channels_first" else -1
-    x = convolution(faces, network.stem, axis, training)
+    x = convolution(x, network.stem, axis, training)
     for stage in network.stages:
         x = layers.MaxPooling2D(2)(x)
         for filters in stage:
@@ -108,15 +113,19 @@ def residual(network: Network, faces: Any, seed: int, training: bool) -> dict[st
 
 
 def block(x: Any, filters: int, squeeze: int, axis: int, training: bool) -> Any:
-    """Two convolutions beside a shortcut, which is itself one of 1x1 where the filters change."""
+    """Add two convolutions and a shortcut, which has a convolution of 1x1 where the filters change."""
     shortcut = x
     if x.shape[axis] != filters:
         shortcut = convolution(x, filters, axis, training, kernel=1, activation=None)
     y = convolution(x, filters, axis, training)
-    # The last scale begins at 0, so that a block begins as its shortcut (Goyal et al. 2017, section 5.1).
+    # The last scale starts at 0, so that a block starts as its shortcut (Goyal et al. 2017, section 5.1).
     y = convolution(y, filters, axis, training, activation=None, scale="zeros")
     if squeeze:
-        y = excite(y, filters, squeeze, axis)
+        weight = layers.GlobalAveragePooling2D()(y)
+        weight = layers.Dense(max(8, filters // squeeze), activation="relu")(weight)
+        weight = layers.Dense(filters, activation="sigmoid")(weight)
+        shape = (filters, 1, 1) if axis == 1 else (1, 1, filters)
+        y = layers.Multiply()([y, layers.Reshape(shape)(weight)])
     return layers.ReLU()(layers.Add()([shortcut, y]))
 
 
@@ -129,89 +138,55 @@ def convolution(
     activation: str | None = "relu",
     scale: str = "ones",
 ) -> Any:
-    """Convolution, batch normalisation and, if wanted, ReLU."""
+    """Add a convolution, batch normalisation and, unless `activation` is None, ReLU."""
     x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
-    x = batch_normalisation(training, axis=axis, momentum=MOMENTUM, epsilon=EPSILON, gamma_initializer=scale)(
-        x
+    normalise = batch_normalisation(
+        training, axis=axis, momentum=MOMENTUM, epsilon=EPSILON, gamma_initializer=scale
     )
+    x = normalise(x)
     return layers.ReLU()(x) if activation else x
 
 
-def excite(x: Any, filters: int, squeeze: int, axis: int) -> Any:
-    """Each channel of `x` weighted by what all of them hold on the whole."""
-    weight = layers.GlobalAveragePooling2D()(x)
-    weight = layers.Dense(max(8, filters // squeeze), activation="relu")(weight)
-    weight = layers.Dense(filters, activation="sigmoid")(weight)
-    shape = (filters, 1, 1) if axis == 1 else (1, 1, filters)
-    return layers.Multiply()([x, layers.Reshape(shape)(weight)])
+def batch_normalisation(training: bool, **options: Any) -> Any:
+    """Return the layer: fused where PyTorch trains the network, Keras's own elsewhere."""
+    if training and keras.backend.backend() == "torch":
+        return FusedBatchNormalization(**options)
+    return layers.BatchNormalization(**options)
 
 
-# ---- Networks as they are trained and as they are kept.
+class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
+    """Batch normalisation of 4-D inputs by PyTorch's kernel; Keras composes it of several passes."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise `inputs` by the batch in training, else by the moving statistics."""
+        import torch
+
+        last = self.axis in (-1, 3)
+        outputs = torch.nn.functional.batch_norm(
+            inputs.permute(0, 3, 1, 2) if last else inputs,
+            self.moving_mean.value,
+            self.moving_variance.value,
+            self.gamma.value,
+            self.beta.value,
+            training=bool(training),
+            momentum=1 - self.momentum,  # PyTorch's is the share of the new value
+            eps=self.epsilon,
+        )
+        return outputs.permute(0, 2, 3, 1) if last else outputs
 
 
-NAME: Final = "emotions"
-"""Of the network within Keras, where not every file name that settings may have is a valid one."""
+def multiply_adds(model: Any) -> int | None:
+    """Return the multiply-adds of one face through `model`: those of its convolutions and dense layers.
 
-
-def for_training(settings: Settings) -> Any:
-    """The network of `settings` with new weights: uint8 faces (n, size, size, 1) in, a dict of logits out.
-
-    The logits are (n, 7) float32 in the order of EMOTIONS, by output. `settings.seed` decides weights and
-    dropout. The baseline takes 48x48 alone.
+    None if it has weights in a layer of another kind, besides batch normalisation.
     """
-    keras.utils.set_random_seed(settings.seed)
-    # PyTorch's convolutions are quickest so; the memory is laid out channels last all the same, since that is
-    # what transposed faces have and every layer keeps it.
-    first = keras.backend.backend() == "torch" and settings.network.kind == "residual"
-    with globals_set(settings.precision, "channels_first" if first else "channels_last"):
-        size = FACE_SIZE if settings.network.kind == "baseline" else None
-        faces = keras.Input((size, size, 1), dtype="uint8", name="faces")
-        return keras.Model(faces, logits(settings, faces, training=True), name=NAME)
-
-
-def for_use(
-    settings: Settings,
-    weights: list[Any],
-    temperatures: Mapping[str, float],
-    offsets: Mapping[str, Sequence[float]],
-) -> Any:
-    """The network as it is kept: faces (n, 48, 48, 1) in, a dict of probabilities out, in float32.
-
-    weights: as `get_weights` of the one that was trained gives them; the order is the same.
-    offsets: seven numbers by output, that are added to its logits if there are any.
-    temperatures: by output; the sums are divided by them.
-    """
-    with globals_set("float32", "channels_last"):
-        faces = keras.Input((FACE_SIZE, FACE_SIZE, 1), dtype="uint8", name="faces")
-        outputs = {}
-        for name, tensor in logits(settings, faces, training=False).items():
-            scale = 1 / temperatures[name]
-            added: Any = [offset * scale for offset in offsets[name]] if name in offsets else 0.0
-            rescaling = layers.Rescaling(scale, added, name=f"{name}_temperature")
-            outputs[name] = layers.Softmax(name=name)(rescaling(tensor))
-        model = keras.Model(faces, outputs, name=NAME)
-    model.set_weights(weights)
-    return model
-
-
-def logits(settings: Settings, faces: Any, training: bool) -> dict[str, Any]:
-    """The network's body on the symbolic `faces`."""
-    scaled = layers.Rescaling(1 / 255)(faces)
-    if settings.network.kind == "baseline":
-        return baseline(scaled, settings.network.dropout, settings.seed)
-    if keras.config.image_data_format() == "channels_first":
-        scaled = layers.Permute((3, 1, 2))(scaled)
-    return residual(settings.network, scaled, settings.seed, training)
-
-
-@contextmanager
-def globals_set(precision: str, data_format: str) -> Iterator[None]:
-    """Keras's precision and data format, which layers take when they are made, set for a block."""
-    kept = keras.config.dtype_policy(), keras.config.image_data_format()
-    keras.config.set_dtype_policy(precision)
-    keras.config.set_image_data_format(data_format)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(kept[0])
-        keras.config.set_image_data_format(kept[1])
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            _, height, width, _ = layer.output.shape
+            total += height * width * math.prod(layer.kernel.shape)
+        elif isinstance(layer, layers.Dense):
+            total += math.prod(layer.kernel.shape)
+        elif layer.weights and not isinstance(layer, layers.BatchNormalization):
+            return None
+    return total

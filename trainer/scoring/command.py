@@ -1,41 +1,43 @@
-"""The command `evaluate`: the figures of a model on a part of the data."""
+"""The command `evaluate`: score a model on one part of the data and report it as text, JSON and plots."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
-from trainer.card import read_card
-from trainer.data.faces import Faces, load_for_scoring
+from pipeline.common.model_card import read_card
+from trainer.data.dataset import Faces, load_for_scoring
 from trainer.data.votes import majority, read_votes
-from trainer.scoring.report import show
+
+LABEL_SOURCES: Final = {"fer2013": "by FER2013's labels", "consensus": "by what most people saw (FER+)"}
 
 
-def evaluate_command(chosen: argparse.Namespace) -> None:
-    """Run `evaluate` as `chosen`. Raises UserError for a model or data that can't be used."""
-    for model in (chosen.model, chosen.compare):
+def evaluate_command(args: argparse.Namespace) -> None:
+    """Run `evaluate`. Raises UserError for a model or data that can't be used."""
+    for model in (args.model, args.compare):
         if model is not None:
             read_card(model)
-    wanted = None if chosen.pictures is None else read_names(chosen.pictures)
-    faces = load_for_scoring(chosen.data, chosen.split, wanted)
-    people = None if chosen.votes is None else read_people(chosen.votes, chosen.data, faces)
-    for folder in (chosen.plots, chosen.json and chosen.json.parent):
+    wanted = None if args.pictures is None else read_names(args.pictures)
+    faces = load_for_scoring(args.data, args.split, wanted)
+    consensus = None if args.votes is None else read_consensus(args.votes, args.data, faces)
+    for folder in (args.plots, args.json and args.json.parent):
         if folder is not None:
             make_folder(folder)
-    # scikit-learn takes a second to load, which a mistyped path should not cost.
-    from trainer.scoring.evaluation import evaluate
-
-    document = evaluate(chosen, faces, people)
-    show(document, f"{chosen.model}, {chosen.split} part of {chosen.data}", str(chosen.compare))
-    if chosen.json is not None:
-        write_json(chosen.json, document)
+    document = evaluate(args, faces, consensus)
+    print_report(document, f"{args.model}, {args.split} part of {args.data}", str(args.compare))
+    if args.json is not None:
+        write_json(args.json, document)
 
 
 def read_names(path: Path) -> list[str]:
-    """Names of pictures, one a line; empty lines don't count. Raises UserError if there are none."""
+    """Return names of pictures, one a line, without empty lines. Raises UserError if there are none."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -48,12 +50,131 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
-def read_people(votes: Path, data: Path, faces: Faces) -> NDArray[np.int64]:
-    """What most people saw in `faces`, (n,) as an index into EMOTIONS, -1 where unclear. Raises UserError."""
-    people = majority(read_votes(votes, data, faces.names))
-    if not (people >= 0).any():
+def read_consensus(votes: Path, data: Path, faces: Faces) -> NDArray[np.int64]:
+    """Return the majority of the votes for `faces`, (n,) as an index into EMOTIONS, -1 where there is none.
+
+    Raises UserError if there is none for any of them.
+    """
+    consensus = majority(read_votes(votes, data, faces.names))
+    if not (consensus >= 0).any():
         raise UserError(
             f"{votes}: expected a majority for at least one of the {len(faces)} pictures, found none; "
             "score more pictures, or leave --votes out"
         )
-    return people
+    return consensus
+
+
+def evaluate(args: argparse.Namespace, faces: Faces, consensus: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Return the scores of the model on `faces` as plain JSON, and draw the plots if `args` asks for them.
+
+    `consensus` (n,) is the majority of people's votes, -1 where there is none; None leaves it out.
+    Raises UserError for a model that can't be used and a place that can't be written to.
+    """
+    # scikit-learn and matplotlib take a second to import, which a mistyped path should not cost.
+    from trainer.scoring.metrics import compare, predict_by_label_set, score
+    from trainer.scoring.network import open_model, size, speed
+    from trainer.scoring.plots import draw, draw_mistakes, list_mistakes, most_confident, worst
+
+    model = open_model(args.model)
+    predictions = predict_by_label_set(model, faces, consensus)
+    # Temperatures are fitted on a half of validation. A selection may have any pictures of it.
+    halved = args.split == "validation" and args.pictures is None
+    scores = {name: score(one, faces.names, halved, args.bootstrap) for name, one in predictions.items()}
+    paths = {"faces": args.data, "votes": args.votes, "pictures": args.pictures}
+    document: dict[str, Any] = {
+        **scores,
+        "split": args.split,
+        "data": {name: path and path.name for name, path in paths.items()},
+        "model": size(model, args.model, read_card(args.model)),
+        "speed": speed(model),
+        "mistakes": {
+            name: list_mistakes(one, faces, most_confident(one)) for name, one in predictions.items()
+        },
+        "worst": {
+            name: {emotion: list_mistakes(one, faces, rows) for emotion, rows in worst(one).items()}
+            for name, one in predictions.items()
+        },
+    }
+    if args.compare is not None:
+        other = open_model(args.compare)
+        others = predict_by_label_set(other, faces, consensus)
+        document["comparison"] = {
+            **{name: compare(one, others[name], args.bootstrap) for name, one in predictions.items()},
+            "with": size(other, args.compare, read_card(args.compare)),
+        }
+    if args.plots is not None:
+        draw(scores, args.split, args.plots)
+        for one in predictions.values():
+            draw_mistakes(one, faces, args.split, args.plots)
+    return document
+
+
+def print_report(document: Mapping[str, Any], title: str, other: str) -> None:
+    """Print an evaluation's `document`; `other` names the model in its comparison, if there is one."""
+    size, speed = document["model"], document["speed"]
+    work = "unknown" if size["multiply_adds"] is None else f"{size['multiply_adds'] / 1e6:.1f} M"
+    count = "unknown" if size["parameters"] is None else f"{size['parameters']:,}"
+    print(
+        f"{title}\n{count} parameters, {work} multiply-adds, {size['bytes'] / 1e6:.1f} MB; "
+        f"{speed['batch_1']:,.0f} faces/s one by one, {speed['batch_32']:,.0f} in batches of 32"
+    )
+    for label_set, source in LABEL_SOURCES.items():
+        if label_set in document:
+            print(f"\n{source}, {document[label_set]['pictures']:,} pictures, ", end="")
+            print_scores(document[label_set])
+    for label_set, source in LABEL_SOURCES.items():
+        if label_set in document.get("comparison", {}):
+            lines = comparison_lines(document["comparison"][label_set])
+            print(f"\ncompared with {other}, {source}:\n{lines}")
+
+
+def print_scores(scores: Mapping[str, Any]) -> None:
+    """Print the scores by one label set, with a table of the emotions."""
+    print(f"output {scores['output']}:")
+    ends = scores["intervals"]
+    for name, key, value in (
+        ("top-1", "top1", f"{scores['top1']:.2%}"),
+        ("macro-F1", "macro_f1", f"{scores['macro_f1']:.4f}"),
+    ):
+        low, high = ends[key]
+        print(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
+    print(f"  {'ECE':<9} {calibration_line(scores)}")
+    if (chance := scores["ece_by_chance"]) is not None:
+        print(
+            f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "
+            f"{chance['level']:.0%} below {chance['up_to']:.4f}"
+        )
+    table = Table("emotion")
+    for column in ("precision", "recall", "F1", "pictures"):
+        table.add_column(column, justify="right")
+    for emotion, row in scores["per_class"].items():
+        fractions = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        table.add_row(emotion, *fractions, f"{row['pictures']:,}")
+    Console().print(table)
+
+
+def calibration_line(scores: Mapping[str, Any]) -> str:
+    """Return the calibration error of the measured pictures, and of all."""
+    overall = f"{scores['ece_all']:.4f}"
+    if scores["ece_pictures"] == scores["pictures"]:
+        return f"{overall}   of all pictures"
+    if scores["ece"] is None:
+        return f"unknown, no picture in {scores['ece_of']}; {overall} of all"
+    return f"{scores['ece']:.4f}   of {scores['ece_pictures']:,}, {scores['ece_of']}; {overall} of all"
+
+
+def comparison_lines(found: Mapping[str, Any]) -> str:
+    """Return a comparison of two models in three lines."""
+    lines = []
+    for name, key in (("top-1", "top1"), ("macro-F1", "macro_f1")):
+        row = found[key]
+        low, high = row["interval"]
+        lines.append(
+            f"  {name:<9} {row['difference']:+.4f}  95% interval {low:+.4f} to {high:+.4f}  "
+            f"({row['this']:.4f} less {row['other']:.4f})"
+        )
+    lines.append(
+        f"  right alone: this {found['only_this_right']:,}, the other {found['only_other_right']:,} of "
+        f"{found['pictures']:,} pictures; {found['test']}: p = {found['p']:.2g}"
+    )
+    return "\n".join(lines)

@@ -48,10 +48,9 @@ def usual(x):
 save("usual", usual)
 for name in known_models():
     settings = read_settings(MODELS / f"{name}.toml")
-    if name != "teacher":  # which is a larger "small"
-        weights = for_training(settings).get_weights()
-        temperatures, offsets = {"fer2013": 1.5, "consensus": 0.8}, {"fer2013": [0.5] * 7}
-        for_use(settings, weights, temperatures, offsets).save(folder / f"{name}.keras")
+    weights = for_training(settings).get_weights()
+    temperatures, offsets = {"fer2013": 1.5, "consensus": 0.8}, {"fer2013": [0.5] * 7}
+    for_use(settings, weights, temperatures, offsets).save(folder / f"{name}.keras")
 save("tiny", lambda x: x)
 save("logits", lambda x: x, activation="linear")
 save("wide", lambda x: x, shape=(64, 64, 1))

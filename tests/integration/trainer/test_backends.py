@@ -21,25 +21,20 @@ BACKENDS = [
         id="torch",
         marks=pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed"),
     ),
-    pytest.param(
-        ("jax", "float32"),
-        id="jax",
-        marks=pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed"),
-    ),
 ]
 
 
 KILLS_ITSELF = """
 import os, signal, sys
 from trainer.__main__ import main
-from trainer.fitting.progress import Bar
+from rich.progress import Progress
 
 epochs = []
-Bar.epoch = lambda bar, progress: epochs.append(progress)
-Bar.step = lambda bar, done, steps: epochs and os.kill(os.getpid(), signal.SIGKILL)
+Progress.reset = lambda *given, **named: epochs.append(1)  # called after each epoch
+Progress.update = lambda *given, **named: epochs and os.kill(os.getpid(), signal.SIGKILL)  # after each step
 sys.exit(main(sys.argv[1:]))
 """
-"""A training that is killed by the first step of its second epoch."""
+"""A training that is killed at the first step of its second epoch."""
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +61,7 @@ def arrays(path: Path) -> dict[str, bytes]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_and_resumed_is_the_same_to_the_bit(
+def test_killed_and_resumed_is_equal_to_the_bit(
     backend: tuple[str, str], tiny: Path, votes: Path, settings: Path, tmp_path: Path
 ) -> None:
     arguments = ["fit", "--data", str(tiny), "--votes", str(votes), "--settings", str(settings)]
@@ -76,7 +71,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert run("-c", KILLS_ITSELF, *arguments, str(killed)).returncode == -signal.SIGKILL
     assert (killed / "checkpoint.json").exists() and not (killed / "emotion.keras").exists()
     assert "epoch 3/3" in finish([*arguments, str(killed), "--resume"])
-    for name in ("last-0003.weights.h5", "average-0003.weights.h5"):
+    for name in ("last-0003.weights.h5", "ema-0003.weights.h5"):
         one, two = arrays(whole / name), arrays(killed / name)
         assert one.keys() == two.keys() and len(one) > 20
         assert [key for key in one if one[key] != two[key]] == []
@@ -113,7 +108,7 @@ assert type(batch_normalisation(False, axis=axis)) is keras.layers.BatchNormaliz
 @pytest.mark.long
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
 @pytest.mark.parametrize("axis", [1, -1])
-def test_the_fused_normalisation_is_keras_own(axis: int) -> None:
+def test_fused_normalisation_equals_keras_own(axis: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FUSED.format(axis=axis)],
         capture_output=True,
@@ -125,15 +120,24 @@ def test_the_fused_normalisation_is_keras_own(axis: int) -> None:
     assert done.stdout.splitlines() == ["FusedBatchNormalization", "BatchNormalization"]
 
 
-def test_a_backend_that_is_not_installed_is_told(
+def test_backend_that_is_not_installed_is_one_line(
     tiny: Path,
     settings: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "jax", None)  # as if it were not there
-    arguments = ["--data", str(tiny), "--settings", str(settings), "--out", str(tmp_path), "--backend", "jax"]
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not there
+    arguments = [
+        "--data",
+        str(tiny),
+        "--settings",
+        str(settings),
+        "--out",
+        str(tmp_path),
+        "--backend",
+        "torch",
+    ]
     assert main(["fit", *arguments]) == 2
-    told = "not installed; pip install -r requirements-jax.txt, or choose another --backend"
-    assert capsys.readouterr().err == f"error: backend jax: {told}\n"
+    reason = "not installed; pip install -r requirements-torch.txt, or choose another --backend"
+    assert capsys.readouterr().err == f"error: backend torch: {reason}\n"

@@ -60,20 +60,18 @@ LONG = "x" * 300
         ["distill", "--data", "x", "--out", "y", "--teachers", f"{LONG}.keras"],
     ],
 )
-def test_a_path_that_the_system_refuses_is_one_line(
+def test_path_that_the_system_refuses_is_one_line(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("error: ") and LONG in said.err and said.err.count("\n") == 1
+    text = capsys.readouterr()
+    assert text.err.startswith("error: ") and LONG in text.err and text.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may enter every folder")
-def test_a_folder_that_one_may_not_enter_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_without_permission_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     closed = tmp_path / "closed"
     (closed / "train" / "angry").mkdir(parents=True)
     closed.chmod(0)
@@ -83,8 +81,8 @@ def test_a_folder_that_one_may_not_enter_is_one_line(
             ["fit", "--data", str(closed), "--out", str(tmp_path / "out")],
         ):
             assert main(arguments) == 2
-            said = capsys.readouterr().err
-            assert said.startswith(f"error: {closed}") and said.count("\n") == 1
+            text = capsys.readouterr().err
+            assert text.startswith(f"error: {closed}") and text.count("\n") == 1
     finally:
         closed.chmod(0o700)
 
@@ -96,8 +94,8 @@ def test_missing_packages_are_one_line(
     for name in ("tensorflow", "keras"):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     assert main([*command, "--data", "faces.zip"]) == 2
-    said = "error: the trainer needs tensorflow, keras: pip install -r requirements-train.txt\n"
-    assert capsys.readouterr().err == said
+    text = "error: the trainer needs tensorflow, keras: pip install -r requirements-train.txt\n"
+    assert capsys.readouterr().err == text
 
 
 def test_onnx_model_is_scored_without_tensorflow(trained: Path, tiny: Path) -> None:
@@ -110,7 +108,7 @@ def test_onnx_model_is_scored_without_tensorflow(trained: Path, tiny: Path) -> N
     assert not {"keras", "tensorflow", "torch"} & loaded
 
 
-def test_evaluate_says_nothing_but_its_figures(trained: Path, tiny: Path) -> None:
+def test_evaluate_prints_nothing_but_its_scores(trained: Path, tiny: Path) -> None:
     done = trainer("evaluate", "--model", str(trained / "emotion.keras"), "--data", str(tiny))
     assert done.returncode == 0
     assert done.stderr == ""

@@ -10,9 +10,9 @@ from scipy.special import softmax
 from tests.support import fer_faces as made
 from tests.support.untrained import write_votes
 from trainer.__main__ import main
-from trainer.data.dataset import folds, read_material
-from trainer.fitting.training_data import as_learned, ask_teachers, corrections
-from trainer.scoring.network import load_model, predictions
+from trainer.data.dataset import folds, read_dataset
+from trainer.fitting.training_data import predict_teachers, uncalibrated
+from trainer.scoring.network import open_model, predict
 
 MADE_BY = ("sha256", "command", "settings", "versions", "data")
 
@@ -22,7 +22,7 @@ def arguments(command: str, tiny: Path, votes: Path, settings: Path, out: Path, 
     return [command, *given, "--epochs", "1", *more]
 
 
-def test_the_card_names_the_teachers(
+def test_card_names_the_teachers(
     taught: Path, tiny: Path, votes: Path, settings: Path, tmp_path: Path
 ) -> None:
     teacher = taught / "emotion.keras"
@@ -38,37 +38,35 @@ def test_the_card_names_the_teachers(
     assert f"--teachers {teacher} {teacher} --teacher-share 0.25" in card["command"]
 
 
-def test_teachers_say_the_mean_over_faces_and_mirror_images_at_the_temperature_they_learned_at(
-    taught: Path, tmp_path: Path
-) -> None:
+def test_teachers_are_averaged_over_mirror_images_without_temperature(taught: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
-    plain = predictions(load_model(taught / "emotion.keras"), pixels)
+    plain = predict(open_model(taught / "emotion.keras"), pixels)
     temperatures = json.loads((taught / "emotion.json").read_text())["temperatures"]
     path = taught / "emotion.keras"
-    said = ask_teachers([path, path], ["consensus"], pixels)
-    assert list(said) == ["consensus"] and said["consensus"].dtype == np.float32
-    mirrored = predictions(load_model(path), pixels[:, :, ::-1])
+    found_probs = predict_teachers([path, path], ["consensus"], pixels)
+    assert list(found_probs) == ["consensus"] and found_probs["consensus"].dtype == np.float32
+    mirrored = predict(open_model(path), pixels[:, :, ::-1])
     expected = np.zeros((4, 7))
     for found in (plain["consensus"], mirrored["consensus"]):
         raised = found.astype(float) ** temperatures["consensus"]
         expected += raised / raised.sum(axis=1, keepdims=True) / 2
-    assert said["consensus"] == pytest.approx(expected, abs=1e-5)
+    assert found_probs["consensus"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_temperature_and_offsets_are_taken_out() -> None:
+def test_temperature_and_offsets_are_removed() -> None:
     logits = np.random.default_rng(0).normal(0, 2, (5, 7))
     offsets = [0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 2.0]
     shipped = softmax((logits + offsets) / 0.5, axis=1).astype(np.float32)
-    assert as_learned(shipped, 0.5, offsets) == pytest.approx(softmax(logits, axis=1), abs=1e-5)
+    card = {"temperatures": {"fer2013": 0.5}, "offsets": {"fer2013": offsets}}
+    assert uncalibrated(shipped, card, "fer2013") == pytest.approx(softmax(logits, axis=1), abs=1e-5)
 
 
-def test_a_card_may_say_neither() -> None:
-    assert corrections({}, "fer2013") == (1.0, [0.0] * 7)
-    card = {"temperatures": {"fer2013": 2.0}, "offsets": {"fer2013": [1.0] * 7}}
-    assert corrections(card, "fer2013") == (2.0, [1.0] * 7)
+def test_card_without_temperature_and_offsets() -> None:
+    probabilities = softmax(np.random.default_rng(0).normal(0, 2, (5, 7)), axis=1).astype(np.float32)
+    assert uncalibrated(probabilities, {}, "fer2013") == pytest.approx(probabilities, abs=1e-6)
 
 
-def test_a_teacher_without_what_is_to_be_taught_is_refused(
+def test_teacher_without_an_output_is_refused(
     trained: Path, tiny: Path, votes: Path, settings: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     more = ["--teachers", str(trained / "emotion.keras")]
@@ -78,7 +76,7 @@ def test_a_teacher_without_what_is_to_be_taught_is_refused(
 
 
 @pytest.mark.long
-def test_seeds_give_mean_and_spread(tiny: Path, votes: Path, settings: Path, tmp_path: Path) -> None:
+def test_seeds_give_mean_and_deviation(tiny: Path, votes: Path, settings: Path, tmp_path: Path) -> None:
     assert main(arguments("fit", tiny, votes, settings, tmp_path, "--seed", "4", "--seeds", "2")) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["runs"] == ["seed-4", "seed-5"]
@@ -92,18 +90,18 @@ def test_seeds_give_mean_and_spread(tiny: Path, votes: Path, settings: Path, tmp
 
 
 @pytest.mark.long
-def test_folds_train_on_the_others_and_leave_validation_out(
+def test_folds_train_on_the_rest_without_the_validation_part(
     tiny: Path, votes: Path, settings: Path, tmp_path: Path
 ) -> None:
-    material = read_material(tiny, votes)
+    dataset = read_dataset(tiny, votes)
     held: list[str] = []
-    for part in folds(material, 2):
+    for part in folds(dataset, 2):
         fitted, validated = part.parts["train"], part.parts["validation"]
         assert not set(fitted.names) & set(validated.names)
         assert np.bincount(validated.labels).tolist() == [2] * 7
         assert part.votes is not None and len(part.votes["validation"]) == len(validated)
         held += validated.names
-    assert sorted(held) == sorted(material.parts["train"].names)
+    assert sorted(held) == sorted(dataset.parts["train"].names)
     assert main(arguments("fit", tiny, votes, settings, tmp_path, "--folds", "2")) == 0
     assert json.loads((tmp_path / "summary.json").read_text())["runs"] == ["fold-0", "fold-1"]
 
@@ -114,4 +112,4 @@ def test_more_folds_than_pictures_are_refused(
     data = made.write_zip(tmp_path / "few.zip", made.rows(training=2))
     few = write_votes(tmp_path / "votes.csv", made.rows(training=2))
     assert main(arguments("fit", data, few, settings, tmp_path / "out", "--folds", "3")) == 2
-    assert "found 2; ask for fewer --folds" in capfd.readouterr().err
+    assert "found 2; reduce --folds" in capfd.readouterr().err

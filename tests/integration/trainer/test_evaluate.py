@@ -1,4 +1,4 @@
-"""The figures, their JSON, and what `evaluate` refuses."""
+"""The scores, their JSON, and what `evaluate` refuses."""
 
 import json
 import shutil
@@ -12,18 +12,18 @@ from pipeline.common.files import PROJECT
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
 from trainer.__main__ import main
-from trainer.scoring.metrics import figures
+from trainer.scoring.metrics import classification_metrics
 
 
 def evaluate(model: Path, data: Path, *more: str) -> int:
     return main(["evaluate", "--model", str(model), "--data", str(data), *more])
 
 
-def test_figures_worked_out_by_hand() -> None:
+def test_metrics_worked_out_by_hand() -> None:
     # Of three angry one is right, two are called happy; the one happy is right; the one sad is called angry.
     labels = np.array([0, 0, 0, 3, 4])
     predicted = np.eye(7, dtype=np.float32)[[0, 3, 3, 3, 0]]
-    found = figures(labels, predicted)
+    found = classification_metrics(labels, predicted)
     assert found["top1"] == pytest.approx(2 / 5)
     assert found["pictures"] == 5
     assert found["per_class"]["angry"] == pytest.approx(
@@ -56,7 +56,7 @@ def test_json_and_plots(trained: Path, tiny: Path, tmp_path: Path) -> None:
     assert drawn == dict.fromkeys(names, b"\x89PNG")
 
 
-def test_both_outputs_by_both_truths_beside_another_model(
+def test_both_outputs_by_both_label_sets_and_compared(
     two_outputs: Path,
     trained: Path,
     tiny: Path,
@@ -71,7 +71,7 @@ def test_both_outputs_by_both_truths_beside_another_model(
     found = json.loads(scores.read_text())
     assert [found[name]["pictures"] for name in ("fer2013", "consensus")] == [14, 10]
     assert [found[name]["output"] for name in ("fer2013", "consensus")] == ["fer2013", "consensus"]
-    assert found["consensus"]["per_class"]["fear"]["pictures"] == 0, "people are divided"
+    assert found["consensus"]["per_class"]["fear"]["pictures"] == 0, "votes are divided"
     assert found["consensus"]["intervals"]["resamples"] == 50
     compared = found["comparison"]
     assert compared["consensus"]["outputs"] == ["consensus", "fer2013"], "the other has one output only"
@@ -79,9 +79,9 @@ def test_both_outputs_by_both_truths_beside_another_model(
     assert compared["fer2013"]["top1"]["this"] == pytest.approx(found["fer2013"]["top1"])
     assert compared["with"]["parameters"] == 555_623
     assert (plots / "mistakes-consensus.png").is_file()
-    said = capfd.readouterr().out
-    assert "p = " in said
-    assert max(map(len, said.splitlines())) <= 100 + len(str(trained))
+    text = capfd.readouterr().out
+    assert "p = " in text
+    assert max(map(len, text.splitlines())) <= 100 + len(str(trained))
 
 
 def test_onnx_file_beside_the_keras_file_it_was_made_from(
@@ -115,19 +115,17 @@ def test_onnx_files_that_are_no_emotion_model(
     card = json.loads((taught / "emotion.json").read_text())
     model, face = tmp_path / "emotion.onnx", onnx.load(taught / "emotion.onnx")
     face.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
-    for content, said in (
+    for content, text in (
         (b"no model", "expected an ONNX model, found another file"),
         (face.SerializeToString(), "expected an input (None, 48, 48, 1), found (None, 64, 48, 1)"),
     ):
         model.write_bytes(content)
         entry = card["onnx"] | {"sha256": sha256(model)}
         (tmp_path / "emotion.json").write_text(json.dumps(card | {"onnx": entry}))
-        assert said in refusal(model, tiny, capfd)
+        assert text in refusal(model, tiny, capfd)
 
 
-def test_a_model_with_one_named_output_is_judged_by_both_truths(
-    tiny: Path, votes: Path, tmp_path: Path
-) -> None:
+def test_only_output_is_scored_by_both_label_sets(tiny: Path, votes: Path, tmp_path: Path) -> None:
     from tests.support.untrained import write_model
 
     scores = tmp_path / "scores.json"
@@ -137,12 +135,12 @@ def test_a_model_with_one_named_output_is_judged_by_both_truths(
     assert [found[name]["output"] for name in ("fer2013", "consensus")] == ["consensus"] * 2
 
 
-def test_models_of_other_forms_are_refused(
+def test_models_of_other_shapes_are_refused(
     two_outputs: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from tests.support.untrained import write_model
 
-    other = write_model(tmp_path / "other.keras", ["fer2013", "valence"], said=["fer2013"])
+    other = write_model(tmp_path / "other.keras", ["fer2013", "valence"], stated=["fer2013"])
     assert "expected outputs (None, 7) named fer2013 or consensus" in refusal(other, tiny, capfd)
     large = write_model(tmp_path / "large.keras", ["fer2013"], size=64)
     assert "expected an input (None, 48, 48, 1), found (None, 64, 64, 1)" in refusal(large, tiny, capfd)
@@ -153,17 +151,17 @@ def test_models_of_other_forms_are_refused(
     assert "two.json: outputs: expected ['consensus', 'fer2013']" in refusal(model, tiny, capfd)
 
 
-def test_votes_without_any_majority_are_refused(
+def test_votes_without_a_majority_are_refused(
     trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from tests.support.untrained import write_votes
 
     votes = write_votes(tmp_path / "votes.csv", [row for row in made.rows() if row.emotion == "fear"])
-    said = refusal(trained / "emotion.keras", tiny, capfd, "--votes", str(votes))
-    assert "expected a majority for at least one of the 14 pictures" in said
+    text = refusal(trained / "emotion.keras", tiny, capfd, "--votes", str(votes))
+    assert "expected a majority for at least one of the 14 pictures" in text
 
 
-def test_only_the_pictures_named(trained: Path, tiny: Path, tmp_path: Path) -> None:
+def test_only_the_named_pictures_are_scored(trained: Path, tiny: Path, tmp_path: Path) -> None:
     wanted = [row.name for row in made.rows() if row.usage == "PublicTest" and row.emotion in ("sad", "fear")]
     names = tmp_path / "found.txt"
     names.write_text("\n".join(wanted) + "\n\n")
@@ -177,7 +175,7 @@ def test_only_the_pictures_named(trained: Path, tiny: Path, tmp_path: Path) -> N
     }
 
 
-def test_the_test_part(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_test_part(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = made.write_zip(tmp_path / "private.zip", made.rows(training=0, public=0, private=2))
     assert evaluate(trained / "emotion.keras", path, "--split", "test") == 0
     assert "14 pictures" in capfd.readouterr().out
@@ -185,7 +183,7 @@ def test_the_test_part(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 def copy(trained: Path, to: Path, **changes: Any) -> Path:
-    """A copy of the trained model whose card has other values; a value of None takes the key out."""
+    """A copy of the trained model whose card has other values; a value of None removes the key."""
     model = Path(shutil.copy(trained / "emotion.keras", to))
     card = json.loads((trained / "emotion.json").read_text()) | changes
     (to / "emotion.json").write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
@@ -201,15 +199,15 @@ def refusal(model: Path, data: Path, capfd: pytest.CaptureFixture[str], *more: s
     return error
 
 
-def test_a_model_without_its_card(
+def test_model_without_its_card(
     trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = copy(trained, tmp_path)
     (tmp_path / "emotion.json").unlink()
-    assert "emotion.json: no such file" in refusal(model, tiny, capfd)
+    assert "has no card" in refusal(model, tiny, capfd)
 
 
-def test_a_model_that_is_not_the_card_s(
+def test_model_with_another_sha256(
     trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = copy(trained, tmp_path)
@@ -226,22 +224,22 @@ def test_a_model_that_is_not_the_card_s(
         ("sha256", None),
     ],
 )
-def test_a_card_that_says_otherwise(
+def test_card_of_another_model(
     key: str, value: Any, trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert key in refusal(copy(trained, tmp_path, **{key: value}), tiny, capfd)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
-def test_a_damaged_card(
+def test_damaged_card(
     content: str, trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = copy(trained, tmp_path)
     (tmp_path / "emotion.json").write_text(content)
-    assert "expected a card" in refusal(model, tiny, capfd)
+    assert "not the card of a model" in refusal(model, tiny, capfd)
 
 
-def test_a_file_that_is_no_model(
+def test_file_that_is_no_model(
     trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from pipeline.common.files import sha256
@@ -253,7 +251,7 @@ def test_a_file_that_is_no_model(
     assert "expected a Keras model" in refusal(model, tiny, capfd)
 
 
-def test_names_that_are_not_there(
+def test_unknown_picture_names(
     trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = trained / "emotion.keras"
@@ -263,37 +261,37 @@ def test_names_that_are_not_there(
     assert "found none" in refusal(model, tiny, capfd, "--pictures", str(names))
     names.write_text("test/sad/PublicTest_1.png\n")
     assert "test/sad/PublicTest_1.png" in refusal(model, tiny, capfd, "--pictures", str(names))
-    assert "no such file" in refusal(tmp_path / "none.keras", tiny, capfd)
+    assert "no emotion model" in refusal(tmp_path / "none.keras", tiny, capfd)
 
 
 @pytest.mark.long
-def test_the_committed_model_scores_what_its_card_says(shared: Path, tmp_path: Path) -> None:
+def test_shipped_model_scores_as_its_card_states(shared: Path, tmp_path: Path) -> None:
     model, scores = PROJECT / "models/emotion.keras", tmp_path / "scores.json"
     votes = shared / "data/ferplus.csv"
     assert evaluate(model, shared / "data/fer2013.zip", "--votes", str(votes), "--json", str(scores)) == 0
     card = json.loads(model.with_suffix(".json").read_text())
     assert card["data"]["parts"]["test"]["pictures"] == 0
     for label_set, pictures in (("fer2013", 3579), ("consensus", 3372)):
-        found, said = json.loads(scores.read_text())[label_set], card["figures"][label_set]
-        assert found["pictures"] == said["pictures"] == pictures
+        found, stated = json.loads(scores.read_text())[label_set], card["figures"][label_set]
+        assert found["pictures"] == stated["pictures"] == pictures
         # Other processors round otherwise: a face on the border between two emotions may fall either way.
-        assert found["top1"] == pytest.approx(said["top1"], abs=0.002)
-        assert found["macro_f1"] == pytest.approx(said["macro_f1"], abs=0.004)
-        assert found["ece"] == pytest.approx(said["ece"], abs=0.005)
+        assert found["top1"] == pytest.approx(stated["top1"], abs=0.002)
+        assert found["macro_f1"] == pytest.approx(stated["macro_f1"], abs=0.004)
+        assert found["ece"] == pytest.approx(stated["ece"], abs=0.005)
 
 
 @pytest.mark.long
-def test_the_committed_onnx_file_scores_what_its_card_says(shared: Path, tmp_path: Path) -> None:
+def test_shipped_onnx_file_scores_as_its_card_states(shared: Path, tmp_path: Path) -> None:
     model, scores = PROJECT / "models/emotion.onnx", tmp_path / "scores.json"
     votes = shared / "data/ferplus.csv"
     assert evaluate(model, shared / "data/fer2013.zip", "--votes", str(votes), "--json", str(scores)) == 0
     entry = json.loads(model.with_suffix(".json").read_text())["onnx"]
     assert entry["precision"] == "int8"
     for label_set in ("fer2013", "consensus"):
-        found, said = json.loads(scores.read_text())[label_set], entry["against_float32"][label_set]
+        found, stated = json.loads(scores.read_text())[label_set], entry["against_float32"][label_set]
         # int8 sums are the same everywhere; what stays in float32 is rounded otherwise by other processors.
-        assert found["top1"] == pytest.approx(said["top1"]["int8"], abs=0.002)
-        assert found["macro_f1"] == pytest.approx(said["macro_f1"]["int8"], abs=0.004)
-        assert found["ece"] == pytest.approx(said["ece"]["int8"], abs=0.005)
-        assert said["top1"]["loss"] <= 0.003
-        assert max(said["macro_f1"]["loss"], said["ece"]["loss"]) <= 0.005
+        assert found["top1"] == pytest.approx(stated["top1"]["int8"], abs=0.002)
+        assert found["macro_f1"] == pytest.approx(stated["macro_f1"]["int8"], abs=0.004)
+        assert found["ece"] == pytest.approx(stated["ece"]["int8"], abs=0.005)
+        assert stated["top1"]["loss"] <= 0.003
+        assert max(stated["macro_f1"]["loss"], stated["ece"]["loss"]) <= 0.005

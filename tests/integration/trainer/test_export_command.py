@@ -1,4 +1,4 @@
-"""`python -m trainer export` from end to end, and what ends it with one line."""
+"""`python -m trainer export` from end to end, and the errors that end it in one line."""
 
 import hashlib
 import json
@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.common.model_card import read_all_keys
 from tests.support import fer_faces as made
 from trainer.__main__ import main
-from trainer.card import read_card
-from trainer.data.dataset import read_material
+from trainer.data.dataset import read_dataset
 from trainer.export.command import calibration_faces
-from trainer.scoring.network import load_model, load_onnx, predictions
+from trainer.scoring.network import open_model, predict
 
 
 @pytest.fixture
 def model(taught: Path, tmp_path: Path) -> Path:
-    """A copy of the trained tiny network, with both outputs, as it was before there was ONNX."""
+    """A copy of the trained tiny network, with both outputs, without its ONNX file."""
     card = json.loads((taught / "emotion.json").read_text())
     del card["onnx"]
     (tmp_path / "emotion.json").write_text(json.dumps(card))
@@ -34,9 +34,9 @@ def entry(model: Path) -> dict[str, Any]:
 def refusal(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
     capfd.readouterr()
     assert main(["export", *map(str, arguments)]) == 2
-    said = capfd.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
-    return said
+    text = capfd.readouterr().err
+    assert text.startswith("error: ") and text.count("\n") == 1
+    return text
 
 
 @pytest.mark.parametrize("folder", ["trained", "taught"])
@@ -46,23 +46,23 @@ def test_fit_writes_the_onnx_file_and_its_entry(folder: str, request: pytest.Fix
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
     assert found == {"file": "emotion.onnx", "sha256": sha256, "precision": "float32"}
     pixels = np.stack([row.face for row in made.rows()])[..., None]
-    expected = predictions(load_model(model.with_suffix(".keras")), pixels)
-    for name, probabilities in predictions(load_onnx(model), pixels).items():
+    expected = predict(open_model(model.with_suffix(".keras")), pixels)
+    for name, probabilities in predict(open_model(model), pixels).items():
         assert np.abs(probabilities - expected[name]).max() <= 1e-5
 
 
-def test_export_of_an_older_model_adds_to_its_card(model: Path) -> None:
+def test_export_adds_its_entry_to_the_card(model: Path) -> None:
     before = json.loads(model.with_suffix(".json").read_text())
     assert main(["export", str(model)]) == 0
     after = json.loads(model.with_suffix(".json").read_text())
     assert {key: value for key, value in after.items() if key != "onnx"} == before
     assert after["onnx"]["precision"] == "float32"
     assert after["onnx"]["command"] == f"python -m trainer export {model}"
-    assert read_card(model.with_suffix(".onnx")) == read_card(model) == after
+    assert read_all_keys(model.with_suffix(".onnx")) == read_all_keys(model) == after
     assert {path.name for path in model.parent.iterdir()} == {"emotion.json", "emotion.keras", "emotion.onnx"}
 
 
-def test_int8_says_how_it_was_calibrated_and_what_it_lost(
+def test_int8_entry_has_calibration_and_loss(
     model: Path, tiny: Path, votes: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["export", str(model), "--int8", "--data", str(tiny), "--votes", str(votes)]
@@ -80,7 +80,7 @@ def test_int8_says_how_it_was_calibrated_and_what_it_lost(
         top1 = cost[label_set]["top1"]
         assert top1["loss"] == pytest.approx(top1["float32"] - top1["int8"])
     assert "labels are those of float32" in capfd.readouterr().out
-    read_card(model.with_suffix(".onnx"))
+    read_all_keys(model.with_suffix(".onnx"))
 
 
 def test_same_command_writes_the_same_file(model: Path, tiny: Path) -> None:
@@ -91,17 +91,17 @@ def test_same_command_writes_the_same_file(model: Path, tiny: Path) -> None:
     assert len(hashes) == 1
 
 
-def test_calibration_is_with_training_pictures_alone(tiny: Path) -> None:
-    material = read_material(tiny, None)
-    training = {face.tobytes() for face in material.parts["train"].pixels}
-    found = [face.tobytes() for face in calibration_faces(material)]
+def test_calibration_uses_training_pictures_only(tiny: Path) -> None:
+    dataset = read_dataset(tiny, None)
+    training = {face.tobytes() for face in dataset.parts["train"].pixels}
+    found = [face.tobytes() for face in calibration_faces(dataset)]
     assert len(found) == len(set(found)) == 28
     assert set(found) <= training
 
 
-def test_options_that_do_not_go_together(model: Path, tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "--int8: expected FER2013, to calibrate with" in refusal(capfd, model, "--int8")
-    assert "--data and --votes: expected with --int8" in refusal(capfd, model, "--data", tiny)
+def test_options_that_exclude_each_other(model: Path, tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "--int8: needs FER2013, to calibrate with" in refusal(capfd, model, "--int8")
+    assert "--data and --votes: only used with --int8" in refusal(capfd, model, "--data", tiny)
     assert not model.with_suffix(".onnx").exists()
 
 
@@ -109,15 +109,15 @@ def test_data_without_training_pictures(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = made.write_zip(tmp_path / "public.zip", made.rows(training=0))
-    said = refusal(capfd, model, "--int8", "--data", data)
-    assert "public.zip: train: expected pictures of all 7 emotions, found none of angry" in said
+    text = refusal(capfd, model, "--int8", "--data", data)
+    assert "public.zip: train: expected pictures of all 7 emotions, found none of angry" in text
     assert not model.with_suffix(".onnx").exists()
 
 
 def test_files_that_are_no_keras_model(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert "none.keras: no such file" in refusal(capfd, tmp_path / "none.keras")
+    assert "no emotion model" in refusal(capfd, tmp_path / "none.keras")
     assert main(["export", str(model)]) == 0
     exported = model.with_suffix(".onnx")
     assert f"{exported}: expected a Keras model" in refusal(capfd, exported)
@@ -128,7 +128,7 @@ def test_files_that_are_no_keras_model(
     assert f"{model}: expected a Keras model" in refusal(capfd, model)
 
 
-def test_place_that_cannot_be_written_to(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_place(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model.with_suffix(".onnx").mkdir()
     before = model.with_suffix(".json").read_bytes()
     assert f"{model.with_suffix('.onnx')}: cannot be written" in refusal(capfd, model)

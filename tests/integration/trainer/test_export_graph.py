@@ -13,7 +13,7 @@ from keras import layers
 from pipeline.common.errors import UserError
 from tests.support.keras_networks import NETWORKS, network, noise
 from trainer.export.graph import to_onnx
-from trainer.scoring.network import OnnxModel, predictions
+from trainer.scoring.network import OnnxModel, predict
 
 HERE = Path("m.keras")
 
@@ -30,11 +30,11 @@ def exported(model: Any) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("count", [1, 3, 64])
 def test_probabilities_are_those_of_keras(model: Any, exported: onnx.ModelProto, count: int) -> None:
-    expected = predictions(model, noise(count))
-    found = predictions(OnnxModel(exported.SerializeToString()), noise(count))
+    expected = predict(model, noise(count))
+    found = predict(OnnxModel(exported.SerializeToString()), noise(count))
     assert found.keys() == expected.keys()
     for name, probabilities in expected.items():
-        assert probabilities.std() > 0.02, "a network that always says the same shows nothing"
+        assert probabilities.std() > 0.02, "constant probabilities would prove nothing"
         assert np.abs(found[name] - probabilities).max() <= 1e-5
 
 
@@ -50,13 +50,13 @@ def test_input_and_outputs_have_the_names_and_types_of_the_pipeline(
     assert set(network.compute_output_shape(None).values()) == {(None, 7)}
 
 
-def test_convolutions_have_nothing_between_that_could_be_part_of_them(settings: Path) -> None:
+def test_batch_normalisation_is_folded_into_convolutions(settings: Path) -> None:
     kinds = Counter(node.op_type for node in to_onnx(network("residual", settings), HERE).graph.node)
     assert kinds["Conv"] == 8
     assert not {"BatchNormalization", "Transpose", "Dropout"} & kinds.keys()
 
 
-def test_sequential_with_its_nameless_output_of_fer2013s_labels() -> None:
+def test_nameless_output_of_a_sequential_is_fer2013() -> None:
     model = keras.Sequential(
         [
             keras.Input((48, 48, 1), dtype="uint8"),
@@ -67,7 +67,7 @@ def test_sequential_with_its_nameless_output_of_fer2013s_labels() -> None:
             layers.Dense(7, activation="softmax"),
         ]
     )
-    found = predictions(OnnxModel(to_onnx(model, HERE).SerializeToString()), noise(3))
+    found = predict(OnnxModel(to_onnx(model, HERE).SerializeToString()), noise(3))
     assert list(found) == ["fer2013"]
     assert np.abs(found["fer2013"] - model.predict_on_batch(noise(3))).max() <= 1e-5
 

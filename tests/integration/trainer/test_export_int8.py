@@ -1,4 +1,4 @@
-"""int8: what is changed before it leaves the result as it was; what is quantised, and how."""
+"""int8: graph changes that keep the result, what is quantised, and how."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from onnx import numpy_helper
 
 from tests.support.keras_networks import NETWORKS, network, noise
 from trainer.export.graph import to_onnx
-from trainer.export.int8 import even_channels, kept_in_float, pool_before_relu, to_int8
-from trainer.scoring.network import OnnxModel, predictions
+from trainer.export.int8 import equalise_channels, kept_in_float, pool_before_relu, to_int8
+from trainer.scoring.network import OnnxModel, predict
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -19,31 +19,31 @@ def exported(request: pytest.FixtureRequest, settings: Path) -> onnx.ModelProto:
     return to_onnx(network(request.param, settings), Path("m.keras"))
 
 
-def said(model: onnx.ModelProto) -> dict[str, Any]:
-    return predictions(OnnxModel(model.SerializeToString()), noise(32))
+def probabilities_of(model: onnx.ModelProto) -> dict[str, Any]:
+    return predict(OnnxModel(model.SerializeToString()), noise(32))
 
 
 def furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 
-def test_pooling_before_relu_changes_nothing(settings: Path) -> None:
+def test_pooling_before_relu_gives_the_same_result(settings: Path) -> None:
     model = to_onnx(network("residual", settings), Path("m.keras"))
-    before, kinds = said(model), [node.op_type for node in model.graph.node]
+    before, kinds = probabilities_of(model), [node.op_type for node in model.graph.node]
     pool_before_relu(model)
     after = [node.op_type for node in model.graph.node]
     first = kinds.index("Conv")
     assert kinds[first : first + 3] == ["Conv", "Relu", "MaxPool"]
     assert after[first : first + 3] == ["Conv", "MaxPool", "Relu"]
-    assert furthest(before, said(model)) == 0
+    assert furthest(before, probabilities_of(model)) == 0
 
 
-def test_evened_channels_give_the_same_probabilities(exported: onnx.ModelProto) -> None:
+def test_equalised_channels_give_the_same_probabilities(exported: onnx.ModelProto) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(exported)
-    even_channels(model, noise(32), kept_in_float(model))
+    equalise_channels(model, noise(32), kept_in_float(model))
     assert model != exported
-    assert furthest(said(exported), said(model)) <= 1e-5
+    assert furthest(probabilities_of(exported), probabilities_of(model)) <= 1e-5
 
 
 def test_all_but_the_first_convolution_and_dense_layers_are_quantised(exported: onnx.ModelProto) -> None:
@@ -68,15 +68,15 @@ def test_weights_have_seven_bits(exported: onnx.ModelProto) -> None:
     assert max(int(np.abs(array.astype(int)).max()) for array in kernels) == 64
 
 
-def test_int8_says_nearly_the_same(exported: onnx.ModelProto) -> None:
+def test_int8_probabilities_are_close(exported: onnx.ModelProto) -> None:
     made, _ = to_int8(exported, noise(100))
-    assert furthest(said(exported), said(made)) < 0.1
+    assert furthest(probabilities_of(exported), probabilities_of(made)) < 0.1
 
 
-def test_dead_channels_are_no_trouble(settings: Path) -> None:
+def test_dead_channels(settings: Path) -> None:
     """A network that begins its blocks as shortcuts: what follows the last scale of a block is 0."""
     model = network("residual", settings)
     model.set_weights([array * (array.ndim != 1) for array in model.get_weights()])
     exported = to_onnx(model, Path("m.keras"))
     made, _ = to_int8(exported, noise(10))
-    assert furthest(said(exported), said(made)) < 0.1
+    assert furthest(probabilities_of(exported), probabilities_of(made)) < 0.1

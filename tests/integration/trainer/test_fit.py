@@ -14,14 +14,13 @@ import pytest
 
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
-from tests.support.trainer import fit_arguments
+from tests.support.trainer import fit_arguments, ignore_epoch, ignore_step, training_data
 from trainer.__main__ import main
-from trainer.data.dataset import read_material
-from trainer.data.faces import Faces, load_for_training
+from trainer.data.dataset import Dataset, Faces, load
 from trainer.data.pictures import Part
 from trainer.fitting import checkpoint, train
-from trainer.fitting.checkpoint import Epoch, Progress
-from trainer.fitting.training_data import Lesson, make_lesson
+from trainer.fitting.checkpoint import Epoch
+from trainer.fitting.training_data import TrainingData, make_training_data
 from trainer.settings import MODELS, Settings, change, read_settings
 
 
@@ -59,11 +58,10 @@ def test_fit_writes_model_card_history_and_plots(trained: Path, tiny: Path) -> N
     assert set(card["versions"]) == {"python", *packages}
     for picture in ("curves.png", "confusion.png"):
         assert (trained / picture).read_bytes().startswith(b"\x89PNG")
-    assert list((trained / "tensorboard").glob("events.*"))
     assert not list(trained.glob(".unfinished-*"))
 
 
-def test_history_has_a_row_an_epoch_and_the_card_the_best_of_them(trained: Path) -> None:
+def test_history_has_a_row_per_epoch_and_the_card_the_best(trained: Path) -> None:
     with (trained / "history.csv").open(newline="") as file:
         history = list(csv.DictReader(file))
     assert [row["epoch"] for row in history] == ["1", "2"]
@@ -73,28 +71,23 @@ def test_history_has_a_row_an_epoch_and_the_card_the_best_of_them(trained: Path)
     assert card["figures"]["fer2013"]["top1"] == pytest.approx(float(best["validation_top1"]))
 
 
-def test_the_shipped_model_is_for_inference_alone(trained: Path) -> None:
+def test_model_is_saved_for_inference_only(trained: Path) -> None:
     model = keras.saving.load_model(trained / "emotion.keras", safe_mode=True)
     assert not model.compiled
     assert (trained / "emotion.keras").stat().st_size < 2_500_000
 
 
-def test_two_outputs_each_with_its_figures_and_temperature(taught: Path, votes: Path) -> None:
+def test_each_output_has_its_figures_and_temperature(taught: Path, votes: Path) -> None:
     card = json.loads((taught / "emotion.json").read_text())
     assert card["outputs"] == ["fer2013", "consensus"]
     assert set(card["figures"]) == set(card["temperatures"]) == {"fer2013", "consensus"}
     assert card["figures"]["consensus"]["output"] == "consensus"
     assert card["data"]["votes"]["sha256"] == hashlib.sha256(votes.read_bytes()).hexdigest()
     assert f"--votes {votes}" in card["command"] and "--model" not in card["command"]
-    assert card["chosen"]["epoch"] == 3  # the last: nothing was chosen
+    assert card["chosen"]["epoch"] == 3  # the last: nothing was changed
     model = keras.saving.load_model(taught / "emotion.keras", safe_mode=True)
     for name, temperature in card["temperatures"].items():
         assert model.get_layer(f"{name}_temperature").scale == pytest.approx(1 / temperature)
-
-
-def plain(settings: Settings, data: Path, votes: Path | None = None) -> Lesson:
-    found = read_material(data, votes)
-    return make_lesson(settings, found.parts, found.votes)
 
 
 def baseline(**fitting: Any) -> Settings:
@@ -102,23 +95,23 @@ def baseline(**fitting: Any) -> Settings:
     return change(read_settings(MODELS / "baseline.toml"), {"fitting.batch": 10, **changes})
 
 
-def test_it_learns(tiny: Path, tmp_path: Path) -> None:
+def test_training_learns(tiny: Path, tmp_path: Path) -> None:
     # Faces that don't move: in a second nothing else is learned.
-    chosen = change(baseline(epochs=8, batch=14), {"seed": 1, "augmentation": {}})
-    progress = train.fit(chosen, plain(chosen, tiny), tmp_path, False, pass_by, ignore)
+    changed = change(baseline(epochs=8, batch=14), {"seed": 1, "augmentation": {}})
+    progress = train.fit(changed, training_data(changed, tiny), tmp_path, False, ignore_step, ignore_epoch)
     assert progress.history[-1].loss < 0.5 * progress.history[0].loss
     assert progress.history[-1].top1 > 0.6
 
 
-def test_each_output_learns_its_own_truth(settings: Path, tmp_path: Path) -> None:
-    """Faces as bright as their label says, of which all people say the emotion after it."""
+def test_each_output_learns_its_own_labels(settings: Path, tmp_path: Path) -> None:
+    """Faces as bright as their label says, and votes for the next emotion."""
     rng = np.random.default_rng(0)
     labels = np.tile(np.arange(7), 12)
     pixels = (20 + 30 * labels[:, None] + rng.integers(0, 8, (84, 48 * 48))).astype(np.uint8)
     faces = Faces(pixels.reshape(84, 48, 48, 1), labels, tuple(map(str, range(84))))
-    said = np.zeros((84, 10), np.uint8)
-    said[np.arange(84), (labels + 1) % 7] = 10
-    chosen = change(
+    votes = np.zeros((84, 10), np.uint8)
+    votes[np.arange(84), (labels + 1) % 7] = 10
+    changed = change(
         read_settings(settings),
         {
             "fitting.epochs": 20,
@@ -128,18 +121,12 @@ def test_each_output_learns_its_own_truth(settings: Path, tmp_path: Path) -> Non
         },
     )
     parts: dict[Part, Faces] = {"train": faces, "validation": faces, "test": faces}
-    lesson = make_lesson(chosen, parts, dict.fromkeys(parts, said))
-    last = train.fit(chosen, lesson, tmp_path, False, pass_by, ignore).history[-1]
+    data = make_training_data(
+        changed, Dataset(Path("faces"), None, parts, dict.fromkeys(parts, votes), None, None)
+    )
+    last = train.fit(changed, data, tmp_path, False, ignore_step, ignore_epoch).history[-1]
     assert last.validation_top1 is not None and last.validation_top1 > 0.6
     assert last.validation_consensus_top1 is not None and last.validation_consensus_top1 > 0.6
-
-
-def pass_by(done: int, steps: int) -> None:
-    pass
-
-
-def ignore(progress: Progress) -> None:
-    pass
 
 
 def kill_in_step(number: int) -> Any:
@@ -153,31 +140,31 @@ def kill_in_step(number: int) -> Any:
     return on_step
 
 
-def weights_in(folder: Path, settings: Settings, lesson: Lesson) -> list[Any]:
-    """All that a complete training left: weights, optimizer's state, average."""
-    model, averaged = train.begin(settings, train.steps_of(settings.fitting, lesson))
-    checkpoint.restore(folder, train.all_settings(settings, lesson), model, averaged)
-    variables = [*model.variables, *model.optimizer.variables, *averaged.variables]
+def weights_in(folder: Path, settings: Settings, data: TrainingData) -> list[Any]:
+    """All that a complete training left: weights, optimizer's state, EMA."""
+    model, ema_model = train.build(settings, train.steps_per_epoch(settings.fitting, data))
+    checkpoint.restore(folder, train.all_settings(settings, data), model, ema_model)
+    variables = [*model.variables, *model.optimizer.variables, *ema_model.variables]
     return [np.asarray(variable) for variable in variables if "seed_generator" not in variable.path]
 
 
-def test_resumed_is_the_same_as_uninterrupted(
+def test_resumed_equals_uninterrupted(
     taught: Path, tiny: Path, votes: Path, settings: Path, tmp_path: Path
 ) -> None:
-    chosen = read_settings(settings)
-    lesson = plain(chosen, tiny, votes)
+    changed = read_settings(settings)
+    data = training_data(changed, tiny, votes)
     # Three steps an epoch: the fifth is within the second epoch, which is to be done again from its start.
     with pytest.raises(KilledError):
-        train.fit(chosen, lesson, tmp_path, False, kill_in_step(5), ignore)
+        train.fit(changed, data, tmp_path, False, kill_in_step(5), ignore_epoch)
     assert (tmp_path / "last-0001.weights.h5").exists()
     seen: list[int] = []
-    progress = train.fit(chosen, lesson, tmp_path, True, pass_by, lambda p: seen.append(p.epochs_done))
+    progress = train.fit(changed, data, tmp_path, True, ignore_step, lambda p: seen.append(p.epochs_done))
     assert seen == [1, 2, 3]
     whole = checkpoint.read_progress(taught / "checkpoint.json")
     for resumed, uninterrupted in zip(progress.history, whole.history, strict=True):
         assert numbers(resumed) == pytest.approx(numbers(uninterrupted), rel=1e-3)
     for found, expected in zip(
-        weights_in(tmp_path, chosen, lesson), weights_in(taught, chosen, lesson), strict=True
+        weights_in(tmp_path, changed, data), weights_in(taught, changed, data), strict=True
     ):
         assert np.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -186,7 +173,7 @@ def numbers(epoch: Epoch) -> tuple[float | None, ...]:
     return (epoch.loss, epoch.top1, epoch.validation_loss, epoch.validation_consensus_loss)
 
 
-def test_a_complete_training_resumed_only_writes_its_product_anew(trained: Path, tiny: Path) -> None:
+def test_resuming_a_complete_training_only_rewrites_its_artifacts(trained: Path, tiny: Path) -> None:
     before = (trained / "checkpoint.json").read_bytes()
     (trained / "emotion.keras").unlink()
     (trained / ".unfinished-last-0002.weights.h5").write_text("left by a kill")
@@ -196,7 +183,7 @@ def test_a_complete_training_resumed_only_writes_its_product_anew(trained: Path,
     assert not list(trained.glob(".unfinished-*"))
 
 
-def test_a_checkpoint_is_not_overwritten_unasked(
+def test_checkpoint_is_not_overwritten_without_resume(
     trained: Path, tiny: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(fit_arguments(tiny, trained)) == 2
@@ -206,7 +193,7 @@ def test_a_checkpoint_is_not_overwritten_unasked(
 @pytest.mark.parametrize(
     ("option", "value", "key"), [("--seed", "9", "seed"), ("--batch", "11", "fitting.batch")]
 )
-def test_a_checkpoint_of_other_settings_is_refused(
+def test_checkpoint_of_other_settings_is_refused(
     option: str, value: str, key: str, trained: Path, tiny: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(fit_arguments(tiny, trained, "--resume", option, value)) == 2
@@ -215,7 +202,7 @@ def test_a_checkpoint_of_other_settings_is_refused(
     assert error.count("\n") == 1
 
 
-def test_an_interrupted_training_says_how_to_go_on(
+def test_interrupted_training_says_how_to_continue(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> Epoch:
@@ -228,7 +215,7 @@ def test_an_interrupted_training_says_how_to_go_on(
     assert text.err == "interrupted\n"
 
 
-def test_more_epochs_go_on_at_a_constant_rate_and_fewer_are_refused(
+def test_constant_rate_allows_more_epochs_but_not_fewer(
     trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = Path(shutil.copytree(trained, tmp_path / "longer"))
@@ -243,7 +230,7 @@ def test_more_epochs_go_on_at_a_constant_rate_and_fewer_are_refused(
     assert "expected at most 2 epochs done, found 3" in capfd.readouterr().err
 
 
-def test_more_epochs_of_a_falling_rate_are_another_training(
+def test_cosine_rate_refuses_more_epochs(
     taught: Path, tiny: Path, votes: Path, settings: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["fit", "--data", str(tiny), "--votes", str(votes), "--settings", str(settings)]
@@ -251,7 +238,7 @@ def test_more_epochs_of_a_falling_rate_are_another_training(
     assert "expected a checkpoint with fitting.epochs 4, found 3" in capfd.readouterr().err
 
 
-def test_a_checkpoint_of_other_faces_is_refused(
+def test_checkpoint_of_other_faces_is_refused(
     trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     other = made.write_zip(tmp_path / "other.zip", made.rows(seed=2))
@@ -263,7 +250,7 @@ def test_a_checkpoint_of_other_faces_is_refused(
     "content",
     ["{", "[]", '{"settings": {}}', '{"settings": {}, "history": []}', '{"settings": [1], "history": []}'],
 )
-def test_a_damaged_checkpoint_is_told(
+def test_damaged_checkpoint_is_refused(
     content: str, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "checkpoint.json").write_text(content)
@@ -273,7 +260,7 @@ def test_a_damaged_checkpoint_is_told(
     assert error.count("\n") == 1
 
 
-def test_damaged_weights_are_told(
+def test_damaged_weights_are_refused(
     trained: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = Path(shutil.copytree(trained, tmp_path / "damaged"))
@@ -283,13 +270,13 @@ def test_damaged_weights_are_told(
     assert "last-0002.weights.h5: expected a whole checkpoint" in capfd.readouterr().err
 
 
-def test_an_out_that_cannot_be_made(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_out_that_cannot_be_created(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("x")
     assert main(fit_arguments(tiny, tmp_path / "file" / "out")) == 2
-    assert "cannot be made a folder" in capfd.readouterr().err
+    assert "cannot be created" in capfd.readouterr().err
 
 
-def test_without_votes_only_the_labels_are_learned(
+def test_without_votes_only_fer2013_is_trained(
     tiny: Path, settings: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["fit", "--data", str(tiny), "--settings", str(settings), "--out", str(tmp_path)]
@@ -301,17 +288,17 @@ def test_without_votes_only_the_labels_are_learned(
     assert card["outputs"] == list(card["figures"]) == ["fer2013"]
 
 
-def test_the_consensus_alone(tiny: Path, votes: Path, settings: Path, tmp_path: Path) -> None:
+def test_consensus_alone(tiny: Path, votes: Path, settings: Path, tmp_path: Path) -> None:
     arguments = ["fit", "--data", str(tiny), "--votes", str(votes), "--settings", str(settings)]
     assert main([*arguments, "--out", str(tmp_path), "--outputs", "consensus", "--epochs", "1"]) == 0
     card = json.loads((tmp_path / "emotion.json").read_text())
     assert card["outputs"] == ["consensus"]
 
 
-def test_pictures_that_show_nothing_teach_nothing(tmp_path: Path) -> None:
+def test_blank_pictures_are_left_out(tmp_path: Path) -> None:
     rows = made.rows()
     rows[0].face[:] = 17
-    data = made.write_zip(tmp_path / "one_grey.zip", rows)
-    lesson = plain(baseline(), data)
-    assert len(lesson.train) == 27 and rows[0].name not in lesson.train.names
-    assert len(load_for_training(data)["train"]) == 28
+    path = made.write_zip(tmp_path / "one_grey.zip", rows)
+    data = training_data(baseline(), path)
+    assert len(data.train) == 27 and rows[0].name not in data.train.names
+    assert len(load(path)["train"]) == 28

@@ -1,4 +1,4 @@
-"""The networks: the tutorial's exactly, the small one within what was allowed, and what is kept of them."""
+"""The networks: the tutorial's exactly, the small one within its limits, and both as they are shipped."""
 
 from typing import Any
 
@@ -15,17 +15,17 @@ def settings_of(name: str, **changes: Any) -> Settings:
     return change(read_settings(MODELS / f"{name}.toml"), {"precision": "float32", **changes})
 
 
-def kept(settings: Settings, **temperatures: float) -> Any:
+def shipped(settings: Settings, **temperatures: float) -> Any:
     every = dict.fromkeys(settings.network.outputs, 1.0) | temperatures
     return for_use(settings, for_training(settings).get_weights(), every, {})
 
 
 @pytest.fixture(scope="module")
 def baseline() -> Any:
-    return kept(settings_of("baseline", seed=3))
+    return shipped(settings_of("baseline", seed=3))
 
 
-def test_the_baseline_is_the_tutorials(baseline: Any) -> None:
+def test_baseline_is_the_tutorials_network(baseline: Any) -> None:
     assert baseline.count_params() == 555_623
     block = ["Conv2D", "Conv2D", "MaxPooling2D", "BatchNormalization"]
     end = ["Flatten", "Dense", "Dropout", "BatchNormalization", "Dense", "Rescaling", "Softmax"]
@@ -37,21 +37,20 @@ def test_the_baseline_is_the_tutorials(baseline: Any) -> None:
     ]
 
 
-def test_its_multiply_adds_are_those_worked_out_by_hand(baseline: Any) -> None:
+def test_multiply_adds_worked_out_by_hand(baseline: Any) -> None:
     convolutions = 46**2 * 9 * 32 + 44**2 * 9 * 32 * 32  # 48 -> 46 -> 44 -> 22
     convolutions += 20**2 * 9 * 32 * 64 + 18**2 * 9 * 64 * 64  # 22 -> 20 -> 18 -> 9
     convolutions += 7**2 * 9 * 64 * 128 + 5**2 * 9 * 128 * 128  # 9 -> 7 -> 5 -> 2
     assert multiply_adds(baseline) == convolutions + 2 * 2 * 128 * 512 + 512 * 7
 
 
-def test_an_unknown_layer_is_not_counted_as_free() -> None:
+def test_multiply_adds_are_unknown_with_an_unknown_layer() -> None:
     other = keras.Sequential([keras.Input((8, 4)), keras.layers.LSTM(2)])
-    with pytest.raises(NotImplementedError, match="LSTM"):
-        multiply_adds(other)
+    assert multiply_adds(other) is None
 
 
-def test_the_small_one_is_small() -> None:
-    model = kept(settings_of("small"))
+def test_small_network_is_small() -> None:
+    model = shipped(settings_of("small"))
     assert multiply_adds(model) == 94_355_392 <= 100_000_000
     assert model.count_params() == 1_202_982 <= 5_000_000
 
@@ -61,7 +60,7 @@ def faces(size: int = 48) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def test_uint8_faces_in_probabilities_out() -> None:
-    model = kept(settings_of("small"))
+    model = shipped(settings_of("small"))
     assert model.inputs[0].dtype == "uint8"
     found = model.predict_on_batch(faces())
     assert set(found) == {"fer2013", "consensus"}
@@ -70,7 +69,7 @@ def test_uint8_faces_in_probabilities_out() -> None:
         assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_what_is_kept_says_what_was_trained_with_offsets_divided_by_the_temperature() -> None:
+def test_shipped_network_applies_offsets_and_temperature() -> None:
     settings = settings_of("small")
     trained = for_training(settings)
     logits = {name: np.asarray(tensor) for name, tensor in trained.predict_on_batch(faces()).items()}
@@ -83,9 +82,9 @@ def test_what_is_kept_says_what_was_trained_with_offsets_divided_by_the_temperat
         assert np.allclose(found[name], expected, atol=1e-5)
 
 
-def test_what_is_kept_is_of_keras_own_layers_in_float32() -> None:
+def test_shipped_network_has_keras_own_layers_in_float32() -> None:
     settings = settings_of("small", precision="mixed_bfloat16")
-    model = kept(settings)
+    model = shipped(settings)
     assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}
     assert {layer.dtype_policy.name for layer in model.layers if layer.weights} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
@@ -96,7 +95,7 @@ def test_smaller_faces_can_be_trained_on() -> None:
     assert found["consensus"].shape == (5, 7)
 
 
-def test_the_seed_decides_the_weights() -> None:
+def test_seed_determines_the_weights() -> None:
     one, same, other = (for_training(settings_of("small", seed=seed)).get_weights() for seed in (3, 3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one[0], other[0])

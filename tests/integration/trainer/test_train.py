@@ -1,4 +1,4 @@
-"""The steps of a training: rate, decay, average, first weights."""
+"""The parts of a training: learning rate, weight decay, EMA, initial weights."""
 
 import json
 import shutil
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from tests.integration.trainer.test_fit import ignore, pass_by, plain
+from tests.support.trainer import ignore_epoch, ignore_step, training_data
 from trainer.__main__ import main, parser
 from trainer.fitting import checkpoint, train
-from trainer.fitting.train import move_average
+from trainer.fitting.train import update_ema
 from trainer.models.build import for_training
-from trainer.scoring.network import load_model
+from trainer.scoring.network import open_model
 from trainer.settings import MODELS, Fitting, change, read_settings
 
 
@@ -24,25 +24,25 @@ def rates(fitting: Fitting, steps: int) -> list[float]:
     return [float(schedule(step)) for step in range(steps * fitting.epochs)]
 
 
-def test_the_rate_rises_and_falls_as_a_cosine() -> None:
+def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     found = rates(Fitting(epochs=5, learning_rate=0.1, warmup_steps=10), 20)
     assert found[:11] == pytest.approx(np.linspace(0, 0.1, 11))
     assert found[55] == pytest.approx(0.05, abs=1e-3)  # halfway between step 10 and 100
     assert found[-1] < 1e-4 and sorted(found[10:], reverse=True) == found[10:]
 
 
-def test_warm_up_takes_no_more_than_half() -> None:
+def test_warmup_takes_at_most_half() -> None:
     assert max(rates(Fitting(epochs=1, learning_rate=0.1, warmup_steps=300), 20)) == pytest.approx(0.1)
 
 
-def test_decay_is_that_of_a_penalty_in_the_gradient_and_spares_norms_and_biases() -> None:
+def test_weight_decay_acts_as_l2_penalty_and_exempts_norms_and_biases() -> None:
     """With momentum m a penalty acts 1 / (1 - m) times as strongly as the same decay outside the gradient."""
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
     optimizer = train.make_optimizer(
         Fitting(learning_rate=0.5, schedule="constant", weight_decay=0.01), steps=1
     )
     for weight in network.trainable_weights:
-        weight.assign(weight + 1)  # what begins at 0 would not show a decay
+        weight.assign(weight + 1)  # a weight of 0 would not show decay
     before = [np.array(weight) for weight in network.trainable_weights]
     optimizer.build(network.trainable_weights)
     optimizer.apply([np.zeros_like(weight) for weight in before])
@@ -52,38 +52,38 @@ def test_decay_is_that_of_a_penalty_in_the_gradient_and_spares_norms_and_biases(
         assert np.array_equal(weight, same)
 
 
-def test_the_average_moves_by_its_share() -> None:
+def test_ema_moves_by_its_share() -> None:
     settings = change(read_settings(MODELS / "small.toml"), {"network.stages": [[4]], "network.stem": 2})
     one, other = for_training(settings), for_training(change(settings, {"seed": 1}))
     before = [np.array(weight) for weight in one.weights]
-    move_average(one, other, 0.75)
+    update_ema(one, other, 0.75)
     for weight, old, aim in zip(one.weights, before, other.weights, strict=True):
         assert np.array(weight) == pytest.approx(0.75 * old + 0.25 * np.array(aim), abs=1e-6)
 
 
-def test_a_training_starts_with_the_weights_of_a_model(
+def test_training_starts_with_the_weights_of_a_model(
     taught: Path, tiny: Path, votes: Path, settings: Path, tmp_path: Path
 ) -> None:
     path = taught / "emotion.keras"
-    chosen = change(read_settings(settings), {"fitting.learning_rate": 1e-9, "fitting.epochs": 1})
-    chosen = change(chosen, {"fitting.weight_decay": 0.0, "fitting.warmup_steps": 0})
-    model, _ = train.begin(chosen, 3)
-    train.take_weights(model, path, chosen)
-    for weight, expected in zip(model.get_weights(), load_model(path).get_weights(), strict=True):
+    changed = change(read_settings(settings), {"fitting.learning_rate": 1e-9, "fitting.epochs": 1})
+    changed = change(changed, {"fitting.weight_decay": 0.0, "fitting.warmup_steps": 0})
+    model, _ = train.build(changed, 3)
+    train.copy_weights(model, path, changed)
+    for weight, expected in zip(model.get_weights(), open_model(path).get_weights(), strict=True):
         assert np.array_equal(weight, expected)
-    train.fit(chosen, plain(chosen, tiny, votes), tmp_path, False, pass_by, ignore, path)
-    model = for_training(chosen)
+    train.fit(changed, training_data(changed, tiny, votes), tmp_path, False, ignore_step, ignore_epoch, path)
+    model = for_training(changed)
     checkpoint.read_weights(model, tmp_path / "kept-0001.weights.h5")
-    for weight, expected in zip(model.trainable_weights, load_model(path).trainable_weights, strict=True):
+    for weight, expected in zip(model.trainable_weights, open_model(path).trainable_weights, strict=True):
         assert np.array(weight) == pytest.approx(np.array(expected), abs=1e-5)
     with pytest.raises(UserError, match="expected a model of the network that is trained"):
-        train.take_weights(train.begin(change(chosen, {"network.stem": 6}), 3)[0], path, chosen)
-    alone = change(chosen, {"network.outputs": ("consensus",)})
+        train.copy_weights(train.build(change(changed, {"network.stem": 6}), 3)[0], path, changed)
+    alone = change(changed, {"network.outputs": ("consensus",)})
     with pytest.raises(UserError, match="outputs consensus to start with, found fer2013, consensus"):
-        train.take_weights(train.begin(alone, 3)[0], path, alone)
+        train.copy_weights(train.build(alone, 3)[0], path, alone)
 
 
-def test_folds_refuse_models_that_have_seen_the_pictures(
+def test_folds_refuse_start_and_teachers(
     taught: Path, tiny: Path, votes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model, data = str(taught / "emotion.keras"), ["--data", str(tiny), "--votes", str(votes)]
@@ -92,14 +92,14 @@ def test_folds_refuse_models_that_have_seen_the_pictures(
         assert "found --teachers or --start; leave one out" in capfd.readouterr().err
 
 
-def test_the_command_in_the_card_is_the_one_that_was_given(taught: Path, settings: Path, tiny: Path) -> None:
+def test_command_in_the_card_repeats_the_training(taught: Path, settings: Path, tiny: Path) -> None:
     card = json.loads((taught / "emotion.json").read_text())
     again = parser().parse_args(card["command"].split()[3:])
     assert (again.command, again.settings, again.data, again.out) == ("fit", settings, tiny, taught)
     assert again.seed == card["seed"]
 
 
-def test_a_checkpoint_of_other_votes_is_refused(
+def test_checkpoint_of_other_votes_is_refused(
     taught: Path, tiny: Path, votes: Path, settings: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Those of validation as well: they choose epochs and temperatures."""

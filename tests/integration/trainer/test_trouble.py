@@ -1,4 +1,4 @@
-"""What goes wrong in a training is told in one line, before it starts where it can be."""
+"""What goes wrong in a training is reported in one line, before it starts where possible."""
 
 import hashlib
 import json
@@ -35,61 +35,61 @@ def fit(tiny: Path, votes: Path, settings: Path, tmp_path: Path) -> Fit:
     return run
 
 
-def the_line(capfd: pytest.CaptureFixture[str]) -> str:
+def error_line(capfd: pytest.CaptureFixture[str]) -> str:
     error = capfd.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     return error
 
 
 @pytest.mark.long
-def test_a_full_disk(
+def test_full_disk(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
         assert fit() == 2
-    error = the_line(capfd)
+    error = error_line(capfd)
     assert "last-0001.weights.h5: expected" in error and "MB free" in error
     assert not list((tmp_path / "out").glob("*.h5"))
     assert fit() == 0
 
 
-def test_what_a_checkpoint_needs_is_what_it_takes(
+def test_free_space_needed_is_at_least_the_size_of_a_checkpoint(
     taught: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not less, or the disk would fill up all the same."""
-    model, _ = train.begin(read_settings(settings), 1)
+    """With less, the disk would still fill up."""
+    model, _ = train.build(read_settings(settings), 1)
     size = (taught / "last-0003.weights.h5").stat().st_size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
     with pytest.raises(UserError, match="MB free"):
         checkpoint.write_weights(model, tmp_path / "last-0001.weights.h5")
 
 
-def test_votes_of_training_alone(
+def test_votes_without_validation(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     few = write_votes(tmp_path / "few.csv", [row for row in made.rows() if row.usage == "Training"])
     with monkeypatch.context() as patched:
-        patched.setattr(train, "run_epoch", None)  # told before it
+        patched.setattr(train, "run_epoch", None)  # refused before it
         assert fit(people=few) == 2
-    assert "found none of validation in --votes" in the_line(capfd)
+    assert "found none of validation in --votes" in error_line(capfd)
     assert fit("--outputs", "fer2013", people=few) == 0
     assert list(json.loads((tmp_path / "out" / "emotion.json").read_text())["figures"]) == ["fer2013"]
 
 
-def test_votes_that_teach_nothing(fit: Fit, capfd: pytest.CaptureFixture[str]) -> None:
+def test_too_few_votes_to_train_with(fit: Fit, capfd: pytest.CaptureFixture[str]) -> None:
     assert fit("--set", "fitting.fewest_votes=11") == 2
-    assert "pictures with 11 votes or more for the seven emotions, found none" in the_line(capfd)
+    assert "pictures that have 11 votes or more for the seven emotions, found none" in error_line(capfd)
 
 
 @pytest.mark.parametrize("name", ["my settings", "größe", "1+2"])
 def test_settings_may_have_any_name(name: str, settings: Path, tmp_path: Path) -> None:
-    chosen = read_settings(Path(shutil.copy(settings, tmp_path / f"{name}.toml")))
-    assert chosen.name == name
-    assert for_training(chosen)(np.zeros((1, 32, 32, 1), np.uint8))["fer2013"].shape == (1, 7)
+    changed = read_settings(Path(shutil.copy(settings, tmp_path / f"{name}.toml")))
+    assert changed.name == name
+    assert for_training(changed)(np.zeros((1, 32, 32, 1), np.uint8))["fer2013"].shape == (1, 7)
 
 
-def test_a_diverged_training(
+def test_diverged_training(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def validate(*given: Any) -> dict[str, float | None]:
@@ -98,23 +98,23 @@ def test_a_diverged_training(
     real = train.validate
     monkeypatch.setattr(train, "validate", validate)
     assert fit() == 2
-    assert "epoch 1: expected a finite validation_loss, found nan: training has diverged" in the_line(capfd)
+    assert "epoch 1: training has diverged: validation_loss is nan" in error_line(capfd)
     assert not (tmp_path / "out" / "checkpoint.json").exists()
 
 
-def test_teachers_without_a_share_and_a_share_without_teachers(
+def test_teachers_need_a_share_and_a_share_needs_teachers(
     fit: Fit, taught: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     teachers = ["--teachers", str(taught / "emotion.keras")]
     for share in (["--teacher-share", "0"], ["--set", "fitting.teacher_share=0.0"]):
         assert fit(*teachers, *share, command="distill") == 2
-        assert "fitting.teacher_share: expected more than 0, found 0.0" in the_line(capfd)
+        assert "fitting.teacher_share: expected more than 0, found 0.0" in error_line(capfd)
     assert fit("--set", "fitting.teacher_share=0.3") == 2
-    assert "expected 0 without teachers (distill --teachers), found 0.3" in the_line(capfd)
+    assert "expected 0 without teachers (distill --teachers), found 0.3" in error_line(capfd)
 
 
 @pytest.mark.long
-def test_the_card_has_the_hashes_of_data_that_has_gone_since(
+def test_card_has_hashes_of_data_that_was_removed_during_training(
     fit: Fit, tiny: Path, votes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, people = Path(shutil.copy(tiny, tmp_path)), Path(shutil.copy(votes, tmp_path))
@@ -132,14 +132,7 @@ def test_the_card_has_the_hashes_of_data_that_has_gone_since(
     assert card["data"]["votes"]["sha256"] == hashlib.sha256(votes.read_bytes()).hexdigest()
 
 
-def test_a_file_where_the_logs_go(fit: Fit, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "tensorboard").write_text("x")
-    assert fit() == 2
-    assert "tensorboard: cannot be made a folder" in the_line(capfd)
-
-
-def test_a_file_that_cannot_be_read_has_no_sha256(tmp_path: Path) -> None:
+def test_sha256_of_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         sha256(tmp_path)
 
@@ -147,7 +140,7 @@ def test_a_file_that_cannot_be_read_has_no_sha256(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [RuntimeError("bad symbol table node signature"), TypeError("x"), OSError()]
 )
-def test_whatever_hdf5_says_to_damaged_weights(error: Exception, tmp_path: Path) -> None:
+def test_any_error_of_hdf5_is_damaged_weights(error: Exception, tmp_path: Path) -> None:
     def load_weights(_: Path) -> None:
         raise error
 

@@ -16,7 +16,7 @@ from stages.detect import spec as detect
 from stages.display import spec as display
 from stages.display.spec import DisplaySettings
 from stages.stage import ROLES, read_settings
-from tests.unit.common.test_model_card import write_model
+from tests.support.model_cards import write_model
 
 
 @pytest.fixture(autouse=True)

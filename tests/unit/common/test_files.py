@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Files are written whole or not at all."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import replacing, write_json
 
 
-def test_what_cannot_be_written_is_told_and_what_was_there_stays(tmp_path: Path) -> None:
-    name = tmp_path / ("x" * 240 + ".json")  # the unfinished one's would be too long
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    name = tmp_path / ("x" * 240 + ".json")  # the temporary file's name would be too long
     name.write_text("[]")
     with pytest.raises(UserError, match=r"cannot be written \(File name too long\)"):
         write_json(name, {})
     assert name.read_text() == "[]"
 
 
-def test_a_block_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_failed_block_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "file") as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""The card of a model: what it says, and what makes a model refused."""
+"""The card of a model: what it holds, and which models are refused."""
 
 import hashlib
 import json
@@ -8,36 +8,24 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.common.labels import EMOTIONS
-from pipeline.common.model_card import choose_labels, find_model, read_card, read_model
+from pipeline.common.labels import EMOTIONS, LABEL_SETS
+from pipeline.common.model_card import (
+    card_path,
+    choose_labels,
+    find_model,
+    new_card,
+    read_all_keys,
+    read_card,
+    read_model,
+)
+from tests.support.model_cards import write_model
 
 
-def write_model(folder: Path, **changed: Any) -> Path:
-    """Write a file that passes for a model, and its card with some keys changed or, if None, left out."""
-    model = folder / "emotion.keras"
-    model.write_bytes(b"layers and weights")
-    card = {
-        "format": 1,
-        "file": model.name,
-        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "labels": list(EMOTIONS),
-        "input": {"shape": [48, 48, 1], "dtype": "uint8"},
-        "name": "baseline",
-        "parameters": 555_623,
-        "multiply_adds": 40_000_000,
-        "figures": {"fer2013": {"top1": 0.612, "macro_f1": 0.58}},
-        "seed": 1,
-    }
-    card = {key: value for key, value in (card | changed).items() if value is not None}
-    model.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
-    return model
-
-
-def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> None:
+def test_card_is_read_and_other_keys_are_ignored(tmp_path: Path) -> None:
     card = read_card(write_model(tmp_path, settings={"epochs": 50}))
     assert (card.name, card.parameters, card.multiply_adds) == ("baseline", 555_623, 40_000_000)
     assert card.figures["fer2013"]["top1"] == 0.612
-    assert card.outputs == ("fer2013",)  # as of the cards that speak of none
+    assert card.outputs == ("fer2013",)  # the default
 
 
 @pytest.mark.parametrize(
@@ -54,6 +42,8 @@ def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> N
         ({"input": {"shape": [48, 48, 1], "dtype": "float32"}}, "input.dtype: expected uint8, found float32"),
         ({"outputs": []}, r"outputs: expected fer2013 and consensus or one of them, found \[\]"),
         ({"outputs": ["fer2013", "people"]}, r"outputs: expected .*, found \['fer2013', 'people'\]"),
+        ({"outputs": {"fer2013": 1}}, "Expected `array`, got `object`"),
+        ({"outputs": [["fer2013"]]}, "Expected `str`, got `array`"),
         ({"outputs": "consensus"}, "Expected `array`, got `str`"),
         ({"parameters": "many"}, "Expected `int`, got `str`"),
         ({"onnx": {"file": "emotion.onnx", "precision": "int8"}}, "missing required field `sha256`"),
@@ -63,12 +53,34 @@ def test_a_card_is_read_and_keys_for_people_are_passed_over(tmp_path: Path) -> N
         ),
     ],
 )
-def test_a_card_that_is_wrong_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+def test_wrong_card_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     model = write_model(tmp_path, **changed)
     with pytest.raises(UserError, match=message) as caught:
         read_card(model)
     assert str(caught.value).startswith(str(model.with_suffix(".json")))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("outputs", [LABEL_SETS, ("fer2013",), ("consensus",)])
+def test_new_card_is_read_back_with_all_its_keys(tmp_path: Path, outputs: tuple[str, ...]) -> None:
+    model = tmp_path / "emotion.keras"
+    model.write_bytes(b"layers and weights")
+    card = {**new_card(model, outputs), "seed": 1}
+    card_path(model).write_text(json.dumps(card))
+    assert read_all_keys(model) == card
+    assert read_card(model).outputs == outputs
+
+
+def test_all_keys_include_the_default_output(tmp_path: Path) -> None:
+    assert read_all_keys(write_model(tmp_path))["outputs"] == ["fer2013"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_damaged_card_is_refused(tmp_path: Path, content: str) -> None:
+    model = write_model(tmp_path)
+    card_path(model).write_text(content)
+    with pytest.raises(UserError, match=f"^{card_path(model)}: not the card of a model: "):
+        read_card(model)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +94,7 @@ def test_a_card_that_is_wrong_is_refused(tmp_path: Path, changed: dict[str, Any]
         (None, "consensus", ""),
     ],
 )
-def test_labels_are_chosen_of_those_that_the_model_has(
+def test_labels_are_chosen_among_the_outputs(
     tmp_path: Path, outputs: list[str] | None, wanted: str, shown: str
 ) -> None:
     model = write_model(tmp_path, outputs=outputs)
@@ -94,7 +106,7 @@ def test_labels_are_chosen_of_those_that_the_model_has(
         choose_labels(card, wanted, model)
 
 
-def test_a_file_that_is_not_the_one_described_is_refused(tmp_path: Path) -> None:
+def test_file_with_another_sha256_is_refused(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     model.write_bytes(b"other weights")
     found = hashlib.sha256(b"other weights").hexdigest()[:12]
@@ -124,7 +136,7 @@ def test_one_card_describes_the_keras_and_the_onnx_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", ["emotion.onnx", "emotion.keras"])
-def test_each_file_is_checked_against_its_own_hash(tmp_path: Path, changed: str) -> None:
+def test_each_file_is_checked_against_its_own_sha256(tmp_path: Path, changed: str) -> None:
     model = write_onnx(tmp_path)
     (tmp_path / changed).write_bytes(b"other weights")
     for path in (model, model.with_suffix(".keras")):
@@ -146,7 +158,7 @@ def test_onnx_file_without_an_entry_in_the_card_is_refused(tmp_path: Path) -> No
     )
 
 
-def test_a_model_without_a_card_and_no_model_at_all_are_refused(tmp_path: Path) -> None:
+def test_missing_card_and_missing_model_are_refused(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     card = model.with_suffix(".json")
     card.write_text("not JSON")
@@ -160,9 +172,7 @@ def test_a_model_without_a_card_and_no_model_at_all_are_refused(tmp_path: Path) 
         read_card(model)
 
 
-def test_a_model_is_found_from_here_before_beside_run_py(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_is_found_here_before_beside_run_py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project, here = tmp_path / "project", tmp_path / "here"
     for folder in (project, here):
         folder.mkdir()

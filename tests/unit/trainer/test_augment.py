@@ -1,4 +1,4 @@
-"""The augmentation changes faces as far as it says, and no further."""
+"""Augmentation stays within the ranges of its settings."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def maps(count: int = 4000) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return rows[:, :, :2], rows @ np.array([23.5, 23.5, 1]) - 23.5
 
 
-def test_the_centre_moves_by_at_most_the_shift() -> None:
+def test_centre_moves_by_at_most_the_shift() -> None:
     _, moved = maps()
     distance = np.linalg.norm(moved, axis=1)
     assert 12 < distance.max() <= np.hypot(9.6, 9.6) + 1e-3
@@ -58,7 +58,7 @@ def test_zoom_is_the_same_along_both_axes_and_shear_is_not() -> None:
     assert np.allclose(sheared[:, :, 0], [1, 0])
 
 
-def test_a_batch_keeps_shape_and_type_and_follows_the_generator() -> None:
+def test_batch_keeps_shape_and_dtype_and_depends_on_the_seed() -> None:
     faces = noise(6)
     chosen = read_settings(MODELS / "small.toml").augmentation
     first, again, other = (augment(faces, np.random.default_rng(seed), chosen) for seed in (5, 5, 6))
@@ -68,18 +68,18 @@ def test_a_batch_keeps_shape_and_type_and_follows_the_generator() -> None:
     assert np.array_equal(faces, noise(6))
 
 
-def test_edges_continue_outward() -> None:
+def test_edges_are_extended() -> None:
     white = np.full((20, 48, 48, 1), 255, np.uint8)
     assert (augment(white, np.random.default_rng(2), TUTORIAL) == 255).all()
 
 
-def test_without_anything_a_face_stays_as_it_is() -> None:
+def test_faces_are_unchanged_without_augmentation() -> None:
     faces = noise(3)
     assert np.array_equal(changed(faces), faces)
     assert np.array_equal(changed(faces, flip_share=1.0), faces[:, :, ::-1])
 
 
-def test_a_smaller_size_shows_the_whole_face() -> None:
+def test_smaller_size_shows_the_whole_face() -> None:
     """Its corners lie at the face's corners: shrunk, not cut."""
     face = np.zeros((1, 48, 48, 1), np.uint8)
     face[0, :6, :6] = face[0, -6:, -6:] = 240
@@ -119,7 +119,7 @@ def test_erased_rectangles_shrink_with_the_faces() -> None:
     assert touched.any()
 
 
-def test_coarse_faces_lose_what_is_fine_and_keep_what_is_not() -> None:
+def test_coarse_faces_lose_only_fine_detail() -> None:
     faces = noise(300)
     faces[:, :, 24:] //= 4
     coarse = changed(faces, coarse_share=0.5, coarse_px=(12, 12))
@@ -130,8 +130,8 @@ def test_coarse_faces_lose_what_is_fine_and_keep_what_is_not() -> None:
     assert abs(one[:, :, :20].mean() - other[:, :, :20].mean()) < 2
 
 
-def test_nothing_chosen_draws_the_same_numbers() -> None:
-    """So that a share changed in the settings leaves the rest of the random numbers as they are."""
+def test_same_random_numbers_are_drawn_with_any_settings() -> None:
+    """So changing one share in the settings does not change the other random numbers."""
     still, moved = np.random.default_rng(3), np.random.default_rng(3)
     augment(noise(5), still, STILL)
     augment(noise(5), moved, Augmentation(erase_share=1.0, coarse_share=1.0, flip_share=1.0, contrast=0.5))

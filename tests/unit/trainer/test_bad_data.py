@@ -1,4 +1,4 @@
-"""Bad data is told before training starts: one line that names the file, status 2, no traceback."""
+"""Bad data is reported before training starts: one line that names the file, status 2, no traceback."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -125,10 +125,10 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "stray file": (stray_file, ("train/notes.txt", "take it out")),
     "empty folder": (nothing_in_it, ("found no pictures",)),
     "too few to split": (too_few_to_split, ("too few", "disgust 2")),
-    "text as zip": (text_as_zip, ("fer2013.zip", "expected a zip")),
+    "text as zip": (text_as_zip, ("fer2013.zip", "expected a folder, a whole zip")),
     "damaged zip": (damaged_zip, ("train/angry/Training_00000.png",)),
     "unknown label in zip": (zip_with_unknown_label, ("train/hapy", "is it happy?")),
-    "another kind of file": (another_file, ("faces.tar", "expected a folder, .zip, .csv")),
+    "another kind of file": (another_file, ("faces.tar", "expected a folder, a whole zip, .csv")),
     "missing column": (a_csv("3,9", header="emotion,pixels"), ("line 1", "add Usage")),
     "empty csv": (lambda root: made.write_file(root / "a.csv", b""), ("line 1", "found nothing")),
     "no rows": (a_csv(), ("found no pictures",)),
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_clear_line(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_data_is_one_line(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     make, expected = CASES[case]
     out = tmp_path / "out"
     assert main(["fit", "--data", str(make(tmp_path)), "--out", str(out), "--epochs", "1"]) == 2
@@ -156,12 +156,12 @@ def test_one_clear_line(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert text.err.count("\n") == 1
     for words in expected:
         assert words in text.err
-    assert not out.exists(), "nothing is begun before the data is known to be good"
+    assert not out.exists(), "the data is checked before anything is written"
 
 
-def test_a_picture_of_one_colour_is_fine(tmp_path: Path) -> None:
-    from trainer.data.faces import load_for_training
+def test_picture_of_one_grey_is_accepted(tmp_path: Path) -> None:
+    from trainer.data.dataset import load
 
     folder = a_folder(tmp_path)
     made.write_file(folder / "train/sad/Training_00004.png", made.picture(np.zeros((48, 48), np.uint8)))
-    assert len(load_for_training(folder)["train"]) == 14
+    assert len(load(folder)["train"]) == 14

@@ -1,23 +1,23 @@
-"""Intervals of the bootstrap, against what theory says of them."""
+"""Bootstrap intervals, compared with theory."""
 
 import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from trainer.scoring.metrics import figures, intervals, macro_f1, resample, top1
+from trainer.scoring.metrics import classification_metrics, intervals, macro_f1, resample, top1
 
 
-def test_counts_give_the_figures_that_pictures_do() -> None:
+def test_metrics_of_counts_equal_those_of_pictures() -> None:
     rng = np.random.default_rng(3)
     labels, probabilities = rng.integers(0, 6, 200), rng.random((200, 7)).astype(np.float32)
-    found = figures(labels, probabilities)
+    found = classification_metrics(labels, probabilities)
     confusion = np.array(found["confusion"])
     assert top1(confusion) == pytest.approx(found["top1"])
     assert macro_f1(confusion) == pytest.approx(found["macro_f1"]), "the last emotion isn't there"
     assert macro_f1(np.stack([confusion, np.eye(7, dtype=np.int64)]))[1] == 1
 
 
-def test_resamples_have_as_many_pictures_and_are_the_same_each_time() -> None:
+def test_resamples_keep_the_number_of_pictures_and_are_repeatable() -> None:
     counts = np.arange(49).reshape(7, 7)
     drawn = resample(counts, 20)
     assert (drawn.sum(axis=(1, 2)) == counts.sum()).all()
@@ -25,7 +25,7 @@ def test_resamples_have_as_many_pictures_and_are_the_same_each_time() -> None:
     assert drawn[:, 0, 0].max() == 0, "what was never seen is never drawn"
 
 
-def test_the_interval_of_a_share_is_that_of_the_normal_distribution() -> None:
+def test_interval_of_a_share_is_the_normal_one() -> None:
     confusion = np.zeros((7, 7), np.int64)
     confusion[3, 3], confusion[3, 0] = 700, 300
     found = intervals(confusion, 4000)
@@ -35,6 +35,6 @@ def test_the_interval_of_a_share_is_that_of_the_normal_distribution() -> None:
     assert found["macro_f1"][0] < macro_f1(confusion) < found["macro_f1"][1]
 
 
-def test_a_model_that_errs_never_has_no_spread() -> None:
+def test_interval_of_a_perfect_model_is_a_point() -> None:
     found = intervals(np.eye(len(EMOTIONS), dtype=np.int64) * 50, 100)
     assert found["top1"] == found["macro_f1"] == [1, 1]

@@ -9,7 +9,7 @@ from trainer.scoring.calibration import (
     error_by_chance,
     expected_calibration_error,
     fit_temperature,
-    halves,
+    fitting_half,
     reliability,
 )
 
@@ -22,7 +22,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def calibrated(count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Logits (count, 7), and labels drawn with just the probabilities that they mean."""
+    """Logits (count, 7), and labels drawn with just the probabilities that they imply."""
     rng = np.random.default_rng(7)
     logits = rng.normal(0, 1.5, (count, 7))
     below = rng.random((count, 1)) > softmax(logits).cumsum(axis=1)
@@ -30,7 +30,7 @@ def calibrated(count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 2.5])
-def test_the_temperature_gives_back_the_scale(scale: float) -> None:
+def test_temperature_recovers_the_scale(scale: float) -> None:
     logits, labels = calibrated(20_000)
     assert fit_temperature(logits * scale, labels) == pytest.approx(scale, rel=0.03)
     log_probabilities = np.log(softmax(logits * scale))
@@ -39,9 +39,9 @@ def test_the_temperature_gives_back_the_scale(scale: float) -> None:
     )
 
 
-def test_with_it_the_mean_confidence_is_the_share_that_is_right() -> None:
-    # Sure of a third that is always right, and unsure, in truth even less right, of the rest: no temperature
-    # mends both, and the least cross-entropy would leave the mean confidence too high.
+def test_temperature_makes_mean_confidence_the_accuracy() -> None:
+    # Confident of a third, which is always right, and unsure of the rest, which is right even less often. No
+    # temperature fixes both, and minimal cross-entropy would leave the mean confidence too high.
     rng = np.random.default_rng(7)
     logits = np.concatenate([rows(0.9)] * 1000 + [rows(0.6)] * 2000)
     labels = np.where(np.arange(3000) < 1000, 0, rng.choice([0, 1], 3000, p=[0.4, 0.6]))
@@ -51,11 +51,11 @@ def test_with_it_the_mean_confidence_is_the_share_that_is_right() -> None:
 
 
 @pytest.mark.parametrize(("label", "temperature"), [(0, TEMPERATURES[0]), (1, TEMPERATURES[1])])
-def test_pictures_that_are_all_right_or_all_wrong_bring_it_to_an_end(label: int, temperature: float) -> None:
+def test_temperature_is_bounded_when_all_are_right_or_wrong(label: int, temperature: float) -> None:
     assert fit_temperature(np.log(rows(0.4, 0.6)), np.full(2, label)) == temperature
 
 
-def test_a_calibrated_model_has_next_to_no_error() -> None:
+def test_calibrated_model_has_almost_no_error() -> None:
     logits, labels = calibrated(50_000)
     honest = softmax(logits).astype(np.float32)
     assert expected_calibration_error(labels, honest) < 0.01
@@ -64,11 +64,11 @@ def test_a_calibrated_model_has_next_to_no_error() -> None:
 
 
 def rows(*confidences: float) -> NDArray[np.float32]:
-    """Probabilities that say angry with these confidences."""
+    """Probabilities that predict angry with these confidences."""
     return np.array([[c, *[(1 - c) / 6] * 6] for c in confidences], np.float32)
 
 
-def test_an_error_worked_out_by_hand() -> None:
+def test_ece_worked_out_by_hand() -> None:
     # Two bins: up to 0.5 one picture at 0.4, wrong; above it 0.8 right, 0.6 right, 0.7 wrong.
     probabilities = rows(0.4, 0.8, 0.6, 0.7)
     labels = np.array([1, 0, 0, 3])
@@ -79,26 +79,25 @@ def test_an_error_worked_out_by_hand() -> None:
     assert (high["above"], high["up_to"], high["pictures"]) == (0.5, 1, 3)
 
 
-def test_an_edge_belongs_to_the_bin_below_and_the_ends_to_none_beyond() -> None:
+def test_edge_belongs_to_the_lower_bin() -> None:
     found = reliability(np.zeros(3, np.int64), rows(0.25, 0.5, 1.0000001), bins=4)
     assert [row["pictures"] for row in found] == [1, 1, 0, 1]
     assert found[2]["accuracy"] is None
 
 
-def test_halves_are_apart_even_and_the_same_in_any_selection() -> None:
-    fitting, measuring = halves(NAMES)
-    assert (fitting ^ measuring).all()
+def test_halves_are_even_and_the_same_in_any_selection() -> None:
+    fitting = fitting_half(NAMES)
     assert 0.47 < fitting.mean() < 0.53
-    assert (halves(NAMES[100:7:-3])[0] == fitting[100:7:-3]).all()
-    assert (halves([name.replace("sad", "fear") for name in NAMES])[0] == fitting).all()
+    assert (fitting_half(NAMES[100:7:-3]) == fitting[100:7:-3]).all()
+    assert (fitting_half([name.replace("sad", "fear") for name in NAMES]) == fitting).all()
 
 
-def test_the_halves_are_those_that_shipped_temperatures_were_fitted_on() -> None:
-    fitting, _ = halves(NAMES)
+def test_half_is_that_of_the_shipped_temperatures() -> None:
+    fitting = fitting_half(NAMES)
     assert "".join("FM"[not f] for f in fitting[:16]) == "MMMMMMFMMFMFMMMF"
 
 
-def test_the_error_by_chance_is_that_of_a_model_whose_confidence_is_right() -> None:
+def test_error_by_chance_is_that_of_a_calibrated_model() -> None:
     logits, _ = calibrated(1500)
     probabilities = softmax(logits)
     found = error_by_chance(probabilities.astype(np.float32))
@@ -111,5 +110,5 @@ def test_the_error_by_chance_is_that_of_a_model_whose_confidence_is_right() -> N
     assert np.mean(np.array(errors) < found["up_to"]) == pytest.approx(found["level"], abs=0.05)
 
 
-def test_there_is_no_chance_in_certainty() -> None:
+def test_no_error_by_chance_with_certainty() -> None:
     assert error_by_chance(np.eye(7, dtype=np.float32)[[0, 3, 3]]) == {"mean": 0, "level": 0.95, "up_to": 0}

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.errors import UserError
-from trainer.settings import MODELS, change, known_models, parse_change, read_settings, size_in
+from trainer.settings import MODELS, change, face_size, known_models, parse_change, read_settings
 
 SMALL = (MODELS / "small.toml").read_text()
 
 
-def test_those_that_come_with_the_program() -> None:
-    assert {"baseline", "small"} <= set(known_models())
+def test_settings_of_known_models_are_valid() -> None:
+    assert known_models() == ["baseline", "small"]
     for name in known_models():
         settings = read_settings(MODELS / f"{name}.toml")
         assert settings.name == name
@@ -29,7 +29,7 @@ def refusal(path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "text"),
     [
         ("batch = 128", "batch = 0", "fitting.batch: expected `int` >= 1"),
         ("batch = 128", 'batch = "many"', "fitting.batch: expected `int`, got `str`"),
@@ -52,17 +52,17 @@ def refusal(path: Path, text: str) -> str:
         ('schedule = "cosine"', 'schedule = "constant"', "fitting.warmup_steps: expected 0"),
     ],
 )
-def test_what_is_refused(old: str, new: str, said: str, tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(old: str, new: str, text: str, tmp_path: Path) -> None:
     assert old in SMALL
-    assert said in refusal(tmp_path / "mine.toml", SMALL.replace(old, new))
+    assert text in refusal(tmp_path / "mine.toml", SMALL.replace(old, new))
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.toml: cannot be read"):
         read_settings(tmp_path / "none.toml")
 
 
-def test_changes_are_checked_as_well() -> None:
+def test_changes_are_checked() -> None:
     settings = read_settings(MODELS / "small.toml")
     changed = change(settings, {"fitting.epochs": 3, "seed": 7})
     assert (changed.fitting.epochs, changed.seed, changed.network) == (3, 7, settings.network)
@@ -75,10 +75,10 @@ def test_sizes_follow_the_epochs() -> None:
         read_settings(MODELS / "small.toml"),
         {"fitting.epochs": 10, "fitting.sizes": [[0.0, 32], [0.3, 40], [0.8, 48]]},
     ).fitting
-    assert [size_in(fitting, number) for number in range(1, 11)] == [32] * 3 + [40] * 5 + [48] * 2
+    assert [face_size(fitting, number) for number in range(1, 11)] == [32] * 3 + [40] * 5 + [48] * 2
 
 
-def test_any_key_by_its_name() -> None:
+def test_set_takes_any_key() -> None:
     assert parse_change("fitting.sizes=[[0.0, 48]]") == ("fitting.sizes", [[0.0, 48]])
     assert parse_change('precision="float32"') == ("precision", "float32")
     for wrong in ("fitting.epochs", "=3", "fitting.epochs=three"):

@@ -1,12 +1,12 @@
-"""What each picture teaches."""
+"""Targets and weights of each picture."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from trainer.data.faces import Faces
-from trainer.fitting.training_data import make_targets, show_something
+from trainer.data.dataset import Faces
+from trainer.fitting.training_data import make_targets
 from trainer.settings import MODELS, Settings, change, read_settings
 
 SMALL = change(
@@ -28,40 +28,36 @@ def votes(*rows: dict[int, int]) -> NDArray[np.uint8]:
     return found
 
 
-def test_labels_are_smoothed_and_votes_shared_out() -> None:
+def test_labels_are_smoothed_and_votes_become_shares() -> None:
     made = make_targets(SMALL, faces([3, 0]), votes({3: 6, 6: 2, 7: 2}, {0: 4, 8: 6}), None)
-    assert made.wanted["fer2013"][0] == pytest.approx([0.1 / 7] * 3 + [0.9 + 0.1 / 7] + [0.1 / 7] * 3)
-    assert made.wanted["consensus"][0] == pytest.approx([0, 0, 0, 0.75, 0, 0, 0.25])
+    assert made.probabilities["fer2013"][0] == pytest.approx([0.1 / 7] * 3 + [0.9 + 0.1 / 7] + [0.1 / 7] * 3)
+    assert made.probabilities["consensus"][0] == pytest.approx([0, 0, 0, 0.75, 0, 0, 0.25])
     assert made.weights["fer2013"].tolist() == [1, 1]
     assert made.weights["consensus"].tolist() == [1, 0]  # four of ten votes are too few
-    assert all(values.dtype == np.float32 for values in (*made.wanted.values(), *made.weights.values()))
+    assert all(
+        values.dtype == np.float32 for values in (*made.probabilities.values(), *made.weights.values())
+    )
 
 
-def test_teachers_have_their_share_and_stand_in_for_missing_votes() -> None:
-    taught = {name: np.full((2, 7), 1 / 7, np.float32) for name in ("fer2013", "consensus")}
-    made = make_targets(SMALL, faces([3, 0]), votes({3: 10}, {8: 10}), taught)
-    assert made.wanted["consensus"][0, 3] == pytest.approx(0.75 + 0.25 / 7)
-    assert made.wanted["consensus"][1] == pytest.approx([1 / 7] * 7)
+def test_teachers_have_their_share_and_replace_missing_votes() -> None:
+    teacher_probs = {name: np.full((2, 7), 1 / 7, np.float32) for name in ("fer2013", "consensus")}
+    made = make_targets(SMALL, faces([3, 0]), votes({3: 10}, {8: 10}), teacher_probs)
+    assert made.probabilities["consensus"][0, 3] == pytest.approx(0.75 + 0.25 / 7)
+    assert made.probabilities["consensus"][1] == pytest.approx([1 / 7] * 7)
     assert made.weights["consensus"].tolist() == [1, 0.25]
-    assert made.wanted["fer2013"].sum(axis=1) == pytest.approx([1, 1])
-    assert made.wanted["fer2013"][0, 3] == pytest.approx(0.75 * (0.9 + 0.1 / 7) + 0.25 / 7)
+    assert made.probabilities["fer2013"].sum(axis=1) == pytest.approx([1, 1])
+    assert made.probabilities["fer2013"][0, 3] == pytest.approx(0.75 * (0.9 + 0.1 / 7) + 0.25 / 7)
 
 
 @pytest.mark.parametrize("outputs", [("fer2013",), ("consensus",)])
-def test_either_alone(outputs: tuple[str, ...]) -> None:
+def test_either_output_alone(outputs: tuple[str, ...]) -> None:
     settings: Settings = change(SMALL, {"network.outputs": outputs})
     made = make_targets(settings, faces([3]), votes({3: 10}), None)
-    assert tuple(made.wanted) == tuple(made.weights) == outputs
+    assert tuple(made.probabilities) == tuple(made.weights) == outputs
 
 
-def test_the_consensus_needs_votes() -> None:
+def test_consensus_needs_votes() -> None:
     with pytest.raises(UserError, match="give --votes"):
         make_targets(SMALL, faces([3]), None, None)
     alone = change(SMALL, {"network.outputs": ("fer2013",)})
-    assert make_targets(alone, faces([3]), None, None).wanted["fer2013"].shape == (1, 7)
-
-
-def test_a_picture_of_one_grey_shows_nothing() -> None:
-    some = faces([0, 1, 2])
-    some.pixels[1] = 255
-    assert show_something(some).tolist() == [True, False, True]
+    assert make_targets(alone, faces([3]), None, None).probabilities["fer2013"].shape == (1, 7)

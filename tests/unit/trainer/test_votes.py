@@ -10,7 +10,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
-from trainer.data.faces import load_for_scoring
+from trainer.data.dataset import load_for_scoring
 from trainer.data.votes import VOTE_COLUMNS, distribution, majority, read_votes
 
 COUNTS = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -23,7 +23,7 @@ NAMES = [row.name for row in ROWS]
 
 
 def number(row: made.Row) -> str:
-    """Votes that name the row: so many people said angry."""
+    """Votes that name the row: so many people text angry."""
     return TEN if row.number == 0 else f"0,0,0,0,{row.number},0,0,0,0,0"
 
 
@@ -42,19 +42,19 @@ def release(path: Path, rows: Sequence[made.Row] = ROWS) -> Path:
     return write(path, f"Usage,Image name,{COUNTS}", *lines)
 
 
-def test_ferplus_is_joined_by_name_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_ferplus_is_joined_by_name(tmp_path: Path) -> None:
     found = read_votes(ferplus(tmp_path / "ferplus.csv"), tmp_path, [NAMES[3], NAMES[0]])
     assert found.dtype == np.uint8
     assert found.tolist() == [[3, *[0] * 9], TEN_IN_ORDER]
     assert len(VOTE_COLUMNS) == 10
 
 
-def test_a_picture_without_votes_has_zeros(tmp_path: Path) -> None:
+def test_picture_without_votes_has_zeros(tmp_path: Path) -> None:
     votes = ferplus(tmp_path / "ferplus.csv", ROWS[1:])
     assert read_votes(votes, tmp_path, NAMES[:2]).sum(axis=1).tolist() == [0, 1]
 
 
-def test_the_release_is_joined_by_row(tmp_path: Path) -> None:
+def test_release_is_joined_by_row(tmp_path: Path) -> None:
     votes = release(tmp_path / "fer2013new.csv")
     data = made.write_csv(tmp_path / "fer2013.csv", ROWS)
     found = read_votes(votes, data, [NAMES[9], NAMES[0]])
@@ -71,13 +71,13 @@ def test_rows_taken_out_of_both_files_are_joined_by_position(tmp_path: Path) -> 
     assert found[:, 0].tolist() == [row.number for row in kept if row.usage == "PublicTest"]
 
 
-def test_kaggle_s_own_names_cannot_be_joined_to_the_release(tmp_path: Path) -> None:
+def test_kaggle_names_cannot_be_joined_to_the_release(tmp_path: Path) -> None:
     votes = release(tmp_path / "fer2013new.csv")
-    with pytest.raises(UserError, match=r"Training_10118481\.jpg, which tells no row"):
+    with pytest.raises(UserError, match=r"Training_10118481\.jpg, which has none"):
         read_votes(votes, tmp_path, ["train/angry/Training_10118481.jpg"])
 
 
-def test_a_csv_of_other_length_is_refused(tmp_path: Path) -> None:
+def test_csv_of_another_length_is_refused(tmp_path: Path) -> None:
     data = made.write_csv(tmp_path / "fer2013.csv", ROWS[:-1])
     with pytest.raises(UserError, match=r"expected 13 rows as in .*, found 14"):
         read_votes(release(tmp_path / "fer2013new.csv"), data, NAMES[:3])
@@ -86,11 +86,11 @@ def test_a_csv_of_other_length_is_refused(tmp_path: Path) -> None:
 def test_rows_of_another_part_are_refused(tmp_path: Path) -> None:
     votes = release(tmp_path / "fer2013new.csv", [*ROWS[7:], *ROWS[:7]])
     data = made.write_csv(tmp_path / "fer2013.csv", ROWS)
-    with pytest.raises(UserError, match="expected a row of Training"):
+    with pytest.raises(UserError, match="expected Training for train/"):
         read_votes(votes, data, NAMES[:3])
 
 
-def test_a_name_that_is_another_picture_s_is_refused(tmp_path: Path) -> None:
+def test_name_of_another_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 3: expected train/sad/Training_00001\.png"):
         read_votes(ferplus(tmp_path / "ferplus.csv"), tmp_path, ["train/sad/Training_00001.png"])
 
@@ -101,7 +101,7 @@ def test_votes_of_other_pictures_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "text"),
     [
         ("", "line 1: expected the columns"),
         ("emotion,pixels,Usage\n0,1 2,Training\n", "line 1: expected the columns"),
@@ -111,19 +111,19 @@ def test_votes_of_other_pictures_are_refused(tmp_path: Path) -> None:
         (f"file,{COUNTS}\na.png,0,0\n", "line 2: expected numbers"),
     ],
 )
-def test_another_or_a_damaged_file_is_refused(content: str, said: str, tmp_path: Path) -> None:
+def test_wrong_or_damaged_file_is_refused(content: str, text: str, tmp_path: Path) -> None:
     votes = tmp_path / "votes.csv"
     votes.write_text(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=text):
         read_votes(votes, tmp_path, NAMES)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.csv: cannot be read"):
         read_votes(tmp_path / "none.csv", tmp_path, NAMES)
 
 
-def test_majority_wants_one_winner_among_the_seven() -> None:
+def test_majority_is_a_single_winner_among_the_seven() -> None:
     votes = np.array(
         [
             [6, 0, 0, 4, 0, 0, 0, 0, 0, 0],  # angry
@@ -142,7 +142,7 @@ def test_majority_wants_one_winner_among_the_seven() -> None:
     assert found.tolist() == [0, 6, -1, -1, -1, -1, -1, -1]
 
 
-def test_distribution_over_the_seven_alone() -> None:
+def test_distribution_is_over_the_seven() -> None:
     votes = np.array(
         [
             [1, 0, 0, 4, 0, 0, 0, 3, 2, 0],

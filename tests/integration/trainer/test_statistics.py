@@ -1,4 +1,4 @@
-"""Batch normalisation's statistics after training: of plain faces, whatever the moving average was."""
+"""Batch normalisation's statistics, estimated from plain faces."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ def make_model() -> keras.Model:
     return keras.Sequential(steps)
 
 
-def test_the_statistics_are_those_of_the_faces() -> None:
+def test_statistics_are_those_of_the_faces() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (700, 48, 48, 1), dtype=np.uint8)
     model = make_model()
     estimate_statistics(model, pixels, seed=0)
@@ -27,7 +27,7 @@ def test_the_statistics_are_those_of_the_faces() -> None:
     np.testing.assert_allclose(layer.moving_variance, flat.var(axis=0), atol=1e-3)
 
 
-def test_nothing_else_of_the_network_changes() -> None:
+def test_estimating_changes_nothing_else() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 1), dtype=np.uint8)
     model = make_model()
     model.add(keras.layers.Dense(3))

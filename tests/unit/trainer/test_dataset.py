@@ -1,4 +1,4 @@
-"""Every form of the data, and which picture is for what."""
+"""Every form of the data, and the part of each picture."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
-from trainer.data import faces as data
+from trainer.data import dataset as data
 
 
 def write(form: str, where: Path, rows: list[made.Row]) -> Path:
@@ -26,7 +26,7 @@ FORMS = ("folder", "zip", "zip one down", ".csv", ".csv.gz", ".csv.xz")
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_same_faces_come_out_of_every_form(form: str, tmp_path: Path) -> None:
+def test_every_form_gives_the_same_faces(form: str, tmp_path: Path) -> None:
     rows = made.rows(training=3, public=2, private=1)
     parts = data.load(write(form, tmp_path, rows))
     for part, usage in (("train", "Training"), ("validation", "PublicTest"), ("test", "PrivateTest")):
@@ -38,7 +38,7 @@ def test_the_same_faces_come_out_of_every_form(form: str, tmp_path: Path) -> Non
         assert [EMOTIONS[label] for label in faces.labels] == [row.emotion for row in expected]
 
 
-def test_the_digest_is_of_the_faces_not_of_the_form(tmp_path: Path) -> None:
+def test_digest_depends_on_the_faces_only(tmp_path: Path) -> None:
     rows = made.rows()
     digests = {data.digest(data.load(write(form, tmp_path, rows))) for form in FORMS}
     assert len(digests) == 1
@@ -66,14 +66,14 @@ def test_columns_in_another_order_and_with_spaces(tmp_path: Path) -> None:
 
 
 def unnamed(root: Path, folders: dict[str, int]) -> Path:
-    """A folder whose file names don't say what they are for."""
+    """A folder whose file names don't name a part."""
     for folder, count in folders.items():
         for row in made.rows(training=count, public=0):
             made.write_file(root / folder / row.emotion / f"im{row.number}.png", made.picture(row.face))
     return root
 
 
-def test_without_a_validation_part_a_stratified_tenth_of_train_is_it(tmp_path: Path) -> None:
+def test_stratified_tenth_of_train_replaces_missing_validation(tmp_path: Path) -> None:
     root = unnamed(tmp_path, {"train": 20, "test": 1})
     parts = data.load(root)
     assert {part: len(faces) for part, faces in parts.items()} == {"train": 126, "validation": 14, "test": 7}
@@ -82,14 +82,14 @@ def test_without_a_validation_part_a_stratified_tenth_of_train_is_it(tmp_path: P
     assert data.load(root)["validation"].names == parts["validation"].names
 
 
-def test_a_set_of_test_pictures_alone_can_be_scored(tmp_path: Path) -> None:
+def test_test_pictures_alone_can_be_scored(tmp_path: Path) -> None:
     root = unnamed(tmp_path, {"test": 2})
     assert len(data.load_for_scoring(root, "test")) == 14
     with pytest.raises(UserError, match="expected validation pictures, found none"):
         data.load_for_scoring(root, "validation")
 
 
-def test_test_pictures_that_do_not_exist(tmp_path: Path) -> None:
+def test_missing_test_pictures(tmp_path: Path) -> None:
     path = made.write_zip(tmp_path / "fer2013.zip", made.rows(training=1, public=1))
     with pytest.raises(UserError, match=r"expected test pictures, found none .*7 for validation"):
         data.load_for_scoring(path, "test")
@@ -105,7 +105,7 @@ def test_only_the_wanted_pictures(form: str, tmp_path: Path) -> None:
     assert np.array_equal(faces.pixels[1, ..., 0], rows[40].face)
 
 
-def test_a_wanted_picture_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_wanted_picture(tmp_path: Path) -> None:
     path = made.write_zip(tmp_path / "fer2013.zip", made.rows())
     with pytest.raises(UserError, match=r"test/sad/PublicTest_99999.png: .*found no such picture"):
         data.load_for_scoring(path, "validation", ["test/sad/PublicTest_99999.png"])
@@ -113,7 +113,7 @@ def test_a_wanted_picture_that_is_not_there(tmp_path: Path) -> None:
         data.load_for_scoring(path, "validation", ["train/angry/Training_00000.png"])
 
 
-def test_what_file_managers_leave_is_not_data(tmp_path: Path) -> None:
+def test_files_of_file_managers_are_ignored(tmp_path: Path) -> None:
     root = made.write_folder(tmp_path / "fer", made.rows(training=1))
     made.write_file(root / "train/.DS_Store", b"x")
     made.write_file(root / "train/happy/Thumbs.db", b"x")
@@ -121,7 +121,7 @@ def test_what_file_managers_leave_is_not_data(tmp_path: Path) -> None:
     assert len(data.load(root)["train"]) == 7
 
 
-def test_the_shared_zip(shared: Path) -> None:
+def test_shared_zip(shared: Path) -> None:
     faces = data.load_for_scoring(shared / "data/fer2013.zip", "validation")
     assert len(faces) == 3579
     assert faces.names[0] == "test/angry/PublicTest_28709.png"

@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 
-from trainer.scoring.evaluation import compare
-from trainer.scoring.metrics import Judged
+from trainer.scoring.metrics import Predictions, compare
 
 
-def judged(*predicted: int, labels: list[int]) -> Judged:
+def predictions(*predicted: int, labels: list[int]) -> Predictions:
     probabilities = np.eye(7, dtype=np.float32)[list(predicted)]
-    return Judged("fer2013", "fer2013", np.arange(len(labels)), np.array(labels), probabilities)
+    return Predictions("fer2013", "fer2013", np.arange(len(labels)), np.array(labels), probabilities)
 
 
 def test_counts_and_p_worked_out_by_hand() -> None:
     # Eight pictures only this one has right, two only the other, five both, one neither.
     labels = [3] * 16
-    this = judged(*[3] * 8, *[0] * 2, *[3] * 5, 0, labels=labels)
-    other = judged(*[0] * 8, *[3] * 2, *[3] * 5, 4, labels=labels)
+    this = predictions(*[3] * 8, *[0] * 2, *[3] * 5, 0, labels=labels)
+    other = predictions(*[0] * 8, *[3] * 2, *[3] * 5, 4, labels=labels)
     found = compare(this, other, 500)
     names = ("only_this_right", "only_other_right", "both_right", "neither_right", "pictures")
     assert [found[name] for name in names] == [8, 2, 5, 1, 16]
@@ -32,10 +31,10 @@ def test_counts_and_p_worked_out_by_hand() -> None:
     assert back["macro_f1"]["difference"] == pytest.approx(-found["macro_f1"]["difference"])
 
 
-def test_the_interval_is_of_pairs() -> None:
+def test_interval_is_of_pairs() -> None:
     # Two models that err on the same pictures differ by nothing, however far each of them would spread.
     labels = [0, 1, 2, 3] * 10
-    one = judged(*[0, 1, 5, 5] * 10, labels=labels)
+    one = predictions(*[0, 1, 5, 5] * 10, labels=labels)
     found = compare(one, one, 200)
     assert found["p"] == 1
     assert found["top1"]["interval"] == [0, 0]
