@@ -10,7 +10,6 @@ from pipeline.cli.resolve import prepare
 from pipeline.common.errors import UserError
 from pipeline.supervisor.plan import make_plan
 from pipeline.supervisor.reporter import Reporter
-from pipeline.wire.assignment import ClassifyOptions
 from stages.classify.spec import ClassifyOptions
 from stages.stage import STAGES, read_settings
 from tests.support.model_cards import write_model
