@@ -146,7 +146,7 @@ class Broker:
     @property
     def peers_left(self) -> bool:
         """Whether stages are still closing after the end."""
-        return any(peer.hello.role != "parent" for peer in self.state.peers)
+        return any(peer.hello.role != "supervisor" for peer in self.state.peers)
 
     def _watch(self, peer: Peer, now_ns: int) -> None:
         """Give up a peer that is silent, or that holds on to its work, for too long."""

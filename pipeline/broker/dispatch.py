@@ -218,7 +218,7 @@ def end_if_done(state: State, now_ns: int) -> None:
     if not state.finished and (done or (state.stopping and nothing_left)):
         state.finished = True
         for peer in state.peers:
-            if peer.hello.role != "parent":
+            if peer.hello.role != "supervisor":
                 state.send(peer.identity, End())
         state.next_report_ns = 0  # tell the parent at once
 

@@ -53,7 +53,7 @@ def take_in(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buf
             written(state, peer, message, buffers, now_ns)
         case StopRequest(), "display":
             stop(state, message.reason, now_ns)
-        case ((StopRequest() | Died() | SourceEnded()), "parent") if may(state, peer, message):
+        case ((StopRequest() | Died() | SourceEnded()), "supervisor") if may(state, peer, message):
             from_parent(state, message, now_ns)
         case _:
             state.offend(peer.identity, f"a {type(message).__name__} that it may not send", now_ns)

@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.broker import Broker, BrokerRules
 from pipeline.broker.spec import BrokerOptions
-from pipeline.wire.assignment import Assignment, StopFlag
+from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 from pipeline.wire.sockets import BrokerChannel, Malformed
 
 TICK_NS = 50_000_000
@@ -96,7 +96,7 @@ class Memory:
             limit_mb = self._limit_bytes >> 20
             log.critical("more than %d MB of memory: a peer sends without end; the broker ends", limit_mb)
             # It is started again, and a file's frames are sent again.
-            os._exit(1)
+            os._exit(KILLED_STATUS)
 
 
 def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memory) -> None:

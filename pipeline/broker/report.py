@@ -17,7 +17,7 @@ def report(state: State, now_ns: int) -> None:
     """Send the state of the run to every parent."""
     state.next_report_ns = now_ns + REPORT_INTERVAL_NS
     interval_s, latency_ns = state.meters.take(now_ns)
-    peers = [peer_report(p, now_ns, given_up=False) for p in state.peers if p.hello.role != "parent"]
+    peers = [peer_report(p, now_ns, given_up=False) for p in state.peers if p.hello.role != "supervisor"]
     message = StatusReport(
         broker=state.name,
         started=state.started,
@@ -35,7 +35,7 @@ def report(state: State, now_ns: int) -> None:
         bad_messages=state.meters.bad_messages,
     )
     state.given_up = []
-    for parent in state.peers.of("parent"):
+    for parent in state.peers.of("supervisor"):
         seen = [peer_seen_by(parent, peer) for peer in message.peers]
         state.send(parent.identity, replace(message, peers=seen))
 

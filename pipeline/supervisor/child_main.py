@@ -17,10 +17,7 @@ from typing import Final
 import msgspec
 
 from pipeline.common.errors import LateError, UserError
-from pipeline.wire.assignment import Assignment, StopFlag
-
-KILLED_STATUS: Final = 137
-"""As of a process that the system killed."""
+from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 
 LATE_STATUS: Final = 3
 """A child's own way of telling the parent that its error came after the first frame."""

@@ -330,7 +330,7 @@ class Supervisor:
     # ------------------------------------------------------------------------------------------ broker
 
     def _introduce(self) -> None:
-        self._channel.send(Hello("parent", self._name, self._slot, os.getpid(), PROTOCOL))
+        self._channel.send(Hello("supervisor", self._name, self._slot, os.getpid(), PROTOCOL))
         # A new broker knows nothing of what its predecessor was told.
         for source, error in self._lost.items():
             self._channel.send(SourceEnded(source, 0, 0, error))

@@ -2,8 +2,12 @@
 
 import signal
 from types import FrameType
+from typing import Final
 
 import msgspec
+
+KILLED_STATUS: Final = 137
+"""Exit status of a child that ends itself at once, as of a process that the system killed."""
 
 
 class Assignment(msgspec.Struct, frozen=True):

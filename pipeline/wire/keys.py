@@ -59,8 +59,12 @@ class Made(NamedTuple):
 
 def role_of(name: str) -> str:
     """Return whom a key is for: `detect-attic` is for detect."""
-    role = name.partition("-")[0]
-    return OLD_NAMES.get(role, role)
+    return present_name(name).partition("-")[0]
+
+
+def present_name(name: str) -> str:
+    role, dash, label = name.partition("-")
+    return f"{OLD_NAMES.get(role, role)}{dash}{label}"
 
 
 # ------------------------------------------------------------------------------------------------ making
@@ -180,7 +184,7 @@ def broker_keys(directory: Path) -> BrokerKeys:
         key = _read_public(path).decode()
         if key in peers:
             raise UserError(f"keys: {directory}: {peers[key]} and {path.stem} have the same key; remove one")
-        peers[key] = path.stem
+        peers[key] = present_name(path.stem)
     return BrokerKeys(secret, peers)
 
 

@@ -50,7 +50,7 @@ from pipeline.wire.limits import (
 )
 from pipeline.wire.limits import MAX_SIDE as MAX_SIDE  # what stages need to know of frames
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 """Raised whenever a message changes: peers of another protocol are refused."""
 
 JPEG_OVERHEAD: Final = 4096
@@ -60,7 +60,7 @@ MAX_FRAME_NAME: Final = 64
 """Bytes in the name of a frame in shared memory."""
 
 Buffer = bytes | memoryview
-Role = Literal["capture", "detect", "classify", "display", "parent"]
+Role = Literal["capture", "detect", "classify", "display", "supervisor"]
 SourceKind = Literal["live", "file"]
 Status = Literal["ok", "dropped", "failed"]
 Encoding = Literal["raw", "jpeg", "shared"]

@@ -54,7 +54,7 @@ for pid in told["pids"]:
 lies = [
     m.Hello("display", "display", "x", 1, m.PROTOCOL, 8, wants_pixels=True),
     m.Hello("detect", "detect-9", "y", 1, m.PROTOCOL, 2, fingerprint=""),
-    m.Hello("parent", "run", "z", 1, m.PROTOCOL),
+    m.Hello("supervisor", "run", "z", 1, m.PROTOCOL),
     m.StopRequest("because"),
     m.Heartbeat(),
 ]
@@ -151,7 +151,7 @@ def test_a_run_over_the_loopback(
     run.until_records(results, 5)
     attempts = intrude(
         closed=[str(keys)], files=[str(path) for path in keys.iterdir()],
-        work=[address], results=[where], public=stage_keys(keys, "parent").broker.decode(),
+        work=[address], results=[where], public=stage_keys(keys, "supervisor").broker.decode(),
     )  # fmt: skip
     assert set(attempts.values()) == {"PermissionError"}, attempts
     done = run.end()

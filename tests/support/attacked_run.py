@@ -142,7 +142,7 @@ class Attacked:
         """Whether an honest frame finds its way through, past whoever else is there; the report after it."""
         with contextlib.ExitStack() as stack:
             stages = {
-                role: self.stage(role) for role in ("parent", "display", "detect", "classify", "capture")
+                role: self.stage(role) for role in ("supervisor", "display", "detect", "classify", "capture")
             }
             for stage in stages.values():
                 stack.callback(stage.close, 0)
@@ -160,7 +160,7 @@ def _one_frame(stages: dict[str, StageChannel]) -> StatusReport:
     """Be every honest stage of a run of one frame."""
     source, epoch, deadline_s = make_source("clip"), 0, time.monotonic() + LIMIT_S
     for role, stage in stages.items():
-        credits = 0 if role in ("capture", "parent") else 2
+        credits = 0 if role in ("capture", "supervisor") else 2
         info = source if role == "capture" else None
         stage.send(make_hello(role, f"honest-{role}", credits=credits, source=info, slot=_slot(role)))
     while time.monotonic() < deadline_s:
@@ -178,7 +178,7 @@ def _one_frame(stages: dict[str, StageChannel]) -> StatusReport:
 
 
 def _slot(role: str) -> str:
-    return "run" if role == "parent" else f"run/{role}"
+    return "run" if role == "supervisor" else f"run/{role}"
 
 
 def _answers(message: Message, epoch: int) -> Iterator[tuple[Message, Sequence[Buffer]]]:

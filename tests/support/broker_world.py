@@ -61,7 +61,7 @@ def probabilities(count: int) -> bytes:
 
 
 def make_hello(role: str, name: str, **changes: Any) -> Hello:
-    slot = "run" if role == "parent" else f"run/{name}"
+    slot = "run" if role == "supervisor" else f"run/{name}"
     fields: dict[str, Any] = {"slot": slot, "pid": 1, "protocol": PROTOCOL}
     return Hello(role=role, name=name, **fields | changes)  # type: ignore[arg-type]
 

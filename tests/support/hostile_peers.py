@@ -65,7 +65,7 @@ USUAL: Final = {
     "detect": (4, 4, 6),
     "classify": (5, 5, 6),
     "display": (7, 7, 7, 7, 10),
-    "parent": (3, 8, 9),
+    "supervisor": (3, 8, 9),
 }
 
 
@@ -261,7 +261,7 @@ def damaged(choices: Choices, parts: Sequence[Any]) -> list[bytes]:
 
 
 def invent_hello(choices: Choices, enemy: str) -> Hello:
-    role = pick(choices, ("capture", "detect", "detect", "classify", "display", "parent"))
+    role = pick(choices, ("capture", "detect", "detect", "classify", "display", "supervisor"))
     kind = pick(choices, ("file", "live"))
     info = make_source(pick(choices, SOURCES), kind, width=pick(choices, (1, 4, 16_384)))
     return Hello(

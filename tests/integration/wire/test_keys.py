@@ -12,7 +12,6 @@ import zmq
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from pipeline.wire.keys import (
-    DEFAULT_NAMES,
     broker_keys,
     check_keys,
     make_keys,
@@ -20,6 +19,8 @@ from pipeline.wire.keys import (
     user_directory,
 )
 from stages.stage import ROLES
+
+DEFAULT_NAMES = ("broker", *ROLES, "supervisor", "subscriber")
 
 
 @pytest.fixture
@@ -153,9 +154,9 @@ def test_a_secret_that_is_not_its_publics_is_damaged(keys: Path) -> None:
         stage_keys(keys, "detect")
 
 
-def test_a_key_in_the_list_that_fits_no_stage_is_told(keys: Path) -> None:
-    (keys / "detect.public").rename(keys / "kitchen.public")
-    with pytest.raises(UserError, match=r"kitchen.public: expected STAGE.public or STAGE-LABEL.public"):
+def test_public_key_with_a_malformed_name_is_refused(keys: Path) -> None:
+    (keys / "detect.public").rename(keys / "Detect 2.public")
+    with pytest.raises(UserError, match=r"Detect 2.public: expected STAGE.public or STAGE-LABEL.public"):
         broker_keys(keys)
 
 
@@ -175,7 +176,8 @@ def test_a_secret_is_in_no_representation(keys: Path) -> None:
 
 def test_first_starts_at_once_agree(tmp_path: Path) -> None:
     code = (
-        "from pipeline.wire.keys import *; d = user_directory(ROLES); print(stage_keys(d, 'parent').public)"
+        "from pipeline.wire.keys import *; from stages.stage import ROLES; "
+        "print(stage_keys(user_directory(ROLES), 'supervisor').public)"
     )
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
     starts = [
@@ -213,3 +215,11 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"no place for this user's keys: .*: Not a directory; name one"):
         user_directory(ROLES)
+
+
+def test_keys_of_the_first_release_still_open_the_door(keys: Path) -> None:
+    """They have `parent` in their name."""
+    for half in ("public", "secret"):
+        (keys / f"supervisor.{half}").rename(keys / f"parent-attic.{half}")
+    mine = stage_keys(keys, "supervisor")
+    assert broker_keys(keys).peers[mine.public.decode()] == "supervisor-attic"

@@ -124,7 +124,7 @@ def test_a_new_broker_on_another_clock(world: World) -> None:
 def test_the_broker_reports_how_the_clock_stands(world: World) -> None:
     world.ahead_ns = 1000 * S
     with open_session(world) as session:
-        world.broker.receive(b"parent", make_hello("parent", "parent"), [], world.now_ns())
+        world.broker.receive(b"supervisor", make_hello("supervisor", "supervisor"), [], world.now_ns())
         world.until(session, lambda: world.hello() is not None)
         world.until(session, lambda: isinstance(world.heard[-1], Heartbeat))
         world.broker.tick(world.now_ns())

@@ -55,7 +55,7 @@ class Run(RuleBasedStateMachine):
         super().__init__()
         self.world = self.make_world()
         self.starts = 0
-        self.world.join("parent", "parent")
+        self.world.join("supervisor", "supervisor")
         self.records: dict[str, list[str]] = {"clip": [], "cam": []}  # what display has written, by source
         self.window: deque[Frame | NoFrame] = deque()  # of the file: not known to be written
         self.next = {"clip": 0, "cam": 0}
@@ -195,7 +195,7 @@ class Run(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([60.0, 700.0]))
     def time_passes(self, ms: float) -> None:
-        for name in ["parent", *self.names.values()]:
+        for name in ["supervisor", *self.names.values()]:
             self.world.broker.state.peers.get(name.encode()).heard_ns = self.world.now_ns  # type: ignore[union-attr]
         self.world.pass_time(ms)
         self.listen()
@@ -206,7 +206,7 @@ class Run(RuleBasedStateMachine):
     def the_books_balance(self) -> None:
         self.world.broker.state.next_report_ns = 0
         self.world.pass_time(0)
-        report = self.world.take("parent", StatusReport)[-1]
+        report = self.world.take("supervisor", StatusReport)[-1]
         for source in report.sources:
             p = source.progress
             assert p.written == p.ok + p.failed + sum(p.dropped.values())

@@ -79,11 +79,11 @@ def write_all(world: World, display: str = "display") -> list[Delivery]:
 
 
 def report(world: World) -> StatusReport:
-    if world.broker is not None and not world.sent.get(b"parent"):
-        world.join("parent", "parent")
-    world.take("parent", StatusReport)
+    if world.broker is not None and not world.sent.get(b"supervisor"):
+        world.join("supervisor", "supervisor")
+    world.take("supervisor", StatusReport)
     world.pass_time(300)
-    return world.take("parent", StatusReport)[-1]  # type: ignore[no-any-return]
+    return world.take("supervisor", StatusReport)[-1]  # type: ignore[no-any-return]
 
 
 def test_a_frame_goes_through_and_its_record_is_published() -> None:
@@ -109,12 +109,12 @@ def test_nothing_flows_before_every_source_and_every_role_is_there() -> None:
 
 def test_parent_hears_of_the_start_before_the_next_report_is_due() -> None:
     world = World(make_broker(sources=["clip"]))
-    world.join("parent", "parent")
+    world.join("supervisor", "supervisor")
     world.pass_time(1)
-    assert [report.started for report in world.take("parent", StatusReport)] == [False]
+    assert [report.started for report in world.take("supervisor", StatusReport)] == [False]
     world.join_all()
     world.pass_time(1)
-    assert [report.started for report in world.take("parent", StatusReport)] == [True]
+    assert [report.started for report in world.take("supervisor", StatusReport)] == [True]
 
 
 def test_captures_wait_for_display_to_say_what_is_written() -> None:
@@ -194,12 +194,12 @@ def test_what_the_broker_holds_is_bounded_in_bytes() -> None:
 @pytest.mark.parametrize("how", ["died", "silent", "unreachable", "replaced"])
 def test_the_frames_of_a_dead_worker_are_tried_again(how: str) -> None:
     world = World()
-    world.join("parent", "parent")
+    world.join("supervisor", "supervisor")
     world.join_all()
     send_frames(world, 0)
     world.take("detect", DetectWork)
     if how == "died":
-        world.give("parent", Died("run/detect"))
+        world.give("supervisor", Died("run/detect"))
     elif how == "unreachable":
         world.broker.unreachable(b"detect", world.now_ns)
     elif how == "silent":
@@ -464,10 +464,10 @@ def test_after_a_stop_what_takes_too_long_is_dropped() -> None:
 
 def test_the_parent_can_end_a_source_whose_capture_is_lost() -> None:
     world = World()
-    world.join("parent", "parent")
+    world.join("supervisor", "supervisor")
     world.join_all()
     send_frames(world, 0)
-    world.give("parent", SourceEnded("clip", 0, 0, "clip: its capture process died 5 times"))
+    world.give("supervisor", SourceEnded("clip", 0, 0, "clip: its capture process died 5 times"))
     detect_all(world, faces=0)
     write_all(world)
     assert world.broker.finished
@@ -511,8 +511,8 @@ def test_a_new_broker_waits_for_every_source_though_one_has_ended() -> None:
 
 def test_a_new_broker_hears_of_a_source_that_is_lost() -> None:
     world = World(make_broker(sources=["a", "b"]))
-    world.join("parent", "parent")
-    world.give("parent", SourceEnded("b", 0, 0, "b: its capture process died 5 times"))
+    world.join("supervisor", "supervisor")
+    world.give("supervisor", SourceEnded("b", 0, 0, "b: its capture process died 5 times"))
     world.join_all(make_source("a"))
     assert world.take("a", Grant), "the run goes on without b"
     world.give("a", SourceEnded("a", 1, 0))

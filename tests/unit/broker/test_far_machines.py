@@ -37,7 +37,7 @@ def world() -> World:
     """Display and capture beside the broker, a parent on another machine; its workers are to come."""
     world = World()
     world.join("display", "display", credits=8)
-    world.join("parent", "parent", slot="far", remote=True)
+    world.join("supervisor", "supervisor", slot="far", remote=True)
     world.join("classify", "classify", credits=1, slot="far/classify", remote=True)
     world.join("detect", "detect", credits=1, slot="far/detect", remote=True)
     world.join("capture", "clip", source=make_source())
@@ -104,9 +104,9 @@ def test_a_worker_that_its_parent_finds_dead_has_died(
     back(world, role)
     for _ in range(2):
         lose(world, role)
-        world.join("parent", "parent", slot="far", remote=True)
-        world.give("parent", Died(f"far/{role}"))
-        world.give("parent", Died(f"far/{role}"))  # told twice, it is one death
+        world.join("supervisor", "supervisor", slot="far", remote=True)
+        world.give("supervisor", Died(f"far/{role}"))
+        world.give("supervisor", Died(f"far/{role}"))  # told twice, it is one death
         assert world.broker.state.ledgers["clip"].in_flight == 1 or outcomes(world) == ["failed worker_died"]
         back(world, role)
     assert world.broker.state.unheard == {}

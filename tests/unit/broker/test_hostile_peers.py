@@ -54,7 +54,7 @@ def offences(world: World) -> int:
 
 def full_world(**changes: Any) -> World:
     world = World(make_broker(**changes))
-    world.join("parent", "parent")
+    world.join("supervisor", "supervisor")
     world.join_all()
     return world
 
@@ -72,7 +72,7 @@ def test_an_offender_is_ignored_past_the_limit_and_its_parent_hears_of_it() -> N
     world.join("detect", "detect", credits=2)
     assert world.take("detect", Welcome)[1:] == [], "it may not even say hello"
     world.pass_time(300)
-    (gone,) = [p for p in world.take("parent", StatusReport)[-1].peers if p.given_up]
+    (gone,) = [p for p in world.take("supervisor", StatusReport)[-1].peers if p.given_up]
     assert gone.slot == "run/detect"
     world.join("detect", "next", credits=2, slot="run/detect")
     assert detect_all(world, faces=0, worker="next") == 1, "its work is free"
@@ -200,7 +200,7 @@ def test_two_peers_of_one_name_are_two() -> None:
 
 def test_a_parent_speaks_for_its_own_processes_only() -> None:
     world = full_world()
-    world.join("parent", "elsewhere", slot="elsewhere")
+    world.join("supervisor", "elsewhere", slot="elsewhere")
     world.join("detect", "far", credits=1, slot="elsewhere/far")
     for claim in (Died("run/detect"), SourceEnded("clip", 0, 0, "lost"), StopRequest("SIGINT")):
         world.give("elsewhere", claim)
@@ -213,7 +213,7 @@ def test_a_parent_speaks_for_its_own_processes_only() -> None:
 
 def test_a_parent_on_another_machine_ends_the_source_of_its_capture() -> None:
     world = World()
-    world.join("parent", "elsewhere", slot="elsewhere")
+    world.join("supervisor", "elsewhere", slot="elsewhere")
     world.join("display", "display", credits=8)
     world.join("capture", "clip", source=make_source(), slot="elsewhere/capture")
     world.give("elsewhere", SourceEnded("clip", 0, 0, "its capture died 5 times"))
@@ -222,9 +222,9 @@ def test_a_parent_on_another_machine_ends_the_source_of_its_capture() -> None:
 
 def test_slots_are_told_to_their_own_parent_only() -> None:
     world = full_world()
-    world.join("parent", "elsewhere", slot="elsewhere")
+    world.join("supervisor", "elsewhere", slot="elsewhere")
     world.pass_time(300)
-    (own,), (other,) = (world.take(parent, StatusReport)[-1:] for parent in ("parent", "elsewhere"))
+    (own,), (other,) = (world.take(parent, StatusReport)[-1:] for parent in ("supervisor", "elsewhere"))
     assert {peer.slot for peer in own.peers} == {"run/display", "run/detect", "run/classify", "run/clip"}
     assert {peer.slot for peer in other.peers} == {"display", "detect", "classify", "clip"}
 

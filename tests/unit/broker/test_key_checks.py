@@ -22,7 +22,7 @@ def test_a_key_takes_part_as_what_it_is_for(world: World, key: str) -> None:
     assert len(world.take("detect-1", Welcome)) == 1
 
 
-@pytest.mark.parametrize("role", ["capture", "classify", "display", "parent"])
+@pytest.mark.parametrize("role", ["capture", "classify", "display", "supervisor"])
 def test_and_as_nothing_else(world: World, role: str) -> None:
     source = make_source() if role == "capture" else None
     hello(world, role, "liar", "detect-attic", source=source)

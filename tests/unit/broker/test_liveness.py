@@ -38,15 +38,17 @@ def test_one_that_waits_for_work_may_not_be_silent() -> None:
 def test_its_parent_hears_of_it_in_the_same_tick() -> None:
     """It may be the last one: a broker whose run is over ends once nobody is left."""
     world = World()
-    world.join("parent", "parent")
+    world.join("supervisor", "supervisor")
     world.join_all()
     world.wait(1, silent="detect")
     while not given_up(world, "detect"):
-        world.take("parent", StatusReport)
-        for name in ("parent", "display", "classify", "clip"):
+        world.take("supervisor", StatusReport)
+        for name in ("supervisor", "display", "classify", "clip"):
             world.give(name, Heartbeat())
         world.pass_time(30)
-    assert [peer.name for peer in world.take("parent", StatusReport)[-1].peers if peer.given_up] == ["detect"]
+    assert [peer.name for peer in world.take("supervisor", StatusReport)[-1].peers if peer.given_up] == [
+        "detect"
+    ]
 
 
 def test_a_first_step_may_take_long_since_nobody_knows_how_long_they_take() -> None:
@@ -87,11 +89,11 @@ def test_a_frame_ten_times_as_large_may_take_ten_times_as_long() -> None:
 
 def test_a_new_process_is_known_to_be_as_slow_as_the_one_before() -> None:
     world = World()
-    world.join("parent", "parent")
+    world.join("supervisor", "supervisor")
     world.join_all()
     send_frames(world, 0)
     detect_one(world, SECOND_NS // 5)
-    world.give("parent", Died("run/detect"))
+    world.give("supervisor", Died("run/detect"))
     world.joined.remove("detect")
     world.join("detect", "next", credits=2, slot="run/detect")
     send_frames(world, 1)

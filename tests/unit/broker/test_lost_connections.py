@@ -115,10 +115,10 @@ def test_a_stranger_that_sets_its_clock_before_hello_is_told_the_time() -> None:
 def test_how_a_clock_stands_is_reported() -> None:
     world = World()
     peers(world, "capture")
-    world.join("parent", "parent")
+    world.join("supervisor", "supervisor")
     world.give("clip", Heartbeat(5, -7, 1))
     world.pass_time(300)
-    report = world.take("parent", StatusReport)[-1]
+    report = world.take("supervisor", StatusReport)[-1]
     found = {peer.name: (peer.remote, peer.offset_ns, peer.error_ns) for peer in report.peers}
     assert found["clip"] == (True, -7, 1)
     assert found["detect"] == (False, 0, 0)
