@@ -27,7 +27,7 @@ from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.child_main import die_with_parent
 from pipeline.wire.messages import Delivery, Face
 from stages.capture.open import open_reader
-from stages.capture.reader import Picture, Reader, SourceFailed
+from stages.capture.reader import Reader, SourceFailed, TimedFrame
 from stages.classify.classifier import Classifier, open_classifier
 from stages.classify.keras_classifier import output_of
 from stages.detect.detector import Detector, open_detector
@@ -46,7 +46,7 @@ class Clip:
         self.info = reader.info
         self._reader = reader
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         """Return the next picture, None at the end. Raises UserError for a clip that is cut off."""
         try:
             return self._reader.read()
@@ -113,7 +113,9 @@ def classify(classifier: Classifier, crops: NDArray[np.uint8]) -> NDArray[np.flo
     return classifier(crops) if len(crops) else np.zeros((0, len(EMOTIONS)), np.float32)
 
 
-def deliverable(clip: Clip, picture: Picture, number: int, captured_ns: int, faces: list[Face]) -> Delivery:
+def deliverable(
+    clip: Clip, picture: TimedFrame, number: int, captured_ns: int, faces: list[Face]
+) -> Delivery:
     """What the broker would hand the display for a picture that could be read."""
     image: NDArray[np.uint8] | None = picture.image
     assert image is not None

@@ -272,9 +272,6 @@ def _stored(tensor: _Message, size: int, own: str) -> float:
     return int(np.count_nonzero(data < 128))  # of the bytes of a varint, the last one
 
 
-# ---- Opens an ONNX file for inference: the detector's and the classifier's alike.
-
-
 # Unless this is set before the import, the wheels of ONNX Runtime send usage data to Microsoft and keep an
 # identifier in the user's cache directory.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -42,9 +42,6 @@ def _is_here(family: int, place: tuple[object, ...]) -> bool:
     return True
 
 
-# ---- Which addresses are accepted, and where those of a run lie. Nothing here touches a socket library.
-
-
 IPC_PATH_MAX: Final = 107 if sys.platform == "linux" else 103
 """Bytes in the path of a Unix socket: `sun_path` less its closing zero."""
 

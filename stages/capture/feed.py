@@ -26,7 +26,7 @@ from pipeline.wire.messages import (
     StopCapture,
     Welcome,
 )
-from stages.capture.reader import Picture
+from stages.capture.reader import TimedFrame
 from stages.capture.spec import CaptureOptions
 from stages.image_codec import to_jpeg
 from stages.shared_frames import FrameWriter
@@ -50,7 +50,7 @@ class Conversation(Protocol):
     def offset_ns(self) -> int: ...
 
 
-class Item(NamedTuple):
+class OutgoingFrame(NamedTuple):
     """A numbered frame and its pixels, if it brings any."""
 
     header: Frame | NoFrame
@@ -76,7 +76,7 @@ class Feed(ABC):
         self.ended: str | None = None  # why the source ended: empty if it just did
         self.over = False
         self._end_told = False
-        self._unsent: deque[Item] = deque()
+        self._unsent: deque[OutgoingFrame] = deque()
         self._writer = writer
         self._earlier: int | None = None  # frames before this one are of an earlier process
         self._shared: deque[tuple[int, str]] = deque()  # sequence and name of frames whose outcome is open
@@ -174,7 +174,7 @@ class Feed(ABC):
         """Put more into an empty line of what is to be sent, if there is more."""
         return False
 
-    def number(self, picture: Picture, captured_ns: int) -> Item:
+    def number(self, picture: TimedFrame, captured_ns: int) -> OutgoingFrame:
         """Give a picture the next number, and its pixels the form in which the broker wants them."""
         image, reason = picture.image, picture.reason
         if image is not None and image.nbytes > self.max_frame_bytes:
@@ -182,10 +182,10 @@ class Feed(ABC):
         where = self.info.name, self.epoch, self.next_sequence, captured_ns, picture.time_s
         self.next_sequence += 1
         if image is None:
-            return Item(NoFrame(*where, "failed", reason, picture.file), [])
+            return OutgoingFrame(NoFrame(*where, "failed", reason, picture.file), [])
         height, width = image.shape[:2]
         encoding, pixels = self._encoded(image, where[2])
-        return Item(Frame(*where, (height, width, 3), picture.file, encoding), [pixels])
+        return OutgoingFrame(Frame(*where, (height, width, 3), picture.file, encoding), [pixels])
 
     def _encoded(self, image: NDArray[np.uint8], sequence: int) -> tuple[Encoding, Buffer]:
         """Return the pixels in the form that the broker wants; raw where shared memory has no room."""

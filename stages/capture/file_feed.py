@@ -8,9 +8,9 @@ from typing import Final
 
 from pipeline.common.errors import UserError
 from pipeline.wire.messages import Frame, NoFrame, Welcome
-from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, Item
+from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, OutgoingFrame
 from stages.capture.open import open_reader
-from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck
+from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
 from stages.capture.spec import CaptureOptions
 from stages.shared_frames import FrameWriter
 from stages.worker import clock_ns
@@ -32,14 +32,14 @@ class FileFeed(Feed):
         super().__init__(reader.info, options, max_frame_bytes, writer)
         self.reader = reader
         self._thread = ThreadPoolExecutor(1, "reader")  # a slow disk must not pass for a hung process
-        self._reading: Future[Picture | None] | None = None
+        self._reading: Future[TimedFrame | None] | None = None
         self._silent_s = 0.0  # for how long it has been waited for
-        self._window: deque[Item] = deque()  # unacknowledged
+        self._window: deque[OutgoingFrame] = deque()  # unacknowledged
         self._written_before = 0  # frames of an earlier process that are written: read and discarded
         self._pace_fps = options.settings.pace_fps  # 0: none is set
         self._paced = False
         self._start_s: float | None = None  # when the picture of time 0 was due
-        self._ahead: Picture | None = None  # read, and not yet due
+        self._ahead: TimedFrame | None = None  # read, and not yet due
 
     def turn(self, session: Conversation) -> None:
         self.listen(session, self._wait_ms())
@@ -64,7 +64,7 @@ class FileFeed(Feed):
         self.release(before=sys.maxsize)
         self._reading = self._thread.submit(self._begin_again)  # behind what may be under way
 
-    def _begin_again(self) -> Picture | None:
+    def _begin_again(self) -> TimedFrame | None:
         self.reader.close()
         self.reader = open_reader(self.options.source, self.options.settings, self.max_frame_bytes)
         return self.reader.read()
@@ -99,7 +99,7 @@ class FileFeed(Feed):
         self._window.append(item)
         self._unsent.append(item)
 
-    def _next_picture(self) -> Picture | None:
+    def _next_picture(self) -> TimedFrame | None:
         """The next one that is to be sent; None at the end of the file, and if there is none yet to send."""
         reading = self._reading = self._reading or self._thread.submit(self.reader.read)
         if not wait([reading], POLL_MS / 1000).done:
@@ -129,7 +129,7 @@ class FileFeed(Feed):
             return min(POLL_MS, max(0, round(1000 * due_s)))
         return RETRY_MS if self._unsent and self.credits > 0 else POLL_MS
 
-    def _is_early(self, picture: Picture) -> bool:
+    def _is_early(self, picture: TimedFrame) -> bool:
         """Keep a picture that is not due yet; if it is late, all that follows plays later too."""
         if not self._paced:
             return False
@@ -140,6 +140,6 @@ class FileFeed(Feed):
         self._ahead = picture
         return True
 
-    def _place_s(self, picture: Picture) -> float:
+    def _place_s(self, picture: TimedFrame) -> float:
         """When the picture that comes next is due, seconds after the first."""
         return self.next_sequence / self._pace_fps if self._pace_fps else picture.time_s

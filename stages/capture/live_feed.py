@@ -10,8 +10,8 @@ from typing import Final, NamedTuple, Protocol
 
 from pipeline.common.errors import UserError
 from pipeline.wire.messages import Frame, NoFrame, SourceInfo, Welcome
-from stages.capture.feed import POLL_MS, Conversation, Feed, Item
-from stages.capture.reader import CLOSE_S, Picture, Reader, SourceFailed, SourceStuck
+from stages.capture.feed import POLL_MS, Conversation, Feed, OutgoingFrame
+from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
 from stages.capture.spec import CaptureOptions
 from stages.shared_frames import FrameWriter
 from stages.worker import clock_ns
@@ -74,18 +74,15 @@ class Spans:
                 yield number, span.at(number)
 
 
-# ---- A live source is opened and read in a thread of its own: whatever hangs in there, the loop goes on.
-
-
 STUCK_S: Final = 15.0
 """A driver hangs that has not come back by then: a read gives up by itself after 4 s, opening after 12 s."""
 
 
-class Shot(NamedTuple):
+class LiveFrame(NamedTuple):
     """A picture and when it was there; without the picture: a newer one has taken its place."""
 
     captured_ns: int
-    picture: Picture | None
+    picture: TimedFrame | None
 
 
 class LiveReader:
@@ -95,7 +92,7 @@ class LiveReader:
         self.info: SourceInfo | None = None
         self._name = name
         self._changed = threading.Condition()
-        self._shots: list[Shot] = []
+        self._mailbox: list[LiveFrame] = []
         self._failure: SourceFailed | UserError | None = None
         self._stopped = False
         self._silent_s = 0.0
@@ -108,15 +105,15 @@ class LiveReader:
             self._wait(STUCK_S, lambda: self.info is not None)
         return self.info
 
-    def take(self, timeout_s: float) -> list[Shot]:
+    def take(self, timeout_s: float) -> list[LiveFrame]:
         """Wait for a picture; return all since the last call, of which the newest alone has its pixels.
 
         Raises SourceFailed or UserError when the source has failed, behind its last picture, and SourceStuck.
         """
-        self._wait(timeout_s, lambda: bool(self._shots))
+        self._wait(timeout_s, lambda: bool(self._mailbox))
         with self._changed:
-            shots, self._shots = self._shots, []
-        return shots
+            frames, self._mailbox = self._mailbox, []
+        return frames
 
     def stop(self) -> None:
         """Read no more."""
@@ -165,13 +162,10 @@ class LiveReader:
             if picture is None:
                 raise SourceFailed(f"{self._name}: it has ended")
             with self._changed:
-                if self._shots:
-                    self._shots[-1] = self._shots[-1]._replace(picture=None)
-                self._shots.append(Shot(captured_ns, picture))
+                if self._mailbox:
+                    self._mailbox[-1] = self._mailbox[-1]._replace(picture=None)
+                self._mailbox.append(LiveFrame(captured_ns, picture))
                 self._changed.notify()
-
-
-# ---- A live source's frames: the newest goes out, whatever can't is counted with its reason.
 
 
 FIRST_BACK_OFF_S: Final = 0.5
@@ -182,10 +176,10 @@ AHEAD: Final = 1024  # outcomes told and not yet written: after a long absence t
 log = logging.getLogger(__name__)
 
 
-class Shots(Protocol):
+class LiveSource(Protocol):
     """What a feed needs of `live_reader.LiveReader`."""
 
-    def take(self, timeout_s: float) -> list[Shot]: ...
+    def take(self, timeout_s: float) -> list[LiveFrame]: ...
 
     def stop(self) -> None: ...
 
@@ -196,7 +190,7 @@ class LiveFeed(Feed):
     """Reads at the source's rate; one that breaks off is opened again, after a while that grows."""
 
     def __init__(
-        self, source: Shots, info: SourceInfo, reopen: Callable[[], Shots], options: CaptureOptions,
+        self, source: LiveSource, info: SourceInfo, reopen: Callable[[], LiveSource], options: CaptureOptions,
         max_frame_bytes: int, writer: FrameWriter | None = None,
     ) -> None:  # fmt: skip
         super().__init__(info, options, max_frame_bytes, writer)
@@ -212,14 +206,14 @@ class LiveFeed(Feed):
 
     def turn(self, session: Conversation) -> None:
         resting = self.ended is not None or self._back_off_ms() > 0
-        shots = [] if resting else self._capture()
+        frames = [] if resting else self._capture()
         wait_ms = (POLL_MS if self.ended is not None else min(POLL_MS, self._back_off_ms())) if resting else 0
         while self.listen(session, wait_ms) and not self.over:
             wait_ms = 0
         self.send(session)  # what has waited goes first, so that the newest frame finds its credit
         if self.ended is None and not self.over and self._begun:
-            for shot in shots:
-                self._take(shot)
+            for live_frame in frames:
+                self._take(live_frame)
                 self.send(session)
 
     def welcome(self, welcome: Welcome) -> None:
@@ -253,27 +247,27 @@ class LiveFeed(Feed):
         for sequence, captured_ns in islice(self._unwritten.since(self._next_queued), max(0, room)):
             reason = "broker_restarted" if sequence < self._of_lost_broker else "superseded"
             where = self.info.name, self.epoch, sequence, captured_ns, self._time_s(captured_ns)
-            self._unsent.append(Item(NoFrame(*where, "dropped", reason), []))
+            self._unsent.append(OutgoingFrame(NoFrame(*where, "dropped", reason), []))
             self._next_queued = sequence + 1
         return bool(self._unsent)
 
-    def _capture(self) -> list[Shot]:
+    def _capture(self) -> list[LiveFrame]:
         """Wait for pictures, not for long."""
         if self._reopen_s is not None:
             self._source, self._reopen_s = self._reopen(), None
         try:
-            shots = self._source.take(POLL_MS / 1000)
+            frames = self._source.take(POLL_MS / 1000)
         except (SourceFailed, UserError) as error:
             self._failed(str(error))
             return []
-        if shots and self._failures:
+        if frames and self._failures:
             log.info("%s: pictures come again", self.info.name)
             self._failures = 0
-        return shots
+        return frames
 
-    def _take(self, shot: Shot) -> None:
+    def _take(self, live_frame: LiveFrame) -> None:
         """Number a frame and put it in line; what can't go out at once is superseded by the next one."""
-        captured_ns, picture = shot
+        captured_ns, picture = live_frame
         self._first_ns = self._first_ns or captured_ns
         self._unwritten.add(self.next_sequence, captured_ns)
         clear = self.welcomed and not self._unsent and self._next_queued == self.next_sequence

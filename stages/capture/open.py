@@ -1,7 +1,9 @@
-"""Opens the source that is asked for."""
+"""Opens the source that is asked for; a file can be played several times."""
+
+from collections.abc import Callable
 
 from pipeline.config.sources import SourceSpec
-from stages.capture.reader import MAX_BYTES, Reader
+from stages.capture.reader import MAX_BYTES, Reader, TimedFrame
 from stages.capture.spec import CaptureSettings
 
 
@@ -17,8 +19,6 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
         from stages.capture.sources.stream import StreamReader
 
         return StreamReader(spec, settings, max_bytes)
-    from stages.capture.sources.repeat import RepeatingReader
-
     plays = settings.repeat, settings.max_frames
     if spec.form == "video":
         from stages.capture.sources.video import VideoReader
@@ -31,3 +31,47 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
     from stages.capture.sources.demo import DemoReader
 
     return RepeatingReader(lambda: DemoReader(spec), *plays)
+
+
+class RepeatingReader:
+    """A reader that is opened again at its end. Frames are numbered on and their times grow on."""
+
+    def __init__(self, reopen: Callable[[], Reader], times: int, max_frames: int = 0) -> None:
+        """`times`, `max_frames` 0: until stopped. Opens the source at once, with the errors of doing so."""
+        self._reopen = reopen
+        self._reader = reopen()
+        self.info = self._reader.info
+        self._left = times - 1 if times else None
+        self._frames_left = max_frames or None
+        self._offset_s = 0.0
+        self._last_s = 0.0
+        self._step_s = 1 / self.info.fps if self.info.fps else 1.0
+        self._read_in_pass = 0
+
+    def read(self) -> TimedFrame | None:
+        if self._frames_left == 0:
+            return None
+        picture = self._reader.read()
+        if picture is None:
+            if self._left == 0 or self._read_in_pass == 0:
+                return None
+            self._begin_again()
+            picture = self._reader.read()
+            if picture is None:
+                return None
+        self._read_in_pass += 1
+        if self._frames_left is not None:
+            self._frames_left -= 1
+        self._last_s = self._offset_s + picture.time_s
+        return picture._replace(time_s=self._last_s)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _begin_again(self) -> None:
+        self._reader.close()
+        self._reader = self._reopen()
+        self._offset_s = self._last_s + self._step_s
+        self._read_in_pass = 0
+        if self._left is not None:
+            self._left -= 1

@@ -28,9 +28,6 @@ def to_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image, np.uint8)
 
 
-# ---- What a reader of frames is, and the one that a source needs.
-
-
 BYTES_PER_PIXEL: Final = 3
 MAX_BYTES: Final = BrokerSettings().max_message_bytes
 
@@ -38,7 +35,7 @@ CLOSE_S: Final = 1.0
 """At the end of a run a picture is waited for no longer: most take far less."""
 
 
-class Picture(NamedTuple):
+class TimedFrame(NamedTuple):
     """One frame of a source."""
 
     image: NDArray[np.uint8] | None  # (height, width, 3), BGR, C-contiguous; None: unreadable
@@ -60,7 +57,7 @@ class Reader(Protocol):
 
     info: SourceInfo
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         """Return the next frame, or None at the end. Raises SourceFailed for an end that came too early."""
 
     def close(self) -> None:
@@ -92,11 +89,11 @@ class Decoder:
         context.options = limits(max_bytes)
         self.refused = too_large(context.width, context.height, max_bytes)
 
-    def picture(self, frame: av.VideoFrame, time_s: float) -> Picture:
+    def picture(self, frame: av.VideoFrame, time_s: float) -> TimedFrame:
         """Return the frame in BGR and upright; without pixels, and with the reason, if it is too large."""
         reason = too_large(frame.width, frame.height, self._max_bytes)
         if reason:
-            return Picture(None, time_s, reason=reason)
+            return TimedFrame(None, time_s, reason=reason)
         image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
         quarter_turns = round(frame.rotation / 90) % 4  # a phone held upright
-        return Picture(np.ascontiguousarray(np.rot90(image, quarter_turns), np.uint8), time_s)
+        return TimedFrame(np.ascontiguousarray(np.rot90(image, quarter_turns), np.uint8), time_s)

@@ -1,5 +1,7 @@
 """What an emotion classifier is, and the one that the settings ask for."""
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,7 +14,11 @@ from pipeline.common.model_card import choose_labels, find_model, read_model
 from pipeline.wire.messages import TOLERANCE
 from stages.classify.spec import ClassifySettings
 
-SUFFIXES: Final = (".onnx", ".keras")
+RUNTIMES: Final = {
+    ".onnx": ("stages.classify.onnx_classifier", "OnnxClassifier"),
+    ".keras": ("stages.classify.keras_classifier", "KerasClassifier"),
+}
+"""Module and class of the classifier for each kind of model file. A module is imported when it is chosen."""
 
 
 class Classifier(Protocol):
@@ -52,16 +58,11 @@ def _load(
     path: Path, data: bytes, outputs: tuple[str, ...], labels: str, threads: int, fingerprint: str
 ) -> Classifier:
     """Import the runtime that the file needs and hand it the file's content."""
-    match path.suffix:
-        case ".onnx":
-            from stages.classify.onnx_classifier import OnnxClassifier
-
-            return OnnxClassifier(path, data, outputs, labels, threads, fingerprint)
-        case ".keras":
-            from stages.classify.keras_classifier import KerasClassifier
-
-            return KerasClassifier(path, data, outputs, labels, threads, fingerprint)
-    raise UserError(f"classify.model: {path}: expected a file that ends in {' or '.join(SUFFIXES)}")
+    if path.suffix not in RUNTIMES:
+        raise UserError(f"classify.model: {path}: expected a file that ends in {' or '.join(RUNTIMES)}")
+    module, name = RUNTIMES[path.suffix]
+    opener: Callable[..., Classifier] = getattr(import_module(module), name)
+    return opener(path, data, outputs, labels, threads, fingerprint)
 
 
 def _check_sums(probabilities: NDArray[np.float32], path: Path) -> None:

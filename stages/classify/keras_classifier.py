@@ -49,9 +49,6 @@ def output_of(model: Any, labels: str, stated: Sequence[str], path: Path) -> Any
     return model if sequential else keras.Model(model.input, outputs[labels])
 
 
-# ---- The emotion model on Keras and TensorFlow, for whoever has them and names a .keras file.
-
-
 _LOADING_FAILS: Final = (
     ArithmeticError,
     AssertionError,
@@ -82,7 +79,6 @@ class KerasClassifier:
                 f"{path}: a .keras model needs TensorFlow: pip install -r requirements-train.txt, "
                 "or set classify.model to the .onnx file beside it"
             )
-        from stages.classify.keras_classifier import output_of
         from stages.classify.keras_file import check_model_file
 
         self.fingerprint = fingerprint

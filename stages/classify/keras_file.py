@@ -126,9 +126,6 @@ def _check_class(path: Path, part: dict[str, Any]) -> None:
         raise Refused(path, f"its config registers {name} as {str(part['registered_name'])[:80]!r}")
 
 
-# ---- The weights in a .keras file, an HDF5 file, looked through before they are loaded.
-
-
 MOST_OBJECTS: Final = 20_000
 """Groups and arrays; the tutorial's network has some 60."""
 

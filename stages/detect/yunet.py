@@ -86,9 +86,6 @@ def _limited(place: int, most: int) -> int:
     return min(max(place, 0), most)
 
 
-# ---- YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023), run by ONNX Runtime.
-
-
 MAX_BYTES: Final = 1 << 24
 """Of a YuNet file: seventy times what the project's own has."""
 

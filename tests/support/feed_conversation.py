@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.config.sources import SourceSpec
-from pipeline.wire.assignment import CaptureOptions
 from pipeline.wire.messages import (
     AnyMessage,
     Buffer,
@@ -19,7 +18,7 @@ from pipeline.wire.messages import (
     encode,
 )
 from stages.capture.feed import Feed
-from stages.capture.spec import CaptureSettings
+from stages.capture.spec import CaptureOptions, CaptureSettings
 
 
 class FakeSession:

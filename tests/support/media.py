@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config.sources import parse_sources
 from pipeline.wire.messages import SourceInfo
 from stages.capture.open import open_reader
-from stages.capture.reader import Picture, Reader, SourceFailed
+from stages.capture.reader import Reader, SourceFailed, TimedFrame
 from stages.capture.spec import CaptureSettings
 
 ONE, UNIT = 1 << 16, 1 << 30  # 1 in the two fixed-point formats of an mp4's matrix
@@ -98,10 +98,10 @@ def open_source(text: str | Path, **settings: Any) -> Reader:
     return open_reader(spec, CaptureSettings(**settings))
 
 
-def play(text: str | Path, **settings: Any) -> tuple[list[Picture], str]:
+def play(text: str | Path, **settings: Any) -> tuple[list[TimedFrame], str]:
     """All pictures of a source, and how it failed, if it did."""
     reader = open_source(text, **settings)
-    pictures: list[Picture] = []
+    pictures: list[TimedFrame] = []
     try:
         while (picture := reader.read()) is not None:
             pictures.append(picture)
@@ -116,13 +116,13 @@ class ListReader:
     """Gives pictures from a list; an exception in it is raised."""
 
     def __init__(
-        self, pictures: list[Picture | Exception | None], kind: Any = "file", fps: float = 25
+        self, pictures: list[TimedFrame | Exception | None], kind: Any = "file", fps: float = 25
     ) -> None:
         self.info = SourceInfo("clip", kind, 4, 2, fps)
         self.left = list(pictures)
         self.closed = False
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         picture = self.left.pop(0) if self.left else None
         if isinstance(picture, Exception):
             raise picture
@@ -134,4 +134,4 @@ class ListReader:
 
 def pictures(count: int, start: int = 0) -> list[Any]:
     """Tiny ones, each of its number's grey."""
-    return [Picture(np.full((2, 4, 3), n % 256, np.uint8), n / 25) for n in range(start, start + count)]
+    return [TimedFrame(np.full((2, 4, 3), n % 256, np.uint8), n / 25) for n in range(start, start + count)]

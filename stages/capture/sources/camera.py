@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import Picture, SourceFailed, to_bgr
+from stages.capture.reader import SourceFailed, TimedFrame, to_bgr
 from stages.capture.spec import CaptureSettings
 
 STALLED_S: Final = 2.0
@@ -36,14 +36,14 @@ class CameraReader:
         self.info = SourceInfo(spec.name, "live", width, height, float(fps) if sound else 0.0)
         self._start_s = time.monotonic()
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         began_s = time.monotonic()
         read, image = self._capture.read()
         if not read or image is None:
             waited_s = time.monotonic() - began_s
             what = f"for {waited_s:.1f} s" if waited_s >= STALLED_S else "comes any more"
             raise SourceFailed(f"{self._name}: no picture {what}")
-        return Picture(to_bgr(np.asarray(image)), time.monotonic() - self._start_s)
+        return TimedFrame(to_bgr(np.asarray(image)), time.monotonic() - self._start_s)
 
     def close(self) -> None:
         self._capture.release()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, demo_faces
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import Picture
+from stages.capture.reader import TimedFrame
 
 FRAMES: Final = 300
 FPS: Final = 25.0
@@ -42,7 +42,7 @@ class DemoReader:
         self._tile = np.asarray(cv2.resize(head, size, interpolation=method), np.uint8)
         self._next = 0
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         if self._next >= FRAMES:
             return None
         number = self._next
@@ -51,7 +51,7 @@ class DemoReader:
         tile_height, tile_width = self._tile.shape[:2]
         for x, y in self._places(number):
             image[y : y + tile_height, x : x + tile_width] = self._tile
-        return Picture(image, number / FPS)
+        return TimedFrame(image, number / FPS)
 
     def close(self) -> None:
         """Nothing is held open."""

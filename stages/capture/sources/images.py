@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from pipeline.common.errors import UserError
 from pipeline.config.sources import PICTURE_SUFFIXES, SourceSpec
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import MAX_BYTES, Picture, to_bgr, too_large
+from stages.capture.reader import MAX_BYTES, TimedFrame, to_bgr, too_large
 
 FORMATS: Final = ("PNG", "JPEG", "BMP", "WEBP")
 """Each decoder more is one more that a crafted file may break."""
@@ -58,7 +58,7 @@ class FolderReader:
             raise UserError(f"source {spec.text!r}: none of its {len(self._paths)} pictures can be read")
         self.info = SourceInfo(spec.name, "file", first.shape[1], first.shape[0], 0.0)
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         """Pictures have no time of their own: each is a second after the one before."""
         if self._next >= len(self._paths):
             return None
@@ -66,7 +66,7 @@ class FolderReader:
         self._next += 1
         image, reason = read_picture(path, self._max_bytes)
         name = path.name.encode("utf-8", "replace").decode()  # a message can't hold what is not UTF-8
-        return Picture(image, time_s, name, reason)
+        return TimedFrame(image, time_s, name, reason)
 
     def close(self) -> None:
         """Nothing is held open between pictures."""

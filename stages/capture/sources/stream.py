@@ -8,7 +8,7 @@ import av
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, without_credentials
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import Decoder, Picture, SourceFailed, limits
+from stages.capture.reader import Decoder, SourceFailed, TimedFrame, limits
 from stages.capture.spec import CaptureSettings
 
 TIMEOUT_S: Final = 4.0
@@ -51,7 +51,7 @@ class StreamReader:
         fps = float(stream.average_rate or 0)
         self.info = SourceInfo(spec.name, "live", width, height, fps if 0 < fps <= 1000 else 0.0)
 
-    def read(self) -> Picture:
+    def read(self) -> TimedFrame:
         began_s = time.monotonic()
         broken = ""
         while not self._frames:

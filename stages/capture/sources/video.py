@@ -13,7 +13,7 @@ import av
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import Decoder, Picture, SourceFailed, limits
+from stages.capture.reader import Decoder, SourceFailed, TimedFrame, limits
 
 NO_VIDEO: Final = ("tty", "image2", "concat", "hls", "dash")
 """Formats of FFmpeg that would take a text for a video, or open files that the user has not named."""
@@ -72,7 +72,7 @@ class VideoReader:
         fps = float(self._stream.average_rate or 0)
         self.info = SourceInfo(spec.name, "file", width, height, fps)
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         picture, self._ahead = self._ahead, None
         picture = picture or self._decode_next()
         if picture is None:
@@ -86,10 +86,10 @@ class VideoReader:
         self._frames.close()  # type: ignore[attr-defined]
         self._container.close()
 
-    def _decode_next(self) -> Picture | None:
+    def _decode_next(self) -> TimedFrame | None:
         return next(self._frames, None)
 
-    def _decode(self) -> Iterator[Picture]:
+    def _decode(self) -> Iterator[TimedFrame]:
         """Yield all frames that can be decoded; a broken packet does not end the video."""
         number = 0
         while (packet := self._next_packet()) is not None:

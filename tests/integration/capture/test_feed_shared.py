@@ -7,7 +7,7 @@ from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.image_codec import ImageReader
 from stages.shared_frames import FrameWriter
-from tests.integration.capture.test_live_feed import ListShots, never
+from tests.integration.capture.test_live_feed import ListSource, never
 from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
 from tests.support.media import ListReader, pictures
 
@@ -18,7 +18,7 @@ def make_file(folder: Path, count: int = 20) -> tuple[FileFeed, FakeSession]:
 
 
 def make_live(folder: Path) -> tuple[LiveFeed, FakeSession]:
-    info, source = SourceInfo("clip", "live", 4, 2, 25), ListShots(pictures(100))
+    info, source = SourceInfo("clip", "live", 4, 2, 25), ListSource(pictures(100))
     return LiveFeed(
         source, info, never, options("live"), 1000, FrameWriter(folder, "capture-1")
     ), FakeSession()

@@ -8,7 +8,7 @@ from pipeline.wire.messages import End, Frame, Introduce, NoFrame, SourceEnded, 
 from stages.capture import file_feed
 from stages.capture.feed import POLL_MS
 from stages.capture.file_feed import FileFeed
-from stages.capture.reader import Picture, SourceFailed, SourceStuck
+from stages.capture.reader import SourceFailed, SourceStuck, TimedFrame
 from tests.support.feed_conversation import FakeSession, grant, options, sequences, turn, welcome
 from tests.support.media import ListReader, pictures
 
@@ -72,7 +72,7 @@ def test_an_end_that_came_too_early_is_told(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_what_is_unreadable_or_too_large_is_failed() -> None:
-    reader = ListReader([Picture(None, 0.0, "a.png", "unreadable: no"), *pictures(1)])
+    reader = ListReader([TimedFrame(None, 0.0, "a.png", "unreadable: no"), *pictures(1)])
     feed, session = FileFeed(reader, options(), 23), FakeSession()
     first, second, _ = turn(feed, session, welcome(), grant(3), times=4)
     assert isinstance(first, NoFrame)
@@ -99,7 +99,7 @@ class SlowReader(ListReader):
         super().__init__(pictures(3))
         self.go = threading.Event()
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         assert self.go.wait(20)
         return super().read()
 

@@ -9,8 +9,8 @@ from pipeline.common.errors import UserError
 from pipeline.wire.messages import End, Frame, Introduce, NoFrame, SourceEnded, SourceInfo, StopCapture
 from stages.capture import live_feed
 from stages.capture.feed import POLL_MS
-from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed, Shot
-from stages.capture.reader import Picture, SourceFailed
+from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed, LiveFrame
+from stages.capture.reader import SourceFailed, TimedFrame
 from stages.worker import clock_ns
 from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
 from tests.support.media import pictures
@@ -33,19 +33,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-class ListShots:
+class ListSource:
     """Stands in for `LiveReader`: gives one thing at each look; a list is what came between two looks."""
 
     def __init__(self, given: list[Any]) -> None:
         self.left = list(given)
         self.stopped = False
 
-    def take(self, timeout_s: float) -> list[Shot]:
+    def take(self, timeout_s: float) -> list[LiveFrame]:
         given = self.left.pop(0) if self.left else []
         if isinstance(given, Exception):
             raise given
         came = given if isinstance(given, list) else [given]
-        return [Shot(clock_ns(), one) for one in came]
+        return [LiveFrame(clock_ns(), one) for one in came]
 
     def stop(self) -> None:
         self.stopped = True
@@ -54,17 +54,17 @@ class ListShots:
         return self.stopped
 
 
-def never() -> ListShots:
+def never() -> ListSource:
     raise AssertionError("it is not to be opened again")
 
 
 def make(
     given: list[Any] | None = None,
-    reopen: Callable[[], ListShots] = never,
+    reopen: Callable[[], ListSource] = never,
     reopen_attempts: int = 5,
     max_bytes: int = 1000,
 ) -> tuple[LiveFeed, FakeSession]:
-    source = ListShots(pictures(1000) if given is None else given)
+    source = ListSource(pictures(1000) if given is None else given)
     told = options("live", reopen_attempts=reopen_attempts)
     return LiveFeed(source, INFO, reopen, told, max_bytes), FakeSession()
 
@@ -85,10 +85,10 @@ class Opener:
         self.results = list(results)
         self.opened = 0
 
-    def __call__(self) -> ListShots:
+    def __call__(self) -> ListSource:
         self.opened += 1
         result = self.results.pop(0)
-        return ListShots([result] if isinstance(result, Exception) else result)
+        return ListSource([result] if isinstance(result, Exception) else result)
 
 
 def test_frames_before_the_first_grant_are_read_and_not_counted() -> None:
@@ -277,7 +277,7 @@ def test_a_stop_during_the_wait(clock: Clock) -> None:
 
 
 def test_unreadable_is_failed() -> None:
-    feed, session = make([Picture(None, 0.0, reason="unreadable")])
+    feed, session = make([TimedFrame(None, 0.0, reason="unreadable")])
     session.says.extend([welcome(), grant(1)])
     (told,) = turn(feed, session)
     assert isinstance(told, NoFrame)
@@ -315,7 +315,7 @@ def test_the_end_is_told_behind_all_that_an_absence_left() -> None:
 def test_at_the_end_its_reader_is_stopped() -> None:
     feed, session = make()
     source = feed._source
-    assert isinstance(source, ListShots)
+    assert isinstance(source, ListSource)
     assert not source.stopped
     turn(feed, session, welcome(), StopCapture())
     assert source.stopped

@@ -10,7 +10,7 @@ from pipeline.common.errors import UserError
 from pipeline.wire.messages import SourceInfo
 from stages.capture import live_feed
 from stages.capture.live_feed import LiveReader
-from stages.capture.reader import Picture, SourceFailed, SourceStuck
+from stages.capture.reader import SourceFailed, SourceStuck, TimedFrame
 from tests.support.media import pictures
 
 LONG_S = 20.0  # never waited in full: something happens before
@@ -25,7 +25,7 @@ class Camera:
         self.asked = threading.Semaphore(0)
         self.closed = threading.Event()
 
-    def read(self) -> Picture | None:
+    def read(self) -> TimedFrame | None:
         self.asked.release()
         given = self.comes.get()
         if isinstance(given, Exception):
@@ -62,13 +62,15 @@ def test_it_says_what_it_has_opened(reader: LiveReader, camera: Camera) -> None:
 def test_the_newest_picture_wins_and_the_others_leave_their_times(reader: LiveReader, camera: Camera) -> None:
     first, second, third, fourth = pictures(4)
     camera.give(first, second, third)
-    shots = reader.take(LONG_S)
-    assert [shot.picture for shot in shots[:-1]] == [None, None]
-    assert shots[-1].picture is third
-    assert [shot.captured_ns for shot in shots] == sorted(shot.captured_ns for shot in shots)
+    frames = reader.take(LONG_S)
+    assert [live_frame.picture for live_frame in frames[:-1]] == [None, None]
+    assert frames[-1].picture is third
+    assert [live_frame.captured_ns for live_frame in frames] == sorted(
+        live_frame.captured_ns for live_frame in frames
+    )
     assert reader.take(0.0) == []
     camera.comes.put(fourth)
-    assert [shot.picture for shot in reader.take(LONG_S)] == [fourth]
+    assert [live_frame.picture for live_frame in reader.take(LONG_S)] == [fourth]
     camera.comes.put(SourceFailed("camera-0: gone"))
 
 

@@ -8,8 +8,8 @@ from pipeline.wire.messages import Frame, NoFrame
 from stages.capture.feed import Feed
 from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
-from stages.capture.reader import Picture
-from tests.integration.capture.test_live_feed import INFO, ListShots, never
+from stages.capture.reader import TimedFrame
+from tests.integration.capture.test_live_feed import INFO, ListSource, never
 from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
 from tests.support.media import ListReader, noise
 
@@ -17,10 +17,10 @@ WIDTH, HEIGHT = 64, 48
 
 
 def make(kind: str = "file", count: int = 10) -> tuple[Feed, FakeSession]:
-    made = [Picture(noise(n, WIDTH, HEIGHT), n / 25) for n in range(count)]
+    made = [TimedFrame(noise(n, WIDTH, HEIGHT), n / 25) for n in range(count)]
     if kind == "file":
         return FileFeed(ListReader(made), options(), 1_000_000), FakeSession()
-    return LiveFeed(ListShots(made), INFO, never, options("live"), 1_000_000), FakeSession()
+    return LiveFeed(ListSource(made), INFO, never, options("live"), 1_000_000), FakeSession()
 
 
 @pytest.mark.parametrize("kind", ["file", "live"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.capture.sources.repeat import RepeatingReader
+from stages.capture.open import RepeatingReader
 from tests.support.media import ListReader, open_source, pictures, play, write_clip
 
 
