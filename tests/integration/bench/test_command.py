@@ -18,6 +18,7 @@ from pipeline.common.files import PROJECT
 from pipeline.config.loader import override
 from pipeline.config.schema import PipelineSettings
 from stages.classify.spec import ClassifySettings
+from stages.stage import TABLES
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -103,7 +104,7 @@ def test_what_is_missing_is_said_before_anything_runs(
 def test_labels_that_the_model_has_not_are_said_before_anything_runs(
     unloaded_settings: PipelineSettings,
 ) -> None:
-    settings = override(unloaded_settings, {"classify.labels": "consensus"})
+    settings = override(unloaded_settings, {"classify.labels": "consensus"}, TABLES)
     with pytest.raises(UserError, match="consensus expected"):
         run_bench(settings, Options(frames=4))
 

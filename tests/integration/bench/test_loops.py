@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.job import BareCost, ClipInfo, Job, LoopRun, run_job
+from bench.job import BareCost, ClipInfo, Job, LoopRun, run_job, stage_settings
 from bench.pipeline_run import run_pipeline
 from pipeline.common.errors import UserError
 from pipeline.config.loader import override
 from pipeline.config.schema import PipelineSettings
+from stages.stage import TABLES
 from tests.support.models import BOTH, CONFIDENCE
 
 FRAMES = 4
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.timeout(400)  # a busy machine makes everything long, T
 
 
 def job(kind: str, settings: PipelineSettings, output: Path) -> Job:
-    return Job(kind=kind, source="demo:2", frames=FRAMES, settings=settings, output=str(output))  # type: ignore[arg-type]
+    return Job(
+        kind=kind, source="demo:2", frames=FRAMES, settings=stage_settings(settings), output=str(output)
+    )  # type: ignore[arg-type]
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -41,7 +44,7 @@ def test_the_tutorials_loop_writes_a_record_for_each_frame(
     settings: PipelineSettings, keras_model: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "r.jsonl"
-    asked = override(settings, {"classify.model": str(keras_model), "classify.labels": "consensus"})
+    asked = override(settings, {"classify.model": str(keras_model), "classify.labels": "consensus"}, TABLES)
     check_records(run_job(job("tutorial", asked, results), LoopRun), results)
     assert emotions(results) == {BOTH["consensus"]}
 
@@ -61,7 +64,7 @@ def test_the_plain_loop_shows_the_labels_that_are_asked_for(
     settings: PipelineSettings, model_of_both: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "r.jsonl"
-    both = override(settings, {"classify.model": str(model_of_both), "classify.labels": "fer2013"})
+    both = override(settings, {"classify.model": str(model_of_both), "classify.labels": "fer2013"}, TABLES)
     run_job(job("plain", both, results), LoopRun)
     assert emotions(results) == {BOTH["fer2013"]}
     faces = [face for record in records(results) for face in record["faces"]]
@@ -88,7 +91,7 @@ def test_a_clip_is_counted_and_made_larger(tmp_path: Path) -> None:
     large = tmp_path / "large.mp4"
     assert run_job(job("probe", PipelineSettings(), tmp_path), ClipInfo) == ClipInfo(FRAMES, 960, 540)
     assert run_job(job("scale", PipelineSettings(), large), ClipInfo) == ClipInfo(FRAMES, 1920, 1080)
-    again = Job(kind="probe", source=str(large), frames=100, settings=PipelineSettings())
+    again = Job(kind="probe", source=str(large), frames=100, settings=stage_settings(PipelineSettings()))
     assert run_job(again, ClipInfo) == ClipInfo(FRAMES, 1920, 1080)
 
 
@@ -106,4 +109,7 @@ def test_what_is_wrong_with_a_clip_comes_back_in_one_line(tmp_path: Path) -> Non
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     with pytest.raises(UserError, match=r"text\.mp4.*not a video"):
-        run_job(Job(kind="probe", source=str(text), frames=1, settings=PipelineSettings()), ClipInfo)
+        run_job(
+            Job(kind="probe", source=str(text), frames=1, settings=stage_settings(PipelineSettings())),
+            ClipInfo,
+        )
