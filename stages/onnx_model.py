@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+# Unless this is set before the import, the wheels of ONNX Runtime send usage data to Microsoft and keep an
+# identifier in the user's cache directory.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime as ort
 
 from pipeline.common.errors import UserError
@@ -270,11 +275,6 @@ def _stored(tensor: _Message, size: int, own: str) -> float:
     if own in ("float_data", "double_data"):
         return len(data) / size
     return int(np.count_nonzero(data < 128))  # of the bytes of a varint, the last one
-
-
-# Unless this is set before the import, the wheels of ONNX Runtime send usage data to Microsoft and keep an
-# identifier in the user's cache directory.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 MAX_MEMORY: Final = 2 << 30

@@ -210,7 +210,7 @@ def _pipeline_options(
         help="0, /dev/video0, a file, a folder, rtsp://…, demo, demo:8 (faces); repeatable",
     )
     parser.add_argument(
-        "--display", choices=("auto", "window", "none"), help="auto: a window where there is a screen"
+        "--display", choices=("auto", "window", "web", "none"), help="auto: a window where there is a screen"
     )
     parser.add_argument("--results", metavar="FILE", help=".jsonl or .csv, one record a frame or a face")
     parser.add_argument("--record", metavar="FILE", help="annotated video, .mkv or .mp4")

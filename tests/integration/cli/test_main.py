@@ -116,7 +116,7 @@ def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.C
     assert main(["keys", str(directory)]) == 0
     assert main(["keys", str(directory), "detect-attic"]) == 0
     said = capsys.readouterr()
-    assert "made: detect-attic\nkept, as they were there: broker, capture, detect" in said.out
+    assert "made: detect-attic\nkept, as they were there: broker, display, detect" in said.out
     assert f"--set security.keys={directory}" in said.out
     for path in directory.glob("*.secret"):
         secret = path.read_text().rpartition('"')[0].rpartition('"')[2]
@@ -166,7 +166,6 @@ def test_a_usage_error_is_one_line(
     [
         (["--set", "detect.modl=x"], "--set: unknown key detect.modl: did you mean detect.model?"),
         (["--config", "none.toml"], "no configuration file none.toml"),
-        (["--display", "web"], "display.mode: this version has no web page yet"),
         (
             ["--broker", "tcp://10.0.0.1:5555"],
             "needs keys; make them with: python run.py keys DIR",
