@@ -1,5 +1,6 @@
 # make run     the camera or, where there is none, the demo        make run ARGS="--source clip.mp4"
-# make test    lint, types and all tests
+# make test    lint, types and the tests that a contributor waits for: tests/unit and tests/integration
+# make ci      all of it, as CI runs it: the tests marked long and the whole runs of tests/e2e too
 # make bench   the pipeline against plain loops, one of which needs TensorFlow
 # Each sets up .venv first, and again only when the pinned requirements change.
 
@@ -13,13 +14,16 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: run test lint bench clean
+.PHONY: run test ci lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
 	$(BIN)/python run.py $(ARGS)
 
 test: lint
+	$(BIN)/python -m pytest tests/unit tests/integration -m "not long" $(ARGS)
+
+ci: lint
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev
