@@ -238,9 +238,6 @@ class Run:
         return f"bench: the pipeline of {self._name}: {what}: {told[-1].removeprefix('error: ')}"
 
 
-# ---- `python run.py bench --against DIR`: this pipeline and another checkout's, in turn.
-
-
 class Against(NamedTuple):
     """The other checkout, and the settings of both as the user gave them: table.key=value."""
 

@@ -61,9 +61,6 @@ def medians_by_key(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: round(median(run[key] for run in runs if key in run), 3) for key in keys}
 
 
-# ---- The figures as tables for a person, on standard output.
-
-
 WIDTH: Final = 120  # where there is no terminal to fit
 
 
@@ -153,9 +150,6 @@ def _costs(document: dict[str, Any]) -> Table:
         table.add_row(role, f"{in_pipeline[role]:.2f}" if role in in_pipeline else "", alone)
     table.add_row("together", f"{sum(in_pipeline.values()):.2f}", f"{sum(bare.values()):.2f}")
     return table
-
-
-# ---- The benchmark's figures as one document: what `--json` writes, and what the table shows.
 
 
 def make_document(

@@ -51,9 +51,6 @@ def check_tutorial(settings: PipelineSettings) -> None:
     read_card(path)
 
 
-# ---- What the figures were measured on, and with which versions.
-
-
 PACKAGES: Final = ("onnxruntime", "tensorflow", "keras", "opencv-python", "numpy", "pyzmq", "av", "msgspec")
 
 
@@ -92,9 +89,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:  # opencv has several wheels
         return "not installed"
-
-
-# ---- What the benchmark asks of a process of its own, and what that answers.
 
 
 Kind = Literal["probe", "scale", "tutorial", "plain", "bare"]

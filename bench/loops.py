@@ -74,9 +74,6 @@ def count_frames(job: Job) -> ClipInfo:
         return ClipInfo(frames, clip.info.width, clip.info.height)
 
 
-# ---- (b) The plain loop: the pipeline's own parts, one after the other in one process.
-
-
 def plain_loop(job: Job) -> LoopRun:
     """Load and warm the models, then time the loop."""
     detector, classifier = open_models(job)
@@ -126,9 +123,6 @@ def deliverable(
     )  # fmt: skip
 
 
-# ---- What a frame costs when nothing surrounds the work: CPU time of each part, one thread each.
-
-
 def bare_cost(job: Job) -> BareCost:
     """Load and warm the models, then sum up the parts; what lies between them is not counted."""
     detector, classifier = open_models(job)
@@ -165,9 +159,6 @@ def _timed(spent_ns: Counter[str], part: str) -> Iterator[None]:
         yield
     finally:
         spent_ns[part] += time.process_time_ns() - started_ns
-
-
-# ---- (a) The tutorial's loop: what tutorials on emotion recognition with Keras and OpenCV teach.
 
 
 CASCADE: Final = "haarcascade_frontalface_default.xml"
@@ -217,9 +208,6 @@ def _find(cascade: Any, grey: NDArray[Any]) -> list[tuple[int, int, int, int]]:
     return [(int(x), int(y), int(w), int(h)) for x, y, w, h in boxes]
 
 
-# ---- Makes a 1920×1080 copy of a clip, H.264, which all loops then read: the same picture, only larger.
-
-
 SIZE: Final = (1920, 1080)
 DEFAULT_FPS: Final = 25.0
 _ENCODER: Final = {"preset": "veryfast", "crf": "20"}
@@ -251,9 +239,6 @@ def fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=method)
     return canvas
-
-
-# ---- `python -m bench.loops`: one job of the benchmark, read from standard input; see `job`.
 
 
 def main() -> int:

@@ -88,9 +88,6 @@ def per_frame_ms(first: CpuSample, last: CpuSample) -> dict[str, float]:
     return {role: 1000 * max(0.0, seconds) / frames for role, seconds in spent.items()}
 
 
-# ---- (c) The pipeline, run as `run.py` runs it: the same supervisor, the same processes.
-
-
 SIGNALLED: Final = 128
 """An exit status above this names the signal that ended the run."""
 

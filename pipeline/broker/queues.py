@@ -81,9 +81,6 @@ class Batcher:
         return batch
 
 
-# ---- Which frame is detected next: round robin by source, live before file, a least share for files.
-
-
 class DetectQueue:
     """The frames that wait for a detector.
 

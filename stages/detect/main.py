@@ -32,9 +32,6 @@ def detect_step(
     return faces, crops
 
 
-# ---- The detect process: frames in, boxes and crops out.
-
-
 MAX_REASON = 200  # characters of a library's text
 
 CREDITS = 2

@@ -1,34 +1,27 @@
-"""The display stage without its sockets: from a delivery to the record, the window and the recording."""
+"""The display stage without its sockets: from a delivery to the record and the sinks."""
 
 import contextlib
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.wire.messages import Delivery, Progress
 from stages.display.output_file import Patience
-from stages.display.record import FaceRecord, advance, make_record, round_box, round_time, to_json
+from stages.display.record import advance, make_record, round_box, round_time, to_json
 from stages.display.resume import Checkpoint, Past, SourceState
-from stages.display.sinks.results import Results
+from stages.display.sinks.open import open_sinks
+from stages.display.sinks.sink import Image, Outcome
 from stages.display.spec import DisplaySettings
 from stages.display.tracker import Tracker
-
-if TYPE_CHECKING:
-    from stages.display.sinks.video import Recordings
-    from stages.display.sinks.window import Windows
-
-Image = NDArray[np.uint8]
-
 
 CHECKPOINT_EVERY: Final = 1000
 """Records after which a checkpoint is made: a replacement reads that many back in some 10 ms."""
 
 CHECKPOINT_UNWRITTEN: Final = 25
 """As above where there are no results to read them back from: what came since is not known then."""
-
 
 SKIPPED_TRACKS: Final = 1000
 
@@ -37,15 +30,12 @@ class Display:
     """All outputs of a run: results, recordings and windows, opened when this is made."""
 
     def __init__(self, settings: DisplaySettings, sources: list[str], checkpoint: Path | None) -> None:
-        """Open every output that `settings` asks for; `mode` is `window` or else there is none.
+        """Open every output that `settings` asks for; `mode` is `window`, `draw` or else there is none.
 
-        The benchmark's mode `draw` draws as a window would, and shows nothing.
         Where `checkpoint` is there, this process replaces another in the same run: results are gone on with
         and recordings continue in new files. None: nothing is kept for a replacement. Raises UserError, in
         one line, for what cannot be opened.
         """
-        self._mirror = settings.mirror
-        self._unseen = settings.mode == "draw"
         self._checkpoint = Checkpoint(checkpoint)
         state = self._checkpoint.state
         # Without results nobody knows which numbers came after the checkpoint: none is given twice.
@@ -58,25 +48,9 @@ class Display:
         self._begun = state.begun
         self._since = 0  # the last checkpoint, records
         self._every = CHECKPOINT_EVERY if settings.results else CHECKPOINT_UNWRITTEN
-        self._windows: Windows | None = None
-        self._results: Results | None = None
-        self._recordings: Recordings | None = None
-        with contextlib.ExitStack() as opened:  # what is open is closed again if the next cannot be opened
-            opened.callback(self.close)
-            if settings.mode == "window":
-                self._windows = _open_windows()
-            if settings.results:
-                self._results = Results(settings.results, self.patience, state.results, self._remember)
-            if settings.record:
-                self._recordings = _open_recordings(
-                    settings.record,
-                    sources,
-                    state.recordings,
-                    self.patience,
-                    lambda begun: self._checkpoint.begin(recordings=begun),
-                )
-            opened.pop_all()
-        self.wants_pixels = bool(settings.mode in ("window", "draw") or settings.record)
+        self._sinks = open_sinks(settings, sources, self._checkpoint, self.patience, self._remember)
+        self.wants_pixels = any(sink.wants_pixels for sink in self._sinks)
+        self.watched = any(sink.watched for sink in self._sinks)
 
     def adopt(self, progress: dict[str, Progress]) -> None:
         """Take over what the broker knows to be written, where it is more than what is known here."""
@@ -103,10 +77,9 @@ class Display:
             tracks = self._trackers[delivery.source].update(round_time(delivery.time_s), boxes)
         record = make_record(delivery, boxes, tracks, probabilities, now_ns)
         line = to_json(record)
-        if image is not None:
-            self._picture(delivery, record.faces, image)
-        if self._results is not None:  # last, since an outcome is acknowledged once it is written
-            self._results.write(record, line)
+        outcome = Outcome(delivery, record, line, image)
+        for sink in self._sinks:
+            sink.write(outcome)
         self.progress[delivery.source] = advance(progress, record.frame, record.status, delivery.reason)
         self._since += 1
         if self._since >= self._every:
@@ -120,38 +93,38 @@ class Display:
         """
         if not self._begun:
             self._begun = True
-            self._checkpoint.begin(results=self._results.begin() if self._results is not None else None)
+            for sink in self._sinks:
+                sink.begin()
+            self._checkpoint.begin()
 
     def complete(self) -> None:
         """Settle what a run that is over leaves, even one without a frame. Raises OutputFailed."""
         self.begin()
         self.check()
-        if self._recordings is not None:
-            self._recordings.complete()
+        for sink in self._sinks:
+            sink.complete()
         self.close()
 
     def check(self) -> None:
         """Raise OutputFailed if a file is no longer where it was: what is written would be lost."""
-        for output in (self._results, self._recordings):
-            if output is not None:
-                output.check()
+        for sink in self._sinks:
+            sink.check()
 
     def poll(self) -> str | None:
         """Let the windows act; return "q" when the user wants to quit."""
-        return self._windows.poll() if self._windows is not None else None
+        return next((wish for sink in self._sinks if (wish := sink.poll()) is not None), None)
 
     def end_source(self, name: str) -> None:
         """Complete the recording of a source that has no more frames; its window stays until the end."""
-        if self._recordings is not None:
-            self._recordings.end_source(name)
+        for sink in self._sinks:
+            sink.end_source(name)
 
     def close(self) -> None:
         """Complete and close all outputs, each of them even if another fails. Raises OutputFailed."""
         with contextlib.ExitStack() as closing:
-            for output in (self._windows, self._results, self._recordings):
-                if output is not None:
-                    closing.callback(output.close)
-            self._windows, self._results, self._recordings = None, None, None
+            for sink in self._sinks:
+                closing.callback(sink.close)
+            self._sinks = []
 
     def _keep(self) -> None:
         """Make a checkpoint."""
@@ -159,7 +132,8 @@ class Display:
         sources = {
             name: SourceState(written, self._trackers[name].state) for name, written in self.progress.items()
         }
-        self._checkpoint.keep(self._results.mark if self._results is not None else None, sources)
+        mark = next((sink.mark for sink in self._sinks if sink.mark is not None), None)
+        self._checkpoint.keep(mark, sources)
 
     def _remember(self, past: Past) -> None:
         """Take in a record that an earlier process wrote after its last checkpoint."""
@@ -169,35 +143,3 @@ class Display:
         if past.status == "ok":
             boxes = [face.box for face in past.faces]
             self._trackers[past.source].restore(past.time_s, boxes, [face.track for face in past.faces])
-
-    def _picture(self, delivery: Delivery, faces: list[FaceRecord], image: Image) -> None:
-        """Draw the faces where they are wanted: recorded as filmed, shown as in a mirror if asked."""
-        from stages.display.annotate import draw_faces, mirrored
-
-        drawn: Image | None = None
-        if self._recordings is not None or self._unseen or (self._windows is not None and not self._mirror):
-            drawn = image.copy()
-            draw_faces(drawn, faces)
-        if self._recordings is not None and drawn is not None:
-            self._recordings.write(delivery.source, drawn, delivery.time_s, delivery.fps)
-        if self._windows is None:
-            return
-        if self._mirror or drawn is None:
-            drawn = np.ascontiguousarray(image[:, ::-1])
-            draw_faces(drawn, [mirrored(face, drawn.shape[1]) for face in faces])
-        self._windows.show(delivery.source, drawn)
-
-
-# Imported when they are asked for: OpenCV and PyAV take memory, and half a second of the start.
-
-
-def _open_windows() -> "Windows":
-    from stages.display.sinks.window import Windows
-
-    return Windows()
-
-
-def _open_recordings(*arguments: Any) -> "Recordings":
-    from stages.display.sinks.video import Recordings
-
-    return Recordings(*arguments)

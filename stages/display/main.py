@@ -44,7 +44,6 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     """Open the outputs and serve; they are closed complete, however the loop ends."""
     options = msgspec.json.decode(assignment.options, type=DisplayOptions)
     display = Display(options.settings, options.sources, Path(options.checkpoint))
-    watched = options.settings.mode == "window"
     stop.listen()
 
     def hello() -> Hello:
@@ -56,14 +55,14 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
             PROTOCOL,
             CREDITS,
             wants_pixels=display.wants_pixels,
-            watched=watched,
+            watched=display.watched,
             progress=display.progress,
         )
 
     try:
         with Session(assignment, hello) as session:
             display.patience.pause = lambda seconds: _pause(session, stop, seconds)
-            poll_ms = WINDOW_POLL_MS if watched else POLL_MS
+            poll_ms = WINDOW_POLL_MS if display.watched else POLL_MS
             reader = ImageReader(assignment.max_message_bytes, assignment.frames)
             failed = _serve_and_close(session, display, stop, poll_ms, reader)
     finally:

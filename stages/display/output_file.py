@@ -1,4 +1,4 @@
-"""What is raised when an output breaks while the run is under way."""
+"""A file that an output writes: how it is opened, waits for room on a full disk, and notices that it is gone."""
 
 import contextlib
 import errno
@@ -53,9 +53,6 @@ def _sleep(seconds: float) -> bool:
     return True
 
 
-# ---- What is raised when an output breaks while the run is under way.
-
-
 class OutputFailed(LateError):  # noqa: N818 - said of what happened, as the log line does
     """An output that was open can no longer be written, told in one line.
 
@@ -74,9 +71,6 @@ def not_writable(what: str, path: str | os.PathLike[str], error: OSError) -> Use
 def why(reason: str | Exception) -> str:
     """The reason in words, of a system's error without its number and path."""
     return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
-
-
-# ---- A file that a run writes: results or a recording.
 
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows

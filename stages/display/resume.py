@@ -88,9 +88,6 @@ class Checkpoint:
         self.state = state
 
 
-# ---- What is read back of a results file when the process that wrote it was replaced.
-
-
 COLUMNS: Final = (
     "source",
     "frame",

@@ -12,7 +12,17 @@ from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from stages.display.output_file import OutputFailed, OutputFile, Patience
 from stages.display.record import FaceRecord, Record
-from stages.display.resume import COLUMNS, Past, Read, ResultsMark, read_back, read_csv, read_jsonl
+from stages.display.resume import (
+    COLUMNS,
+    Checkpoint,
+    Past,
+    Read,
+    ResultsMark,
+    read_back,
+    read_csv,
+    read_jsonl,
+)
+from stages.display.sinks.sink import Outcome, Sink
 
 
 class _Format(NamedTuple):
@@ -21,20 +31,22 @@ class _Format(NamedTuple):
     lines: Callable[[Record, bytes], bytes]
 
 
-class Results:
+class Results(Sink):
     """An open results file."""
 
     def __init__(
-        self, path: str, patience: Patience, mark: ResultsMark | None, on_past: Callable[[Past], None]
+        self, path: str, patience: Patience, checkpoint: Checkpoint, on_past: Callable[[Past], None]
     ) -> None:
         """Open `path`; its extension tells the format.
 
-        With a `mark` this run has begun it, and it is gone on with: what is torn at its end is cut off and
-        every record after the mark goes to `on_past`, in order. Without, it stays as it is until `begin`.
+        If the checkpoint has a mark, this run has begun the file and goes on with it: what is torn at its
+        end is cut off, and every record after the mark goes to `on_past`, in order. Otherwise the file
+        stays as it is until `begin`.
         Raises UserError in one line.
         """
         self._format = _format_of(path)
-        file = Path(path)
+        self._checkpoint = checkpoint
+        file, mark = Path(path), checkpoint.state.results
         self._file = OutputFile("results", file, patience, append=True, known=mark is not None)
         if mark is not None:
             try:
@@ -52,31 +64,25 @@ class Results:
         if self._file.end == 0:
             self._file.write(self._format.header)
 
-    def begin(self) -> ResultsMark:
+    def begin(self) -> None:
         """Write the file anew; what an earlier run left in it is gone. Raises OutputFailed."""
         self._file.begin()
         mark = self.mark
         self._file.write(self._format.header)
-        return mark
+        self._checkpoint.begin(results=mark)
 
     @property
     def mark(self) -> ResultsMark:
         """The end of what is written by now."""
         return ResultsMark(self._file.end, self._file.identity)
 
-    def write(self, record: Record, line: bytes) -> None:
-        """Write a record, of which `line` is the JSON. It is written when this returns.
-
-        Raises OutputFailed.
-        """
-        self._file.write(self._format.lines(record, line))
+    def write(self, outcome: Outcome) -> None:
+        self._file.write(self._format.lines(outcome.record, outcome.line))
 
     def check(self) -> None:
-        """Raise OutputFailed if the file is no longer where it was."""
         self._file.check()
 
     def close(self) -> None:
-        """Close the file. Raises OutputFailed."""
         self._file.close()
 
 

@@ -13,12 +13,10 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from stages.display.output_file import OutputFailed, OutputFile, Patience
-
-Image = NDArray[np.uint8]
+from stages.display.sinks.sink import Image, Outcome, Sink
 
 CLOCK: Final = Fraction(1, 90_000)
 """Time base, s: exact for the usual rates, 25, 29.97 and 12.5 among them."""
@@ -221,11 +219,10 @@ def _fit(image: Image, width: int, height: int) -> Image:
     return canvas
 
 
-# ---- The recordings of a run, one a source.
-
-
-class Recordings:
+class Recordings(Sink):
     """Each source has its own file: out.mkv the first, out-2.mkv the second, …"""
+
+    wants_pixels = True
 
     def __init__(
         self,
@@ -254,11 +251,14 @@ class Recordings:
                 self._unclaimed = self._recording("", 1)
             opened.pop_all()
 
-    def write(self, source: str, image: Image, time_s: float, fps: float) -> None:
-        """Add a frame of `source`: see Recording. Raises OutputFailed."""
-        if source not in self._open:
-            self._open[source] = self._claim(source)
-        self._open[source].write(image, time_s, fps)
+    def write(self, outcome: Outcome) -> None:
+        """Add a frame with its faces drawn: see Recording."""
+        if outcome.drawn is None:
+            return
+        delivery = outcome.delivery
+        if delivery.source not in self._open:
+            self._open[delivery.source] = self._claim(delivery.source)
+        self._open[delivery.source].write(outcome.drawn, delivery.time_s, delivery.fps)
 
     def end_source(self, source: str) -> None:
         """Complete the recording of a source that has no more frames. Raises OutputFailed."""

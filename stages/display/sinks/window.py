@@ -6,12 +6,9 @@ import sys
 from typing import Final
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-
-Image = NDArray[np.uint8]
+from stages.display.sinks.sink import Outcome, Sink
 
 LARGEST: Final = (1280, 720)
 """A window opens no larger than this, px, which fits on every screen of today; people resize it."""
@@ -24,19 +21,25 @@ _PROBE: Final = "import cv2; cv2.namedWindow('probe'); cv2.pollKey(); cv2.destro
 _MEND: Final = "use --display none with --record FILE or --results FILE"
 
 
-class Windows:
+class Windows(Sink):
     """The open windows."""
 
-    def __init__(self) -> None:
+    wants_pixels = True
+    watched = True
+
+    def __init__(self, *, mirror: bool = False) -> None:
         """Make sure that there is a screen. Raises UserError in one line if there is none."""
+        self._mirror = mirror
         _quiet_qt()
         _probe()
         self._shown: set[str] = set()
         self._closed: set[str] = set()
 
-    def show(self, source: str, image: Image) -> None:
-        """Show a frame, uint8 BGR (height, width, 3); its window opens with the first, sized to fit."""
-        if source in self._closed:
+    def write(self, outcome: Outcome) -> None:
+        """Show a frame; the window of its source opens with the first one, sized to fit."""
+        image = outcome.mirrored if self._mirror else outcome.drawn
+        source = outcome.record.source
+        if image is None or source in self._closed:
             return
         title = _title(source)
         if source not in self._shown:
