@@ -1,4 +1,4 @@
-"""A file that an output writes: how it is opened, waits for room on a full disk, and notices that it is gone."""
+"""A file that an output writes: it waits for room on a full disk, and notices that it is gone."""
 
 import contextlib
 import errno
