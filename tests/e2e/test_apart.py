@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.wire.addresses import free_port
-from tests.e2e.test_deaths import same_but_for_time
-from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl
+from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, same_but_for_time
 
 
 @pytest.mark.long

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_deaths import same_but_for_time
 from tests.support.mjpeg import MjpegCamera
-from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl
+from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, same_but_for_time
 
 HOUR_S = 3600
 LONGEST_MS = 60_000

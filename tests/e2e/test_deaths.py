@@ -7,24 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl
-
-NEARLY = 1e-3
-"""Another batch size may change the last digits of a probability."""
-
-
-def same_but_for_time(records: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """Compare results: all equal but the latency, probabilities nearly."""
-    assert [record for record in records if record["status"] != "ok"] == []
-    assert [record["frame"] for record in records] == [record["frame"] for record in expected]
-    for found, right in zip(records, expected, strict=True):
-        assert {k: found[k] for k in ("source", "time_s", "status")} == {
-            k: right[k] for k in ("source", "time_s", "status")
-        }
-        assert [face["track"] for face in found["faces"]] == [face["track"] for face in right["faces"]]
-        for face, twin in zip(found["faces"], right["faces"], strict=True):
-            assert face["box"] == twin["box"]
-            assert face["probabilities"] == pytest.approx(twin["probabilities"], abs=NEARLY)
+from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl, same_but_for_time
 
 
 def in_the_middle(start: Start, quick: list[str], clip: Path, results: Path, *options: str) -> Run:

@@ -10,8 +10,16 @@ import av
 import pytest
 
 from pipeline.common.files import PROJECT
-from tests.e2e.test_deaths import same_but_for_time
-from tests.support.runs import CLIP_FRAMES, LIMIT_S, Run, Start, balance, read_csv, read_jsonl
+from tests.support.runs import (
+    CLIP_FRAMES,
+    LIMIT_S,
+    Run,
+    Start,
+    balance,
+    read_csv,
+    read_jsonl,
+    same_but_for_time,
+)
 from tests.support.small_disk import Disk, small_disk
 
 pytestmark = pytest.mark.long

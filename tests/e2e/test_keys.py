@@ -14,8 +14,7 @@ from zmq import auth
 from pipeline.wire.addresses import free_port
 from pipeline.wire.keys import make_keys
 from stages.stage import ROLES
-from tests.e2e.test_deaths import same_but_for_time
-from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl
+from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, same_but_for_time
 
 LIMIT_MS = 60_000
 

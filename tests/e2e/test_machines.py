@@ -14,10 +14,9 @@ import pytest
 from pipeline.wire.addresses import free_port
 from pipeline.wire.keys import make_keys, stage_keys
 from stages.stage import ROLES
-from tests.e2e.test_deaths import same_but_for_time
 from tests.support.hosts import Host, made, why_not
 from tests.support.proxy import Proxy
-from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl
+from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl, same_but_for_time
 
 pytestmark = pytest.mark.long
 

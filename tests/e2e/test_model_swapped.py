@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_deaths import same_but_for_time
 from tests.support.models import write_card
-from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl
+from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl, same_but_for_time
 
 pytestmark = pytest.mark.long
 

@@ -15,8 +15,7 @@ import pytest
 from pipeline.common.files import PROJECT
 from pipeline.wire.addresses import free_port
 from pipeline.wire.keys import stage_keys
-from tests.e2e.test_deaths import same_but_for_time
-from tests.support.runs import CLIP_FRAMES, Start, balance, processes_of, read_jsonl
+from tests.support.runs import CLIP_FRAMES, Start, balance, processes_of, read_jsonl, same_but_for_time
 
 pytestmark = [
     pytest.mark.long,

@@ -7,8 +7,8 @@ from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.image_codec import ImageReader
 from stages.shared_frames import FrameWriter
-from tests.integration.capture.test_live_feed import ListSource, never
 from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
+from tests.support.live_source import ListSource, never
 from tests.support.media import ListReader, pictures
 
 

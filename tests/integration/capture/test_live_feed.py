@@ -6,16 +6,14 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import End, Frame, Introduce, NoFrame, SourceEnded, SourceInfo, StopCapture
+from pipeline.wire.messages import End, Frame, Introduce, NoFrame, SourceEnded, StopCapture
 from stages.capture import live_feed
 from stages.capture.feed import POLL_MS
-from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed, LiveFrame
+from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed
 from stages.capture.reader import SourceFailed, TimedFrame
-from stages.worker import clock_ns
 from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
+from tests.support.live_source import INFO, ListSource, never
 from tests.support.media import pictures
-
-INFO = SourceInfo("clip", "live", 4, 2, 25)
 
 
 class Clock:
@@ -31,31 +29,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(live_feed, "time", clock)
     return clock
-
-
-class ListSource:
-    """Stands in for `LiveReader`: gives one thing at each look; a list is what came between two looks."""
-
-    def __init__(self, given: list[Any]) -> None:
-        self.left = list(given)
-        self.stopped = False
-
-    def take(self, timeout_s: float) -> list[LiveFrame]:
-        given = self.left.pop(0) if self.left else []
-        if isinstance(given, Exception):
-            raise given
-        came = given if isinstance(given, list) else [given]
-        return [LiveFrame(clock_ns(), one) for one in came]
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def close(self) -> bool:
-        return self.stopped
-
-
-def never() -> ListSource:
-    raise AssertionError("it is not to be opened again")
 
 
 def make(

@@ -9,8 +9,8 @@ from stages.capture.feed import Feed
 from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.capture.reader import TimedFrame
-from tests.integration.capture.test_live_feed import INFO, ListSource, never
 from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
+from tests.support.live_source import INFO, ListSource, never
 from tests.support.media import ListReader, noise
 
 WIDTH, HEIGHT = 64, 48

@@ -31,6 +31,7 @@ from pipeline.wire.messages import (
     decode,
     encode,
 )
+from tests.support.broker_steps import classify_all, detect_all, report, send_frames, write_all
 from tests.support.broker_world import (
     World,
     crops,
@@ -43,7 +44,6 @@ from tests.support.broker_world import (
     pixels,
     probabilities,
 )
-from tests.unit.broker.test_broker import classify_all, detect_all, report, send_frames, write_all
 
 FAR = 2**40
 

@@ -10,8 +10,8 @@ from pipeline.wire.messages import (
     StatusReport,
     Written,
 )
+from tests.support.broker_steps import send_frames
 from tests.support.broker_world import World, make_frame, make_source, pixels
-from tests.unit.broker.test_broker import send_frames
 
 SECOND_NS = 1_000_000_000
 

@@ -16,8 +16,8 @@ from pipeline.wire.messages import (
     decode,
     encode,
 )
+from tests.support.broker_steps import detect_all, write_all
 from tests.support.broker_world import World, make_broker, make_frame, make_source
-from tests.unit.broker.test_broker import detect_all, write_all
 
 JPEG = b"\xff\xd8 not for the broker to look at \xff\xd9"
 

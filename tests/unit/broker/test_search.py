@@ -3,8 +3,8 @@
 from typing import Any
 
 from pipeline.wire.messages import Detected, DetectWork, Face
+from tests.support.broker_steps import write_all
 from tests.support.broker_world import World, make_broker, make_frame, make_source
-from tests.unit.broker.test_broker import write_all
 
 BOX = (1.0, 0.0, 2.0, 2.0)
 
