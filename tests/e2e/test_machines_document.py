@@ -73,7 +73,7 @@ def test_two_machines(start: Start, quick: list[str], clip: Path, hosts: Hosts, 
         environment = os.environ | {"HOME": str(home)}
         done = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert "those of parent, detect" in done.stdout
+    assert "those of supervisor, detect" in done.stdout
 
     results = tmp_path / "r.jsonl"
     assert run_living[-2:] == ["--source", "0"]
@@ -96,7 +96,7 @@ def test_four_machines_by_what_their_units_start(
     made = [sys.executable, *[word.replace("/etc/emotions/keys", str(keys)) for word in words]]
     subprocess.run(made, cwd=PROJECT, check=True, capture_output=True, timeout=60)
     for name, role in (("door", "capture"), ("attic", "detect"), ("cellar", "classify")):
-        move(keys, tmp_path / name, f"{role}-{name}", f"parent-{name}")
+        move(keys, tmp_path / name, f"{role}-{name}", f"supervisor-{name}")
 
     runs = []
     results = tmp_path / "results.jsonl"
