@@ -9,7 +9,8 @@ from pipeline.broker.handlers import take_in
 from pipeline.broker.membership import admit, lose
 from pipeline.broker.peers import Peer
 from pipeline.broker.report import peer_report, report
-from pipeline.broker.state import BrokerRules, Outgoing, State
+from pipeline.broker.spec import BrokerRules
+from pipeline.broker.state import Outgoing, State
 from pipeline.wire.messages import AnyMessage, Buffer, Clock, Goodbye, Heartbeat, Hello, Introduce
 
 ASK_AGAIN_NS: Final = 1_000_000_000
@@ -128,7 +129,7 @@ class Broker:
 
     def due_ns(self) -> int | None:
         """When a batch is due that still waits for company, and not for a worker."""
-        waits = self.state.rules.max_delay_ms and any(p.free > 0 for p in self.state.peers.of("classify"))
+        waits = self.state.may_delay and any(p.free > 0 for p in self.state.peers.of("classify"))
         return self.state.batcher.due_ns() if waits else None
 
     def drain(self) -> tuple[list[Outgoing], list[Buffer], list[str]]:

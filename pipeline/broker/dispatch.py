@@ -168,11 +168,11 @@ def grant(state: State) -> None:
         if ledger is None or ledger.ended or not peer.welcomed:
             continue
         live = ledger.info.kind == "live"
-        window = LIVE_CREDITS if live else state.rules.file_window - ledger.in_flight
+        window = LIVE_CREDITS if live else state.rules.settings.file_window - ledger.in_flight
         credits = window - peer.granted
         if credits > 0:
             credits = min(credits, frames_that_fit(state, ledger) - peer.granted)
-        if credits >= (1 if live or not peer.granted else max(1, state.rules.file_window // GRANTS)):
+        if credits >= (1 if live or not peer.granted else max(1, state.rules.settings.file_window // GRANTS)):
             peer.granted += credits
             wanted = encoding(state, peer)
             state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress, wanted))

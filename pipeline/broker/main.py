@@ -11,8 +11,8 @@ if sys.platform != "win32":
 
 import msgspec
 
-from pipeline.broker import Broker, BrokerRules
-from pipeline.broker.spec import BrokerOptions
+from pipeline.broker.broker import Broker
+from pipeline.broker.spec import BrokerRules
 from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 from pipeline.wire.sockets import BrokerChannel, Malformed
 
@@ -34,19 +34,12 @@ log = logging.getLogger(__name__)
 
 def run(assignment: Assignment, stop: StopFlag) -> int:
     """Serve until the run is over and every stage has left."""
-    options = msgspec.json.decode(assignment.options, type=BrokerOptions)
-    rules = BrokerRules(
-        options.settings,
-        options.settings.file_window,
-        options.steps[1].max_batch,
-        options.steps[1].max_delay_ms,
-        options.drain_s,
-        options.sources,
-        encoding=options.encoding,
-        search_interval_s=options.steps[0].recall_ms / 1000,
-        rejoin_s=REJOIN_S if options.sources is None else 0.0,
-        owner=assignment.slot.partition("/")[0],
+    rules = msgspec.json.decode(assignment.options, type=BrokerRules)
+    rules = msgspec.structs.replace(
+        rules,
         frames=assignment.frames,
+        rejoin_s=REJOIN_S if rules.sources is None else 0.0,
+        owner=assignment.slot.partition("/")[0],
     )
     take_all_descriptors()
     keys = None

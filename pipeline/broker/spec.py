@@ -6,22 +6,25 @@ from pipeline.config.schema import DRAIN_S, BrokerSettings
 from pipeline.config.stage import ProcessPlan, RunFacts, StageSpec, Step
 
 
-class BrokerOptions(msgspec.Struct, frozen=True):
-    """What the broker's process is given."""
+class BrokerRules(msgspec.Struct, frozen=True):
+    """What the broker is given; the last three are added by its process."""
 
     settings: BrokerSettings
-    steps: list[Step]
-    drain_s: float
-    sources: list[str] | None  # that the run waits for, in this order; None: whatever comes
-    encoding: str  # auto, raw or jpeg
+    steps: list[Step]  # detect and classify, in this order
+    drain_s: float = DRAIN_S  # after a stop: how long frames under way may take
+    sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
+    encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
+    frames: str = ""  # where the processes of this run share the memory of frames; empty: nowhere
+    rejoin_s: float = 0.0  # after its start: how long sources captured elsewhere may take to come (back)
+    owner: str = ""  # the slot of the supervisor whose run it is; the slots of its processes begin with it
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
     sources = [source.name for source in run.sources] if run.captures_here else None
-    options = BrokerOptions(
-        run.settings.broker, list(run.steps), DRAIN_S, sources, run.settings.network.encoding
+    rules = BrokerRules(
+        run.settings.broker, list(run.steps), sources=sources, encoding=run.settings.network.encoding
     )
-    return [ProcessPlan(BROKER.role, BROKER.module, "broker", options)]
+    return [ProcessPlan(BROKER.role, BROKER.module, "broker", rules)]
 
 
 BROKER = StageSpec("broker", "pipeline.broker.main", BrokerSettings, processes)

@@ -10,7 +10,7 @@ from pipeline.broker.metrics import Meters
 from pipeline.broker.offenders import LIMIT, Offenders
 from pipeline.broker.peers import Peers
 from pipeline.broker.queues import Batcher, DetectQueue
-from pipeline.config.schema import BrokerSettings
+from pipeline.broker.spec import BrokerRules
 from pipeline.wire.limits import MAX_SOURCES, MAX_WINDOW
 from pipeline.wire.messages import Buffer, Hello, Message, PeerReport, Progress
 
@@ -27,23 +27,6 @@ class Outgoing:
     buffers: Sequence[Buffer] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerRules:
-    """What the broker needs to know of the settings' tables."""
-
-    settings: BrokerSettings
-    file_window: int  # frames
-    max_batch: int  # crops
-    max_delay_ms: float
-    drain_s: float  # after a stop: how long frames under way may take
-    sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
-    search_interval_s: float = 0.0  # live sources: how often the whole frame is searched for faces
-    encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
-    frames: str = ""  # where the processes of this run share the memory of frames; empty: nowhere
-    rejoin_s: float = 0.0  # after its start: how long sources captured elsewhere may take to come (back)
-    owner: str = ""  # the slot of the parent whose run it is; the slots of its processes begin with it
-
-
 class State:
     """Held by the machine, changed by the functions of admission, intake and dispatch."""
 
@@ -55,10 +38,12 @@ class State:
         self.known: dict[str, Progress] = {}  # of sources whose capture is not here yet
         self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
         self.queue = DetectQueue(rules.settings.file_share)
-        self.batcher = Batcher(rules.max_batch, round(rules.max_delay_ms * 1e6))
+        detect, classify = rules.steps
+        self.batcher = Batcher(classify.max_batch, round(classify.max_delay_ms * 1e6))
+        self.may_delay = classify.max_delay_ms > 0
         self.meters = Meters()
         self.offenders = Offenders()
-        self.search_interval_ns = round(rules.search_interval_s * 1e9)
+        self.search_interval_ns = round(detect.recall_ms * 1e6)
         self.patience = Patience(round(rules.settings.peer_timeout_s * 1e9))
         self.next_work = 0
         self.next_turn = 0  # of the sources at display
@@ -107,7 +92,7 @@ class State:
 
     def window(self, ledger: SourceLedger) -> int:
         """Frames of a source whose outcome may still have to be written."""
-        return MAX_WINDOW if ledger.info.kind == "live" else self.rules.file_window
+        return MAX_WINDOW if ledger.info.kind == "live" else self.rules.settings.file_window
 
     def settle(self, entry: Entry, status: Literal["dropped", "failed"], reason: str) -> None:
         """Give a frame that is under way its outcome, and forget it wherever it waits."""

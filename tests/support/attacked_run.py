@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import zmq
 
-from pipeline.broker.spec import BrokerOptions
+from pipeline.broker.spec import BrokerRules
 from pipeline.common.files import PROJECT
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.addresses import free_port
@@ -67,7 +67,7 @@ class Attacked:
             detect.step(detect.DetectSettings()),
             classify.step(classify.ClassifySettings(max_batch=8)),
         ]
-        options = BrokerOptions(broker, steps, 2.0, ["clip"], "raw")
+        options = BrokerRules(broker, steps, sources=["clip"], encoding="raw")
         assignment = Assignment(
             "broker", "pipeline.broker.main", "broker", "run/broker", 0, psutil.Process().pid,
             self.address, publish,

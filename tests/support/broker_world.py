@@ -5,8 +5,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
-from pipeline.broker import Broker, BrokerRules, Outgoing
+from pipeline.broker.broker import Broker
+from pipeline.broker.spec import BrokerRules
+from pipeline.broker.state import Outgoing
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.assignment import Assignment
@@ -23,6 +26,8 @@ from pipeline.wire.messages import (
     SourceKind,
     StatusReport,
 )
+from stages.classify import spec as classify
+from stages.detect import spec as detect
 
 MS = 1_000_000
 
@@ -91,16 +96,21 @@ def make_assignment(role: str, name: str, address: str = "", options: Any = None
     )
 
 
-def make_broker(**changes: Any) -> Broker:
-    rules = {
-        "settings": BrokerSettings(),
-        "file_window": 4,
-        "max_batch": 8,
-        "max_delay_ms": 0.0,
-        "drain_s": 2.0,
-        "owner": "run",
-    }
-    return Broker("broker-a", BrokerRules(**rules | changes))  # type: ignore[arg-type]
+def make_broker(
+    settings: BrokerSettings | None = None,
+    *,
+    file_window: int = 4,
+    max_batch: int = 8,
+    max_delay_ms: float = 0.0,
+    search_interval_s: float = 0.0,
+    **rules: Any,
+) -> Broker:
+    steps = [
+        detect.step(detect.DetectSettings(search_interval_ms=1000 * search_interval_s)),
+        classify.step(classify.ClassifySettings(max_batch=max_batch, max_delay_ms=max_delay_ms)),
+    ]
+    settings = replace(settings or BrokerSettings(), file_window=file_window)
+    return Broker("broker-a", BrokerRules(settings, steps, **{"owner": "run"} | rules))
 
 
 class World:

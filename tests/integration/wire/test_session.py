@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.broker import Broker
+from pipeline.broker.broker import Broker
 from pipeline.wire import session as session_module
 from pipeline.wire.clock_sync import FIRST_ANSWERS
 from pipeline.wire.messages import AnyMessage, Grant, Heartbeat, Hello, StatusReport

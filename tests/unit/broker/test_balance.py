@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pipeline.broker import Outgoing
+from pipeline.broker.state import Outgoing
 from pipeline.wire.messages import (
     Classified,
     ClassifyWork,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.broker import Outgoing
+from pipeline.broker.state import Outgoing
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.messages import (
     Classified,
