@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipeline.broker.dispatch import pump
-from pipeline.broker.handlers import take_in
-from pipeline.broker.membership import admit, lose
+from pipeline.broker.handlers import handle
+from pipeline.broker.membership import join, leave
 from pipeline.broker.peers import Peer
 from pipeline.broker.report import peer_report, report
 from pipeline.broker.spec import BrokerRules
@@ -46,7 +46,7 @@ class Broker:
         peer = self.state.peers.get(identity)
         if isinstance(message, Hello):
             self._asked_ns.pop(identity, None)
-            admit(self.state, identity, message, now_ns, key)
+            join(self.state, identity, message, now_ns, key)
         elif peer is None:
             if not isinstance(message, Goodbye):
                 self._ask(identity, now_ns)
@@ -54,8 +54,8 @@ class Broker:
                 self.state.send(identity, Clock(message.sent_ns, now_ns))
             return
         else:
-            peer.heard_ns = now_ns
-            take_in(self.state, peer, message, buffers, now_ns)
+            peer.last_seen_ns = now_ns
+            handle(self.state, peer, message, buffers, now_ns)
         self._drop_offender(identity, now_ns)
         pump(self.state, now_ns)
 
@@ -71,14 +71,14 @@ class Broker:
     def ignores(self, identity: bytes) -> bool:
         """Whether a peer has sent too much that it may not: its messages are counted and nothing more."""
         ignored = identity in self.state.offenders
-        self.state.meters.bad_messages += ignored
+        self.state.metrics.bad_messages += ignored
         return ignored
 
     def _borrowed(self, identity: bytes, key: str | None) -> bool:
         """Whether a message comes in a peer's name from the holder of another key: it is counted, no more."""
         peer = self.state.peers.get(identity)
         borrowed = peer is not None and peer.key != key
-        self.state.meters.bad_messages += borrowed
+        self.state.metrics.bad_messages += borrowed
         return borrowed
 
     def bad_message(self, identity: bytes, reason: str, now_ns: int, key: str | None = None) -> None:
@@ -92,7 +92,7 @@ class Broker:
         self._drop_offender(identity, now_ns)
         peer = self.state.peers.get(identity)
         if peer is not None:
-            lose(self.state, peer)
+            leave(self.state, peer)
             self._ask(identity, now_ns)
         pump(self.state, now_ns)
 
@@ -101,13 +101,13 @@ class Broker:
         peer = self.state.peers.get(identity) if identity in self.state.offenders else None
         if peer is not None:
             self.state.given_up.append(peer_report(peer, now_ns, given_up=True))
-            lose(self.state, peer)
+            leave(self.state, peer)
 
     def unreachable(self, identity: bytes, now_ns: int) -> None:
         """A message could not be sent: the peer's connection is gone."""
         peer = self.state.peers.get(identity)
         if peer is not None:
-            lose(self.state, peer, seen=False)
+            leave(self.state, peer, seen=False)
             pump(self.state, now_ns)
 
     def tick(self, now_ns: int) -> None:
@@ -135,8 +135,8 @@ class Broker:
     def drain(self) -> tuple[list[Outgoing], list[Buffer], list[str]]:
         """Return and forget the messages to send, the records (JSON) to publish and what to log."""
         state = self.state
-        drained = state.outgoing, state.records, state.notes
-        state.outgoing, state.records, state.notes = [], [], []
+        drained = state.outgoing, state.records, state.log_lines
+        state.outgoing, state.records, state.log_lines = [], [], []
         return drained
 
     @property
@@ -151,28 +151,28 @@ class Broker:
 
     def _watch(self, peer: Peer, now_ns: int) -> None:
         """Give up a peer that is silent, or that holds on to its work, for too long."""
-        limit_ns = self.state.patience.limit_ns(peer)
-        silent_ns, held_ns = now_ns - peer.heard_ns, peer.held_ns(now_ns)
+        limit_ns = self.state.liveness.limit_ns(peer)
+        silent_ns, held_ns = now_ns - peer.last_seen_ns, peer.held_ns(now_ns)
         if silent_ns > limit_ns:
             what = f"has been silent for {silent_ns / 1e9:.1f} s"
         elif held_ns > max(OVERDUE_NS, 3 * limit_ns):
             what = f"has not answered for {held_ns / 1e9:.1f} s"
         else:
             return
-        self.state.notes.append(f"{peer.hello.name} {what} and is given up")
+        self.state.log_lines.append(f"{peer.hello.name} {what} and is given up")
         self.state.given_up.append(peer_report(peer, now_ns, given_up=True))
-        lose(self.state, peer, seen=False)
+        leave(self.state, peer, seen=False)
 
     def _drop_stale(self, now_ns: int) -> None:
         limit_ns = round(self.state.rules.settings.live_max_wait_ms * 1e6)
         for entry in self.state.queue.live_waiting():
             if now_ns - entry.received_ns > limit_ns:
-                self.state.settle(entry, "dropped", "stale")
+                self.state.resolve(entry, "dropped", "stale")
 
     def _abandon(self) -> None:
         """After a stop, when the time for what was under way is over."""
         for ledger in self.state.ledgers.values():
             ledger.ended = True
             for entry in list(ledger.entries.values()):
-                if entry.phase != "settled":
-                    self.state.settle(entry, "dropped", "stopped")
+                if entry.phase != "resolved":
+                    self.state.resolve(entry, "dropped", "stopped")

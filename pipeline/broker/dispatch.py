@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.membership import welcome_captures
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, source_of
@@ -61,12 +61,12 @@ def send_detect_work(state: State, now_ns: int) -> None:
     workers = sorted(can_read(state, state.peers.of("detect")), key=lambda peer: len(peer.jobs))
     for turn in range(max((peer.hello.credits for peer in workers), default=0)):
         for peer in workers:
-            if len(peer.jobs) != turn or peer.free <= 0 or peer.has_suspect or (turn and any_live):
+            if len(peer.jobs) != turn or peer.free <= 0 or peer.has_quarantined or (turn and any_live):
                 continue
-            if state.queue.suspects and peer is workers[0]:
-                # The least busy worker gets nothing new until it can take the suspect alone.
+            if state.queue.quarantined and peer is workers[0]:
+                # The least busy worker gets nothing new until it can take the quarantined frame alone.
                 if not peer.jobs:
-                    detect(state, peer, state.queue.suspects.popleft(), now_ns, alone=True)
+                    detect(state, peer, state.queue.quarantined.popleft(), now_ns, alone=True)
                 continue
             entry = state.queue.take(live=not peer.jobs, blocked=blocked_sources)
             if entry is not None:
@@ -91,7 +91,7 @@ def blocked(state: State) -> frozenset[str]:
     )
 
 
-def detect(state: State, peer: Peer, entry: Entry, now_ns: int, *, alone: bool) -> None:
+def detect(state: State, peer: Peer, entry: PendingFrame, now_ns: int, *, alone: bool) -> None:
     header = entry.header
     assert isinstance(header, Frame) and entry.pixels is not None
     entry.phase = "detecting"
@@ -104,13 +104,13 @@ def detect(state: State, peer: Peer, entry: Entry, now_ns: int, *, alone: bool) 
 def send_classify_work(state: State, now_ns: int) -> None:
     workers = sorted(state.peers.of("classify"), key=lambda peer: len(peer.jobs))
     for peer in workers:
-        while peer.free > 0 and not peer.has_suspect:
-            suspect = state.batcher.take_suspect() if not peer.jobs else None
-            slices = [suspect] if suspect else state.batcher.take(now_ns)
+        while peer.free > 0 and not peer.has_quarantined:
+            quarantined = state.batcher.take_quarantined() if not peer.jobs else None
+            slices = [quarantined] if quarantined else state.batcher.take(now_ns)
             if not slices:
                 break
             frames = list({id(piece.entry): piece.entry for piece in slices}.values())
-            work = new_job(state, peer, Job(frames, slices, now_ns, alone=suspect is not None))
+            work = new_job(state, peer, Job(frames, slices, now_ns, alone=quarantined is not None))
             message = ClassifyWork(state.name, work, sum(piece.count for piece in slices))
             state.send(peer.identity, message, [piece.crops for piece in slices])
 
@@ -134,7 +134,9 @@ def deliver(state: State, now_ns: int) -> None:
             send_delivery(state, display, ledger, entry, now_ns)
 
 
-def send_delivery(state: State, display: Peer, ledger: SourceLedger, entry: Entry, now_ns: int) -> None:
+def send_delivery(
+    state: State, display: Peer, ledger: SourceLedger, entry: PendingFrame, now_ns: int
+) -> None:
     header = entry.header
     pixels = entry.pixels if display.hello.wants_pixels else None
     frame = header if pixels is not None and isinstance(header, Frame) else None

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.broker.dispatch import encoding
 from pipeline.broker.ledger import SourceLedger, frame_bytes
-from pipeline.broker.membership import confirm, lose
+from pipeline.broker.membership import confirm, leave
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, is_child, source_of
 from pipeline.common.labels import EMOTIONS
@@ -32,13 +32,13 @@ from pipeline.wire.messages import (
 )
 
 
-def take_in(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
+def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
     """Hand a message to its method; one that its sender may not send is an offence."""
     match message, peer.hello.role:
         case Heartbeat(), _:
             heartbeat(state, peer, message, now_ns)
         case Goodbye(), _:
-            lose(state, peer, died=False)
+            leave(state, peer, died=False)
         case ((Frame() | NoFrame()), "capture") if message.source == source_of(peer.hello):
             frame(state, peer, message, buffers[0] if buffers else None, now_ns)
         case SourceEnded(), "capture" if message.source == source_of(peer.hello):
@@ -71,7 +71,7 @@ def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | No
     has left without credits."""
     ledger = state.ledgers.get(header.source)
     if ledger is None or not peer.welcomed or not ledger.expects(header):
-        state.meters.late_answers += 1
+        state.metrics.late_answers += 1
         return
     live = ledger.info.kind == "live"
     if not (live and isinstance(header, NoFrame)):
@@ -85,13 +85,13 @@ def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | No
     if entry.phase != "waiting":
         return
     if not room:
-        state.settle(entry, "dropped", "no_room")
+        state.resolve(entry, "dropped", "no_room")
     elif state.stopping and now_ns >= state.stop_deadline_ns:
-        state.settle(entry, "dropped", "stopped")
+        state.resolve(entry, "dropped", "stopped")
     elif live:
         replaced = state.queue.put_live(entry)
         if replaced is not None:
-            state.settle(replaced, "dropped", "superseded")
+            state.resolve(replaced, "dropped", "superseded")
     else:
         state.queue.put_file(entry)
 
@@ -114,7 +114,7 @@ def put_off(peer: Peer, ledger: SourceLedger, size: int) -> None:
 def source_ended(state: State, message: SourceEnded) -> None:
     ledger = state.ledgers.get(message.source)
     if ledger is None or message.epoch != ledger.epoch:
-        state.meters.late_answers += 1
+        state.metrics.late_answers += 1
         return
     if ledger.ended:
         return
@@ -146,7 +146,7 @@ def from_parent(state: State, message: StopRequest | Died | SourceEnded, now_ns:
             stop(state, reason, now_ns)
         case Died(slot):
             for dead in state.peers.in_slot(slot):
-                lose(state, dead)
+                leave(state, dead)
             confirm(state, slot)
         case SourceEnded():
             source_lost(state, message)
@@ -168,7 +168,7 @@ def detected(state: State, peer: Peer, answer: Detected, crops: Buffer, now_ns: 
     if job is None:
         return
     entry = job.frames[0]
-    if entry.phase == "settled":
+    if entry.phase == "resolved":
         return
     state.ledgers[entry.source].detected(entry, answer.faces, crops)
     if answer.faces:
@@ -183,11 +183,11 @@ def classified(state: State, peer: Peer, answer: Classified, buffer: Buffer, now
         state.offend(peer.identity, "an answer for another number of crops than it was sent", now_ns)
         fail(state, job, "classify_answer_wrong")
         return
-    state.meters.batches[answer.crops] += 1
+    state.metrics.batches[answer.crops] += 1
     probabilities = np.frombuffer(buffer, np.float32).reshape(-1, len(EMOTIONS))
     at = 0
     for piece in job.slices:
-        if piece.entry.phase != "settled":
+        if piece.entry.phase != "resolved":
             part = probabilities[at : at + piece.count]
             state.ledgers[piece.entry.source].classified(piece.entry, piece.start, part)
         at += piece.count
@@ -205,19 +205,19 @@ def answered(
     """The job that an answer is for; None if it is late: of another broker or of lost work."""
     job = peer.take_back(answer.work, now_ns) if answer.broker == state.name else None
     if job is None:
-        state.meters.late_answers += 1
+        state.metrics.late_answers += 1
         return None
     step_ns = min(step_ns, now_ns - job.sent_ns)  # no step takes longer than it has been under way
     if step_ns:  # a step that failed tells nothing
-        state.patience.learn(peer.hello.role, job.units, step_ns)
-    state.meters.step(peer.hello.role, len(job.frames), step_ns)
+        state.liveness.learn(peer.hello.role, job.units, step_ns)
+    state.metrics.step(peer.hello.role, len(job.frames), step_ns)
     return job
 
 
 def fail(state: State, job: Job, reason: str) -> None:
     for entry in job.frames:
-        if entry.phase != "settled":
-            state.settle(entry, "failed", reason)
+        if entry.phase != "resolved":
+            state.resolve(entry, "failed", reason)
 
 
 def written(state: State, peer: Peer, message: Written, records: Sequence[Buffer], now_ns: int) -> None:
@@ -227,9 +227,9 @@ def written(state: State, peer: Peer, message: Written, records: Sequence[Buffer
     step_ns = min(message.step_ns, peer.written(message.source, up_to, now_ns))
     records = records[: ledger.written(up_to)]
     state.last_written_ns = now_ns
-    state.meters.step("display", len(records), step_ns)
-    state.patience.learn("display", len(records), step_ns)
-    state.meters.written(message.latency_ns[: len(records)])
+    state.metrics.step("display", len(records), step_ns)
+    state.liveness.learn("display", len(records), step_ns)
+    state.metrics.written(message.latency_ns[: len(records)])
     state.records.extend(records)
     capture = state.peers.of_source(message.source)
     if capture is not None and ledger.info.kind == "live":

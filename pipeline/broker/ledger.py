@@ -17,11 +17,11 @@ from pipeline.wire.messages import CROP_BYTES, Box, Buffer, Face, Frame, NoFrame
 OTHER = "other"
 """The reason of what is dropped for ever new ones."""
 
-Phase = Literal["waiting", "detecting", "classifying", "settled"]
+Phase = Literal["waiting", "detecting", "classifying", "resolved"]
 
 
 @dataclass(eq=False, slots=True)
-class Entry:
+class PendingFrame:
     """A frame from its arrival until its outcome has been written."""
 
     header: Frame | NoFrame
@@ -76,7 +76,7 @@ class SourceLedger:
         self.search_due_ns = 0  # live: from when on a whole frame is searched
         self.seen_ns = 0  # live: when the newest frame whose faces are known was received
         self.seen_boxes: list[Box] = []
-        self.entries: dict[int, Entry] = {}
+        self.entries: dict[int, PendingFrame] = {}
         self.held_bytes = 0
 
     @property
@@ -120,18 +120,18 @@ class SourceLedger:
         """Whether it is the next frame, and not a repeat or one behind a gap."""
         return not self.ended and header.sequence == self.next_sequence and header.epoch == self.epoch
 
-    def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> Entry:
+    def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> PendingFrame:
         """Open the account of the next frame."""
-        entry = Entry(header, now_ns, pixels)
+        entry = PendingFrame(header, now_ns, pixels)
         self.entries[header.sequence] = entry
         self.next_sequence += 1
         self.held_bytes += entry.held_bytes
         self.largest_bytes = max(self.largest_bytes, entry.held_bytes)
         if isinstance(header, NoFrame):
-            self.settle(entry, header.status, header.reason)
+            self.resolve(entry, header.status, header.reason)
         return entry
 
-    def around(self, entry: Entry, interval_ns: int) -> list[Box] | None:
+    def around(self, entry: PendingFrame, interval_ns: int) -> list[Box] | None:
         """Where to search a live frame for faces: near those of a moment ago, or everywhere (None).
 
         `interval_ns`: how often everywhere. A file is always searched everywhere, so that its records do not
@@ -145,14 +145,14 @@ class SourceLedger:
             return None
         return self.seen_boxes
 
-    def detected(self, entry: Entry, faces: list[Face], crops: Buffer) -> None:
+    def detected(self, entry: PendingFrame, faces: list[Face], crops: Buffer) -> None:
         """Note a frame's faces. Without faces it is settled, else its crops wait for classification."""
         if entry.received_ns > self.seen_ns:
             self.seen_ns, self.seen_boxes = entry.received_ns, [face.box_px for face in faces]
         if not self.keep_pixels:
             self._release_pixels(entry)
         if not faces:
-            self.settle(entry, "ok")
+            self.resolve(entry, "ok")
             return
         entry.faces, entry.crops = faces, crops
         entry.probabilities = np.zeros((len(faces), len(EMOTIONS)), np.float32)
@@ -160,21 +160,21 @@ class SourceLedger:
         entry.phase = "classifying"
         self.held_bytes += len(faces) * CROP_BYTES
 
-    def classified(self, entry: Entry, start: int, probabilities: NDArray[np.float32]) -> None:
+    def classified(self, entry: PendingFrame, start: int, probabilities: NDArray[np.float32]) -> None:
         """Note the probabilities (n, 7) of the faces from `start` on; the last ones settle the frame."""
         assert entry.probabilities is not None
         entry.probabilities[start : start + len(probabilities)] = probabilities
         entry.unclassified -= len(probabilities)
         if entry.unclassified == 0:
-            self.settle(entry, "ok")
+            self.resolve(entry, "ok")
 
-    def settle(self, entry: Entry, status: Status, reason: str = "") -> None:
+    def resolve(self, entry: PendingFrame, status: Status, reason: str = "") -> None:
         """Give a frame its outcome. Raises RuntimeError if it has one: no frame may have two."""
-        if entry.phase == "settled":
+        if entry.phase == "resolved":
             raise RuntimeError(f"frame {entry.sequence} of {entry.source!r} is settled twice")
         if status == "dropped":
             reason = self._counted(reason)
-        entry.phase, entry.status, entry.reason = "settled", status, reason
+        entry.phase, entry.status, entry.reason = "resolved", status, reason
         if status != "ok":
             self._release_pixels(entry)
             entry.faces, entry.probabilities = [], None
@@ -191,10 +191,10 @@ class SourceLedger:
         self.reasons.add(reason)
         return reason
 
-    def deliverable(self) -> Entry | None:
+    def deliverable(self) -> PendingFrame | None:
         """The next frame in order, if it has its outcome."""
         entry = self.entries.get(self.next_delivery)
-        return entry if entry is not None and entry.phase == "settled" else None
+        return entry if entry is not None and entry.phase == "resolved" else None
 
     def deliver_again(self) -> None:
         """What was delivered and not written must be delivered to a new display."""
@@ -219,12 +219,12 @@ class SourceLedger:
         self.progress = Progress(self.progress.written + count, ok, failed, dropped)
         return count
 
-    def _forget(self, sequence: int) -> Entry:
+    def _forget(self, sequence: int) -> PendingFrame:
         entry = self.entries.pop(sequence)
         self.held_bytes -= entry.held_bytes
         return entry
 
-    def _release_pixels(self, entry: Entry) -> None:
+    def _release_pixels(self, entry: PendingFrame) -> None:
         if entry.pixels is not None:
             self.held_bytes -= frame_bytes(entry.header, entry.pixels)
             entry.pixels = None

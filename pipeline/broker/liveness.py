@@ -19,7 +19,7 @@ REMEMBERED: Final = 64
 """Steps of a role: one that was held up, as by a suspended machine, is forgotten in time."""
 
 
-class Patience:
+class Liveness:
     """Learns for each role how long a unit of its work takes: a pixel, a crop, a record.
 
     By role and not by process: one that has just been started is not taken for hung over its first step.

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, is_child, source_of
 from pipeline.wire.limits import MAX_PEERS
@@ -24,7 +24,7 @@ AGAIN_NS: Final = 500_000_000
 """Stages say hello again 1 s after a connection has broken: more often, nobody has reason to."""
 
 
-def admit(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
+def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
     """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
     same = state.peers.get(identity)
     predecessors = [*state.peers.in_slot(hello.slot), *([same] if same else [])]
@@ -36,7 +36,7 @@ def admit(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | N
     if same and now_ns - same.since_ns < AGAIN_NS:
         state.offend(identity, "says hello once more", now_ns)
     for old in predecessors:
-        lose(state, old, died=old.identity != identity)
+        leave(state, old, died=old.identity != identity)
     confirm(state, hello.slot, identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
@@ -150,7 +150,7 @@ def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
         welcome(state, display_peer)  # what capture knew to be written, display may not
 
 
-def lose(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
+def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
     """Take back what a peer held that died, was given up, was replaced or left of its own will.
 
     `seen`: its end is certain. Of a process that another `run.py` has started, as on other machines, silence
@@ -158,7 +158,7 @@ def lose(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> N
     """
     state.peers.remove(peer)
     if died and not state.finished:
-        state.notes.append(f"{peer.hello.name} is gone; it held {len(peer.jobs)} pieces of work")
+        state.log_lines.append(f"{peer.hello.name} is gone; it held {len(peer.jobs)} pieces of work")
     certain = died and (seen or is_child(peer.hello.slot, state.rules.owner))
     alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
     if died and not certain and alone:
@@ -175,28 +175,28 @@ def confirm(state: State, slot: str, identity: bytes = b"") -> None:
     silent, alone = state.unheard.pop(slot, (identity, []))
     for source, sequence in alone if silent != identity else []:
         entry = state.ledgers[source].entries.get(sequence)
-        if entry is not None and entry.phase != "settled":
+        if entry is not None and entry.phase != "resolved":
             entry.deaths_alone += 1
             give_up_if_deadly(state, entry)
 
 
-def give_up_if_deadly(state: State, entry: Entry) -> bool:
+def give_up_if_deadly(state: State, entry: PendingFrame) -> bool:
     deadly = entry.deaths_alone >= MAX_DEATHS_ALONE
     if deadly:
-        state.settle(entry, "failed", "worker_died")
+        state.resolve(entry, "failed", "worker_died")
     return deadly
 
 
-def retry(state: State, entry: Entry, job: Job, died: bool) -> None:
+def retry(state: State, entry: PendingFrame, job: Job, died: bool) -> None:
     """A worker is gone with a frame: try the frame again alone, or give it up."""
-    if entry.phase == "settled":
+    if entry.phase == "resolved":
         return
     entry.deaths_alone += died and job.alone
     if give_up_if_deadly(state, entry):
         return
     if entry.phase == "detecting":
         entry.phase = "waiting"
-        state.queue.put_suspect(entry)
+        state.queue.put_quarantined(entry)
     else:
         for piece in job.slices:
             if piece.entry is entry:

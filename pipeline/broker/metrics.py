@@ -6,7 +6,7 @@ from pipeline.wire.limits import MAX_LATENCIES
 from pipeline.wire.messages import Role
 
 
-class Meters:
+class Metrics:
     """Counts since the start, and the latencies since the last report."""
 
     def __init__(self) -> None:

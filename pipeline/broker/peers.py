@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.broker.ledger import Entry
-from pipeline.broker.queues import Slice
+from pipeline.broker.ledger import PendingFrame
+from pipeline.broker.queues import CropRange
 from pipeline.wire.messages import Frame, Heartbeat, Hello, Role
 
 
@@ -12,8 +12,8 @@ from pipeline.wire.messages import Frame, Heartbeat, Hello, Role
 class Job:
     """A piece of work under way: a frame to detect in, or crops to classify."""
 
-    frames: list[Entry]
-    slices: list[Slice]
+    frames: list[PendingFrame]
+    slices: list[CropRange]
     sent_ns: int
     alone: bool  # a suspect's second or third try
 
@@ -32,7 +32,7 @@ class Peer:
 
     identity: bytes
     hello: Hello
-    heard_ns: int
+    last_seen_ns: int
     since_ns: int  # when it said hello
     heartbeat: Heartbeat | None = None  # the last one: it says how a remote stage's clock stands
     key: str | None = None  # name of the key that it came in with; None over ipc
@@ -54,8 +54,8 @@ class Peer:
 
     def excuse(self, gap_ns: int) -> None:
         """Time in which the broker itself was stopped is nobody's silence."""
-        self.heard_ns += gap_ns
-        self.moved_ns = self.heard_ns
+        self.last_seen_ns += gap_ns
+        self.moved_ns = self.last_seen_ns
 
     def take_back(self, work: int, now_ns: int) -> Job | None:
         """The job that an answer is for; None if this peer has no such work."""
@@ -73,7 +73,7 @@ class Peer:
         return now_ns - min(self.deliveries.pop(delivery) for delivery in done)
 
     @property
-    def has_suspect(self) -> bool:
+    def has_quarantined(self) -> bool:
         return any(job.alone for job in self.jobs.values())
 
     @property

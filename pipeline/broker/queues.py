@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-from pipeline.broker.ledger import Entry
+from pipeline.broker.ledger import PendingFrame
 from pipeline.common.labels import FACE_SIZE
 from pipeline.wire.messages import CROP_BYTES, Buffer, SourceKind
 
@@ -11,10 +11,10 @@ assert FACE_SIZE * FACE_SIZE == CROP_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class CropRange:
     """Some neighbouring faces of one frame."""
 
-    entry: Entry
+    entry: PendingFrame
     start: int
     count: int
     since_ns: int  # when its crops came
@@ -32,50 +32,50 @@ class Batcher:
     def __init__(self, max_batch: int, max_delay_ns: int) -> None:
         self._max_batch = max_batch
         self._max_delay_ns = max_delay_ns
-        self._waiting: deque[Slice] = deque()
-        self._suspects: deque[Slice] = deque()
+        self._waiting: deque[CropRange] = deque()
+        self._quarantined: deque[CropRange] = deque()
 
-    def put(self, entry: Entry, now_ns: int) -> None:
-        self._waiting.append(Slice(entry, 0, len(entry.faces), now_ns))
+    def put(self, entry: PendingFrame, now_ns: int) -> None:
+        self._waiting.append(CropRange(entry, 0, len(entry.faces), now_ns))
 
-    def put_back(self, piece: Slice) -> None:
+    def put_back(self, piece: CropRange) -> None:
         """Return what a dead worker held; as with detection, one that killed it alone goes first."""
         if piece.entry.deaths_alone:
-            self._suspects.appendleft(piece)
+            self._quarantined.appendleft(piece)
         else:
-            self._suspects.append(piece)
+            self._quarantined.append(piece)
 
     @property
-    def suspects(self) -> bool:
-        return bool(self._suspects)
+    def quarantined(self) -> bool:
+        return bool(self._quarantined)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: PendingFrame) -> None:
         """Forget a frame that has found its outcome."""
         self._waiting = deque(piece for piece in self._waiting if piece.entry is not entry)
-        self._suspects = deque(piece for piece in self._suspects if piece.entry is not entry)
+        self._quarantined = deque(piece for piece in self._quarantined if piece.entry is not entry)
 
     def due_ns(self) -> int | None:
         """When the oldest crop has waited long enough; None if none waits."""
         return self._waiting[0].since_ns + self._max_delay_ns if self._waiting else None
 
-    def take_suspect(self) -> Slice | None:
-        return self._suspects.popleft() if self._suspects else None
+    def take_quarantined(self) -> CropRange | None:
+        return self._quarantined.popleft() if self._quarantined else None
 
-    def take(self, now_ns: int) -> list[Slice]:
+    def take(self, now_ns: int) -> list[CropRange]:
         """All that waits, up to the largest batch; nothing while company may still come."""
         due_ns = self.due_ns()
         if due_ns is None:
             return []
         if now_ns < due_ns and sum(piece.count for piece in self._waiting) < self._max_batch:
             return []
-        batch: list[Slice] = []
+        batch: list[CropRange] = []
         room = self._max_batch
         while self._waiting and room:
             piece = self._waiting.popleft()
             if piece.count > room:
-                rest = Slice(piece.entry, piece.start + room, piece.count - room, piece.since_ns)
+                rest = CropRange(piece.entry, piece.start + room, piece.count - room, piece.since_ns)
                 self._waiting.appendleft(rest)
-                piece = Slice(piece.entry, piece.start, room, piece.since_ns)
+                piece = CropRange(piece.entry, piece.start, room, piece.since_ns)
             batch.append(piece)
             room -= piece.count
         return batch
@@ -91,39 +91,39 @@ class DetectQueue:
     def __init__(self, file_share: float) -> None:
         self._file_share = file_share
         self._file_credit = 0.0
-        self._queues: dict[SourceKind, OrderedDict[str, deque[Entry]]] = {
+        self._queues: dict[SourceKind, OrderedDict[str, deque[PendingFrame]]] = {
             "live": OrderedDict(),
             "file": OrderedDict(),
         }
-        self.suspects: deque[Entry] = deque()
+        self.quarantined: deque[PendingFrame] = deque()
 
-    def put_live(self, entry: Entry) -> Entry | None:
+    def put_live(self, entry: PendingFrame) -> PendingFrame | None:
         """Put the newest frame of a live source into its slot; return the frame that it replaces."""
         slot = self._queues["live"].setdefault(entry.source, deque())
         replaced = slot.pop() if slot else None
         slot.append(entry)
         return replaced
 
-    def put_file(self, entry: Entry) -> None:
+    def put_file(self, entry: PendingFrame) -> None:
         self._queues["file"].setdefault(entry.source, deque()).append(entry)
 
-    def put_suspect(self, entry: Entry) -> None:
+    def put_quarantined(self, entry: PendingFrame) -> None:
         """One that has killed a worker alone goes first: it is either cleared or given up soon."""
         if entry.deaths_alone:
-            self.suspects.appendleft(entry)
+            self.quarantined.appendleft(entry)
         else:
-            self.suspects.append(entry)
+            self.quarantined.append(entry)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: PendingFrame) -> None:
         """Forget a frame that has found its outcome while it waited."""
-        for queue in [self.suspects, *(q for kind in self._queues.values() for q in kind.values())]:
+        for queue in [self.quarantined, *(q for kind in self._queues.values() for q in kind.values())]:
             if entry in queue:
                 queue.remove(entry)
 
-    def live_waiting(self) -> list[Entry]:
+    def live_waiting(self) -> list[PendingFrame]:
         return [slot[0] for slot in self._queues["live"].values() if slot]
 
-    def take(self, *, live: bool, blocked: frozenset[str] = frozenset()) -> Entry | None:
+    def take(self, *, live: bool, blocked: frozenset[str] = frozenset()) -> PendingFrame | None:
         """The next frame for a worker; `live` says whether it may be one of a live source now.
 
         `blocked` names the live sources that have enough under way.
@@ -142,7 +142,7 @@ class DetectQueue:
     def _peek(self, kind: SourceKind, blocked: frozenset[str]) -> str | None:
         return next((name for name, q in self._queues[kind].items() if q and name not in blocked), None)
 
-    def _pop(self, kind: SourceKind, blocked: frozenset[str]) -> Entry | None:
+    def _pop(self, kind: SourceKind, blocked: frozenset[str]) -> PendingFrame | None:
         name = self._peek(kind, blocked)
         if name is None:
             return None

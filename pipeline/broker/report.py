@@ -16,7 +16,7 @@ REPORT_INTERVAL_NS: Final = 250_000_000
 def report(state: State, now_ns: int) -> None:
     """Send the state of the run to every parent."""
     state.next_report_ns = now_ns + REPORT_INTERVAL_NS
-    interval_s, latency_ns = state.meters.take(now_ns)
+    interval_s, latency_ns = state.metrics.take(now_ns)
     peers = [peer_report(p, now_ns, given_up=False) for p in state.peers if p.hello.role != "supervisor"]
     message = StatusReport(
         broker=state.name,
@@ -26,13 +26,13 @@ def report(state: State, now_ns: int) -> None:
         interval_s=interval_s,
         sources=[source_report(ledger) for ledger in in_order(state)],
         peers=peers + state.given_up[:MAX_PEERS],
-        steps=dict(state.meters.steps),
-        busy_ns=dict(state.meters.busy_ns),
-        batches={str(size): count for size, count in state.meters.batches.items()},
+        steps=dict(state.metrics.steps),
+        busy_ns=dict(state.metrics.busy_ns),
+        batches={str(size): count for size, count in state.metrics.batches.items()},
         latency_ns=latency_ns,
         held_bytes=state.held_bytes,
         elapsed_s=max(0, state.last_written_ns - state.started_ns) / 1e9,
-        bad_messages=state.meters.bad_messages,
+        bad_messages=state.metrics.bad_messages,
     )
     state.given_up = []
     for parent in state.peers.of("supervisor"):
@@ -52,7 +52,7 @@ def peer_report(peer: Peer, now_ns: int, *, given_up: bool) -> PeerReport:
         hello.slot,
         hello.name,
         hello.role,
-        (now_ns - peer.heard_ns) / 1e9,
+        (now_ns - peer.last_seen_ns) / 1e9,
         given_up,
         hello.remote,
         heartbeat.offset_ns,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.broker.ledger import Entry, SourceLedger
-from pipeline.broker.liveness import Patience
-from pipeline.broker.metrics import Meters
+from pipeline.broker.ledger import PendingFrame, SourceLedger
+from pipeline.broker.liveness import Liveness
+from pipeline.broker.metrics import Metrics
 from pipeline.broker.offenders import LIMIT, Offenders
 from pipeline.broker.peers import Peers
 from pipeline.broker.queues import Batcher, DetectQueue
@@ -41,10 +41,10 @@ class State:
         detect, classify = rules.steps
         self.batcher = Batcher(classify.max_batch, round(classify.max_delay_ms * 1e6))
         self.may_delay = classify.max_delay_ms > 0
-        self.meters = Meters()
+        self.metrics = Metrics()
         self.offenders = Offenders()
         self.search_interval_ns = round(detect.recall_ms * 1e6)
-        self.patience = Patience(round(rules.settings.peer_timeout_s * 1e9))
+        self.liveness = Liveness(round(rules.settings.peer_timeout_s * 1e9))
         self.next_work = 0
         self.next_turn = 0  # of the sources at display
         self.next_report_ns = 0
@@ -60,21 +60,21 @@ class State:
         self.given_up: list[PeerReport] = []
         self.outgoing: list[Outgoing] = []
         self.records: list[Buffer] = []  # to publish
-        self.notes: list[str] = []  # to log
+        self.log_lines: list[str] = []  # to log
 
     def send(self, identity: bytes, message: Message, buffers: Sequence[Buffer] = ()) -> None:
         self.outgoing.append(Outgoing(identity, message, buffers))
 
     def offend(self, identity: bytes, what: str, now_ns: int) -> None:
         """Count what a peer may not send, and say so the first time and when it is enough."""
-        self.meters.bad_messages += 1
+        self.metrics.bad_messages += 1
         count = self.offenders.count(identity)
         peer = self.peers.get(identity)
         name = peer.hello.name if peer else repr(identity)
         if count == 1:
-            self.notes += self.offenders.say(f"{name}: {what}", now_ns)
+            self.log_lines += self.offenders.say(f"{name}: {what}", now_ns)
         elif count == LIMIT:
-            self.notes += self.offenders.say(f"{name} has sent too much of that and is ignored", now_ns)
+            self.log_lines += self.offenders.say(f"{name} has sent too much of that and is ignored", now_ns)
 
     @property
     def held_bytes(self) -> int:
@@ -94,11 +94,11 @@ class State:
         """Frames of a source whose outcome may still have to be written."""
         return MAX_WINDOW if ledger.info.kind == "live" else self.rules.settings.file_window
 
-    def settle(self, entry: Entry, status: Literal["dropped", "failed"], reason: str) -> None:
+    def resolve(self, entry: PendingFrame, status: Literal["dropped", "failed"], reason: str) -> None:
         """Give a frame that is under way its outcome, and forget it wherever it waits."""
         self.queue.remove(entry)
         self.batcher.remove(entry)
-        self.ledgers[entry.source].settle(entry, status, reason)
+        self.ledgers[entry.source].resolve(entry, status, reason)
 
 
 def is_child(slot: str, parent_slot: str) -> bool:

@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.common.errors import UserError
-from pipeline.common.labels import EMOTIONS, LABEL_SETS
+from pipeline.common.labels import LABEL_SETS
 from pipeline.common.model_card import Card, choose_labels, find_model, read_card
 from pipeline.config.schema import Positive, Settings
-from pipeline.config.stage import Array, CheckLine, ProcessPlan, RunFacts, StageSpec, Step
+from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
 from pipeline.wire.limits import MAX_BATCH
 
 Labels = Annotated[str, Meta(extra={"choices": ("auto", *LABEL_SETS)})]
@@ -79,17 +79,7 @@ def _card_text(card: Card) -> str:
 
 
 def step(settings: ClassifySettings) -> Step:
-    """Probabilities are in the order of EMOTIONS."""
-    return Step(
-        "classify",
-        "item",
-        gives={"probabilities": Array("float32", (len(EMOTIONS),))},
-        takes=("crop",),
-        check="stages.classify.result:check",
-        max_batch=settings.max_batch,
-        max_delay_ms=settings.max_delay_ms,
-        same_model="file and classify.labels",
-    )
+    return Step("classify", max_batch=settings.max_batch, max_delay_ms=settings.max_delay_ms)
 
 
 CLASSIFY = StageSpec("classify", "stages.classify.main", ClassifySettings, processes, resolve, check, step)

@@ -6,9 +6,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from pipeline.common.errors import UserError
-from pipeline.common.labels import FACE_SIZE
 from pipeline.config.schema import Fraction, Natural, Positive, Settings
-from pipeline.config.stage import Array, CheckLine, ProcessPlan, RunFacts, StageSpec, Step
+from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
 from pipeline.wire.limits import MAX_FACES
 from stages.detect.model import resolve_model
 
@@ -60,19 +59,7 @@ def check(settings: DetectSettings) -> list[CheckLine]:
 
 
 def step(settings: DetectSettings) -> Step:
-    """Boxes are x, y, width, height in pixels of the frame; crops are grey."""
-    return Step(
-        "detect",
-        "frame",
-        gives={
-            "box": Array("float32", (4,)),
-            "score": Array("float32"),
-            "crop": Array("uint8", (FACE_SIZE, FACE_SIZE), deliver=False),
-        },
-        check="stages.detect.result:check",
-        recall="box",
-        recall_ms=settings.search_interval_ms,
-    )
+    return Step("detect", recall_ms=settings.search_interval_ms)
 
 
 DETECT = StageSpec("detect", "stages.detect.main", DetectSettings, processes, resolve, check, step)

@@ -121,7 +121,7 @@ class World:
         self.now_ns = 1_000_000_000
         self.sent: dict[bytes, list[Outgoing]] = {}
         self.published: list[Buffer] = []
-        self.notes: list[str] = []
+        self.log_lines: list[str] = []
         self.joined: list[str] = []
 
     def give(self, peer: str, message: Message, buffers: Sequence[Buffer] = ()) -> None:
@@ -146,7 +146,7 @@ class World:
         for item in outgoing:
             self.sent.setdefault(item.identity, []).append(item)
         self.published += records
-        self.notes += notes
+        self.log_lines += notes
 
     def take(self, peer: str, kind: type[Message]) -> list[Any]:
         """Messages of one kind that a peer was sent; they are taken away."""

@@ -119,7 +119,7 @@ class Siege(Run):
         assert len(state.offenders) <= REMEMBERED
         assert set(state.ledgers) | set(state.known) <= {"clip", "cam"}
         assert len(state.fingerprints) <= 5
-        assert not (state.outgoing or state.notes or state.records), "drained"
+        assert not (state.outgoing or state.log_lines or state.records), "drained"
         assert state.held_bytes <= MAX_BYTES + LARGEST + crops_bytes(state)
         for ledger in state.ledgers.values():
             assert list(ledger.entries) == list(range(ledger.progress.written, ledger.next_sequence))

@@ -196,7 +196,7 @@ class Run(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([60.0, 700.0]))
     def time_passes(self, ms: float) -> None:
         for name in ["supervisor", *self.names.values()]:
-            self.world.broker.state.peers.get(name.encode()).heard_ns = self.world.now_ns  # type: ignore[union-attr]
+            self.world.broker.state.peers.get(name.encode()).last_seen_ns = self.world.now_ns  # type: ignore[union-attr]
         self.world.pass_time(ms)
         self.listen()
 

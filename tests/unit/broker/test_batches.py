@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.broker.ledger import Entry, SourceLedger
+from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.queues import Batcher
 from pipeline.wire.messages import CROP_BYTES
 from tests.support.broker_world import make_faces, make_frame, make_source, pixels
@@ -11,10 +11,10 @@ from tests.support.broker_world import make_faces, make_frame, make_source, pixe
 LEDGER = SourceLedger(make_source(), keep_pixels=False)
 
 
-def entry_with(faces: int, sequence: int = 0) -> Entry:
+def entry_with(faces: int, sequence: int = 0) -> PendingFrame:
     """An entry whose crops can be told apart: face n is filled with n."""
     frame = make_frame(sequence)
-    entry = Entry(frame, 0, pixels(frame), phase="detecting")
+    entry = PendingFrame(frame, 0, pixels(frame), phase="detecting")
     LEDGER.detected(entry, make_faces(faces), b"".join(bytes([n % 256]) * CROP_BYTES for n in range(faces)))
     return entry
 
@@ -54,6 +54,6 @@ def test_what_a_dead_worker_held_goes_alone() -> None:
     (piece,) = batcher.take(now_ns=0)
     batcher.put(entry_with(1, 1), now_ns=0)
     batcher.put_back(piece)
-    assert batcher.take_suspect() is piece
-    assert batcher.take_suspect() is None
+    assert batcher.take_quarantined() is piece
+    assert batcher.take_quarantined() is None
     assert [p.entry.sequence for p in batcher.take(now_ns=0)] == [1]

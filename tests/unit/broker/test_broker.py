@@ -248,7 +248,7 @@ def test_nobody_is_given_up_for_the_broker_s_own_sleep() -> None:
     world.now_ns += 60_000_000_000
     world.broker.slept(60_000_000_000)
     world.pass_time(100)
-    assert world.notes == []
+    assert world.log_lines == []
 
 
 def test_a_new_display_gets_what_was_not_written() -> None:

@@ -49,7 +49,7 @@ FAR = 2**40
 
 
 def offences(world: World) -> int:
-    return world.broker.state.meters.bad_messages
+    return world.broker.state.metrics.bad_messages
 
 
 def full_world(**changes: Any) -> World:
@@ -68,7 +68,9 @@ def test_an_offender_is_ignored_past_the_limit_and_its_parent_hears_of_it() -> N
     for _ in range(LIMIT):
         world.give("detect", SourceEnded("clip", 1, 0))
     assert world.broker.ignores(b"detect")
-    assert [n for n in world.notes if "ignored" in n] == ["detect has sent too much of that and is ignored"]
+    assert [n for n in world.log_lines if "ignored" in n] == [
+        "detect has sent too much of that and is ignored"
+    ]
     world.join("detect", "detect", credits=2)
     assert world.take("detect", Welcome)[1:] == [], "it may not even say hello"
     world.pass_time(300)
@@ -84,7 +86,7 @@ def test_each_offence_is_counted_and_the_first_is_said() -> None:
         world.broker.bad_message(b"stranger", "what it is", world.now_ns)
         world.drain()
     assert offences(world) == 3
-    assert world.notes == ["b'stranger': a message is dropped: what it is"]
+    assert world.log_lines == ["b'stranger': a message is dropped: what it is"]
 
 
 def test_the_count_of_connections_and_of_lines_in_the_log_is_bounded() -> None:
@@ -94,11 +96,11 @@ def test_the_count_of_connections_and_of_lines_in_the_log_is_bounded() -> None:
         world.give(f"unknown-{number}", Heartbeat())
     assert len(world.broker.state.offenders) <= 1024
     assert len(world.broker._asked_ns) <= 1024
-    assert len(world.notes) == NOTES
+    assert len(world.log_lines) == NOTES
     world.now_ns += 11_000_000_000
     world.broker.bad_message(b"later", "nonsense", world.now_ns)
     world.drain()
-    assert world.notes[NOTES] == f"{5000 - NOTES} more lines like these were left out"
+    assert world.log_lines[NOTES] == f"{5000 - NOTES} more lines like these were left out"
 
 
 def test_an_offender_that_is_forgotten_starts_anew() -> None:
@@ -357,7 +359,7 @@ def test_work_that_is_not_given_back_is_taken_away_though_its_worker_beats() -> 
     world.wait(60)
     assert world.broker.state.peers.get(b"detect")
     world.wait(2)
-    assert any("detect has not answered for 6" in note for note in world.notes)
+    assert any("detect has not answered for 6" in note for note in world.log_lines)
     world.join("detect", "next", credits=2)
     assert detect_all(world, faces=0, worker="next") == 1
 
@@ -373,7 +375,7 @@ def test_a_worker_that_gives_back_only_its_later_work_is_overdue_too() -> None:
         for item in world.take("detect", DetectWork):
             world.give("detect", Detected(item.broker, item.work, [], 5), [b""])
     world.wait(2)
-    assert any("detect has not answered" in note for note in world.notes)
+    assert any("detect has not answered" in note for note in world.log_lines)
 
 
 def test_a_worker_behind_with_many_slow_steps_is_not_overdue() -> None:
@@ -393,7 +395,7 @@ def test_a_display_that_never_writes_is_overdue() -> None:
     send_frames(world, 0)
     detect_all(world, faces=0)
     world.wait(62)
-    assert any("display has not answered" in note for note in world.notes)
+    assert any("display has not answered" in note for note in world.log_lines)
 
 
 def test_the_broker_s_own_sleep_makes_nobody_overdue() -> None:
@@ -402,7 +404,7 @@ def test_the_broker_s_own_sleep_makes_nobody_overdue() -> None:
     world.now_ns += 100_000_000_000
     world.broker.slept(100_000_000_000)
     world.pass_time(100)
-    assert world.notes == []
+    assert world.log_lines == []
 
 
 def test_a_step_is_not_taken_to_be_longer_than_it_can_have_been() -> None:
@@ -412,7 +414,7 @@ def test_a_step_is_not_taken_to_be_longer_than_it_can_have_been() -> None:
     (work,) = world.take("detect", DetectWork)
     world.now_ns += 1_000_000
     world.give("detect", Detected(work.broker, work.work, [], 10**13), [b""])
-    assert world.broker.state.meters.busy_ns["detect"] == 1_000_000
+    assert world.broker.state.metrics.busy_ns["detect"] == 1_000_000
 
 
 def test_a_reason_of_a_failed_step_is_taken_as_it_is() -> None:

@@ -28,7 +28,7 @@ def test_and_as_nothing_else(world: World, role: str) -> None:
     hello(world, role, "liar", "detect-attic", source=source)
     (refused,) = world.take("liar", Refused)
     assert refused.reason == f"liar: the key 'detect-attic' does not make it a {role}"
-    assert refused.reason in world.notes[0]
+    assert refused.reason in world.log_lines[0]
     assert list(world.broker.state.peers) == []
 
 
@@ -62,9 +62,9 @@ def test_a_message_in_anothers_name_does_nothing(world: World) -> None:
     world.drain()
     hello(world, "detect", "detect-1", "detect-cellar", credits=1)
     state = world.broker.state
-    assert state.meters.bad_messages == 4
+    assert state.metrics.bad_messages == 4
     assert state.ledgers["clip"].in_flight == 1
     assert [peer.key for peer in state.peers.of("detect")] == ["detect-attic"]
 
     world.broker.receive(b"detect-1", answer, [b""], world.now_ns, "detect-attic")
-    assert state.meters.steps["detect"] == 1
+    assert state.metrics.steps["detect"] == 1

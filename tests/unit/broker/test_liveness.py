@@ -17,7 +17,7 @@ SECOND_NS = 1_000_000_000
 
 
 def given_up(world: World, name: str) -> bool:
-    return any(f"{name} has been silent" in note for note in world.notes)
+    return any(f"{name} has been silent" in note for note in world.log_lines)
 
 
 def detect_one(world: World, step_ns: int, worker: str = "detect") -> None:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 
-from pipeline.broker.ledger import Entry
+from pipeline.broker.ledger import PendingFrame
 from pipeline.broker.queues import DetectQueue
 from tests.support.broker_world import make_frame
 
 
-def entry(source: str, sequence: int) -> Entry:
-    return Entry(make_frame(sequence, source), received_ns=0)
+def entry(source: str, sequence: int) -> PendingFrame:
+    return PendingFrame(make_frame(sequence, source), received_ns=0)
 
 
 def test_sources_take_turns() -> None:
