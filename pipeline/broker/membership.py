@@ -27,7 +27,9 @@ AGAIN_NS: Final = 500_000_000
 def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
     """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
     same = state.peers.get(identity)
-    predecessors = [*state.peers.in_slot(hello.slot), *([same] if same else [])]
+    predecessors = state.peers.in_slot(hello.slot)
+    if same and same not in predecessors:  # once: what it holds would else be tried twice
+        predecessors.append(same)
     reason = key_refusal(hello, key, predecessors) or refusal(state, hello)
     if reason:
         state.offend(identity, f"refused: {reason}", now_ns)

@@ -230,6 +230,20 @@ def test_the_batch_of_a_dead_classifier_is_tried_frame_by_frame() -> None:
     assert [d.status for d in write_all(world)] == ["ok"] * 3
 
 
+def test_classifier_that_says_hello_again_gets_its_faces_once() -> None:
+    """After a broken connection its process is the same, and so is its place."""
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    detect_all(world, faces=2)
+    assert len(world.take("classify", ClassifyWork)) == 1
+    world.pass_time(1_000)
+    world.join("classify", "classify", credits=1)
+    assert classify_all(world) == [2]
+    (delivery,) = write_all(world)
+    assert (delivery.status, len(delivery.faces)) == ("ok", 2)
+
+
 def test_a_step_that_fails_fails_its_frame_only() -> None:
     world = World()
     world.join_all()
