@@ -159,8 +159,8 @@ def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> 
     may be the network's: it is no death until its parent tells of one or its successor comes.
     """
     state.peers.remove(peer)
-    if died and not state.finished:
-        state.log_lines.append(f"{peer.hello.name} is gone; it held {len(peer.jobs)} pieces of work")
+    if died and peer.jobs and not state.finished:  # one that was idle has lost nothing
+        state.log_lines.append(f"{peer.hello.name} is gone; work that goes to others: {len(peer.jobs)}")
     certain = died and (seen or is_child(peer.hello.slot, state.rules.owner))
     alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
     if died and not certain and alone:

@@ -167,6 +167,18 @@ def test_the_frames_of_a_dead_worker_are_tried_again(how: str) -> None:
     assert [d.status for d in write_all(world)] == ["ok"]
 
 
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_lost_worker_is_in_the_log_only_if_it_held_work(frames: int) -> None:
+    """At the end of a refused run, workers that have just said hello are stopped: that is no news."""
+    world = World()
+    world.join_all()
+    send_frames(world, *range(frames))
+    world.log_lines.clear()
+    world.broker.unreachable(b"detect", world.now_ns)
+    world.drain()
+    assert len(world.log_lines) == frames
+
+
 def test_a_late_answer_is_known_and_ignored() -> None:
     world = World()
     world.join_all()
