@@ -25,7 +25,7 @@ from pipeline.common.model_card import choose_labels, read_card
 from pipeline.common.native_output import quiet_native
 from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.child_main import die_with_parent
-from pipeline.wire.messages import Delivery, Face
+from pipeline.wire.messages import Delivery
 from stages.capture.open import open_reader
 from stages.capture.reader import Reader, SourceFailed, TimedFrame
 from stages.classify.classifier import Classifier, open_classifier
@@ -36,6 +36,7 @@ from stages.display.annotate import draw_faces
 from stages.display.display import Display
 from stages.display.record import make_record, round_box
 from stages.display.spec import DisplaySettings
+from stages.faces import Face, Faces
 
 
 class Clip:
@@ -87,9 +88,9 @@ def plain_loop(job: Job) -> LoopRun:
                 captured_ns = time.monotonic_ns()
                 if picture.image is not None:
                     faces, crops = detect_step(detector, picture.image)
-                    delivery = deliverable(clip, picture, frames, captured_ns, faces)
-                    probabilities = classify(classifier, crops)
-                    display.deliver(delivery, probabilities, picture.image, time.monotonic_ns())
+                    delivery = deliverable(clip, picture, frames, captured_ns)
+                    results = faces_of(faces, classify(classifier, crops))
+                    display.deliver(delivery, results, picture.image, time.monotonic_ns())
                     found += len(faces)
                 frames += 1
             return LoopRun(frames, found, time.perf_counter() - started_s)
@@ -110,15 +111,18 @@ def classify(classifier: Classifier, crops: NDArray[np.uint8]) -> NDArray[np.flo
     return classifier(crops) if len(crops) else np.zeros((0, len(EMOTIONS)), np.float32)
 
 
-def deliverable(
-    clip: Clip, picture: TimedFrame, number: int, captured_ns: int, faces: list[Face]
-) -> Delivery:
+def faces_of(faces: list[Face], probabilities: NDArray[np.float32]) -> Faces:
+    """What the display is told of a frame's faces; `probabilities` (faces, 7)."""
+    return Faces([face.box_px for face in faces], probabilities, {})
+
+
+def deliverable(clip: Clip, picture: TimedFrame, number: int, captured_ns: int) -> Delivery:
     """What the broker would hand the display for a picture that could be read."""
     image: NDArray[np.uint8] | None = picture.image
     assert image is not None
     height, width = image.shape[:2]
     return Delivery(
-        clip.info.name, number, captured_ns, picture.time_s, "ok", "", picture.file, faces,
+        clip.info.name, number, captured_ns, picture.time_s, "ok", "", picture.file,
         (height, width, 3), clip.info.fps,
     )  # fmt: skip
 
@@ -142,10 +146,11 @@ def bare_cost(job: Job) -> BareCost:
                 faces, crops = detect_step(detector, picture.image)
             with _timed(spent_ns, "classify"):
                 probabilities = classify(classifier, crops)
-            delivery = deliverable(clip, picture, frames, time.monotonic_ns(), faces)
+            delivery = deliverable(clip, picture, frames, time.monotonic_ns())
             boxes = [round_box(face.box_px) for face in faces]
             tracks = list(range(1, len(faces) + 1))
-            record = make_record(delivery, boxes, tracks, probabilities, time.monotonic_ns())
+            results = faces_of(faces, probabilities)
+            record = make_record(delivery, boxes, tracks, results, time.monotonic_ns())
             with _timed(spent_ns, "draw"):
                 draw_faces(picture.image.copy(), record.faces)
     parts = ("decode", "detect", "classify", "draw")

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import Box, Face
 from stages.detect.detector import Detector, open_detector
 from stages.detect.spec import DetectSettings
+from stages.faces import Box, Face
 
 FRAMES: Final = 100
 

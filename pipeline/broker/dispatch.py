@@ -5,17 +5,20 @@ from typing import Final
 from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.membership import welcome_captures
 from pipeline.broker.peers import Job, Peer
+from pipeline.broker.queues import ItemQueue, ItemRange
 from pipeline.broker.state import State, source_of
+from pipeline.config.stage import Step
+from pipeline.wire.codec import pack
 from pipeline.wire.messages import (
+    Array,
     Buffer,
-    ClassifyWork,
     Delivery,
-    DetectWork,
     Encoding,
     End,
     EndOfSource,
     Frame,
     Grant,
+    Work,
 )
 
 LIVE_CREDITS: Final = 2
@@ -32,45 +35,46 @@ def pump(state: State, now_ns: int) -> None:
     """Send whatever can be sent now."""
     welcome_captures(state)
     start_if_complete(state, now_ns)
-    send_detect_work(state, now_ns)
-    send_classify_work(state, now_ns)
+    send_frame_work(state, now_ns)
+    for queue in state.item_queues.values():
+        send_item_work(state, queue, now_ns)
     deliver(state, now_ns)
-    if state.started and not state.stopping:
+    if state.lifetime.started and not state.lifetime.stopping:
         grant(state)
     end_if_done(state, now_ns)
 
 
 def start_if_complete(state: State, now_ns: int) -> None:
     """Frames flow once every source is open and every role is there."""
-    if state.started:
+    if state.lifetime.started:
         return
     here = {source_of(p.hello) for p in state.peers.of("capture") if p.welcomed}
     here |= {name for name, ledger in state.ledgers.items() if ledger.ended}
     sources_open = bool(here) if state.rules.sources is None else here >= set(state.rules.sources)
-    roles = all(state.peers.of(role) for role in ("detect", "classify", "display"))
-    state.started = sources_open and roles
-    state.started_ns = state.last_written_ns = now_ns
-    if state.started:
-        state.next_report_ns = 0  # the parent must know before the first frame is under way
+    roles = all(state.peers.of(role) for role in (*state.worker_roles, "display"))
+    state.lifetime.started = sources_open and roles
+    state.lifetime.started_ns = state.lifetime.last_written_ns = now_ns
+    if state.lifetime.started:
+        state.outbox.next_report_ns = 0  # the supervisor must know before the first frame is under way
 
 
-def send_detect_work(state: State, now_ns: int) -> None:
+def send_frame_work(state: State, now_ns: int) -> None:
     """Frames go to the least busy workers first; a second one only ever waits behind a file's frame."""
     blocked_sources = blocked(state)
     any_live = any(ledger.info.kind == "live" and not ledger.ended for ledger in state.ledgers.values())
-    workers = sorted(can_read(state, state.peers.of("detect")), key=lambda peer: len(peer.jobs))
+    workers = sorted(can_read(state, state.peers.of(state.frame_step)), key=lambda peer: len(peer.jobs))
     for turn in range(max((peer.hello.credits for peer in workers), default=0)):
         for peer in workers:
             if len(peer.jobs) != turn or peer.free <= 0 or peer.has_quarantined or (turn and any_live):
                 continue
-            if state.queue.quarantined and peer is workers[0]:
+            if state.frame_queue.quarantined and peer is workers[0]:
                 # The least busy worker gets nothing new until it can take the quarantined frame alone.
                 if not peer.jobs:
-                    detect(state, peer, state.queue.quarantined.popleft(), now_ns, alone=True)
+                    send_frame(state, peer, state.frame_queue.quarantined.popleft(), now_ns, alone=True)
                 continue
-            entry = state.queue.take(live=not peer.jobs, blocked=blocked_sources)
+            entry = state.frame_queue.take(live=not peer.jobs, blocked=blocked_sources)
             if entry is not None:
-                detect(state, peer, entry, now_ns, alone=False)
+                send_frame(state, peer, entry, now_ns, alone=False)
 
 
 def can_read(state: State, workers: list[Peer]) -> list[Peer]:
@@ -91,34 +95,42 @@ def blocked(state: State) -> frozenset[str]:
     )
 
 
-def detect(state: State, peer: Peer, entry: PendingFrame, now_ns: int, *, alone: bool) -> None:
-    header = entry.header
+def send_frame(state: State, peer: Peer, entry: PendingFrame, now_ns: int, *, alone: bool) -> None:
+    header, step = entry.header, state.rules.steps[0]
     assert isinstance(header, Frame) and entry.pixels is not None
-    entry.phase = "detecting"
-    work = new_job(state, peer, Job([entry], [], now_ns, alone))
-    around = state.ledgers[entry.source].around(entry, state.search_interval_ns)
-    message = DetectWork(state.name, work, header.shape, header.encoding, around)
-    state.send(peer.identity, message, [entry.pixels])
+    entry.phase = "working"
+    near = state.ledgers[entry.source].near(entry, step)
+    arrays, buffers = ([], []) if near is None else pack({step.recall: near})
+    work = state.peers.begin(peer, Job([entry], [], now_ns, alone))
+    message = Work(state.name, work, 0, header.shape, header.encoding, arrays)
+    state.send(peer.identity, message, [entry.pixels, *buffers])
 
 
-def send_classify_work(state: State, now_ns: int) -> None:
-    workers = sorted(state.peers.of("classify"), key=lambda peer: len(peer.jobs))
+def send_item_work(state: State, queue: ItemQueue, now_ns: int) -> None:
+    workers = sorted(state.peers.of(queue.step.role), key=lambda peer: len(peer.jobs))
     for peer in workers:
         while peer.free > 0 and not peer.has_quarantined:
-            quarantined = state.batcher.take_quarantined() if not peer.jobs else None
-            slices = [quarantined] if quarantined else state.batcher.take(now_ns)
-            if not slices:
+            quarantined = queue.take_quarantined() if not peer.jobs else None
+            pieces = [quarantined] if quarantined else queue.take(now_ns)
+            if not pieces:
                 break
-            frames = list({id(piece.entry): piece.entry for piece in slices}.values())
-            work = new_job(state, peer, Job(frames, slices, now_ns, alone=quarantined is not None))
-            message = ClassifyWork(state.name, work, sum(piece.count for piece in slices))
-            state.send(peer.identity, message, [piece.crops for piece in slices])
+            send_items(state, peer, queue.step, Job(frames_of(pieces), pieces, now_ns, bool(quarantined)))
 
 
-def new_job(state: State, peer: Peer, job: Job) -> int:
-    state.next_work += 1
-    peer.jobs[state.next_work] = job
-    return state.next_work
+def frames_of(pieces: list[ItemRange]) -> list[PendingFrame]:
+    return list({id(piece.entry): piece.entry for piece in pieces}.values())
+
+
+def send_items(state: State, peer: Peer, step: Step, job: Job) -> None:
+    arrays: list[Array] = []
+    buffers: list[Buffer] = []
+    for piece in job.pieces:
+        rows = piece.entry.values[step.takes][piece.start : piece.start + piece.count]
+        arrays.append(Array(step.takes, str(rows.dtype), list(rows.shape)))  # type: ignore[arg-type]
+        buffers.append(rows.data.cast("B"))
+    state.send(
+        peer.identity, Work(state.name, state.peers.begin(peer, job), job.items, arrays=arrays), buffers
+    )
 
 
 def deliver(state: State, now_ns: int) -> None:
@@ -128,7 +140,7 @@ def deliver(state: State, now_ns: int) -> None:
             ready = [ledger for ledger in state.ledgers.values() if ledger.deliverable()]
             if not ready:
                 break
-            ledger = min(ready, key=lambda ledger: ledger.last_turn)
+            ledger = min(ready, key=lambda ledger: ledger.delivery.last_turn)
             entry = ledger.deliverable()
             assert entry is not None
             send_delivery(state, display, ledger, entry, now_ns)
@@ -140,7 +152,7 @@ def send_delivery(
     header = entry.header
     pixels = entry.pixels if display.hello.wants_pixels else None
     frame = header if pixels is not None and isinstance(header, Frame) else None
-    buffers: list[Buffer] = [] if entry.probabilities is None else [entry.probabilities.tobytes()]
+    arrays, buffers = pack(ledger.shown(entry, state.hidden))
     if pixels is not None:
         buffers.append(pixels)
     message = Delivery(
@@ -151,14 +163,14 @@ def send_delivery(
         entry.status,
         entry.reason,
         header.file,
-        entry.faces,
         frame.shape if frame else None,
         ledger.info.fps,
         frame.encoding if frame else "raw",
+        entry.items,
+        arrays,
     )
-    ledger.delivering()
-    state.next_turn += 1
-    ledger.last_turn = state.next_turn
+    state.metrics.deliveries += 1
+    ledger.delivering(state.metrics.deliveries)
     display.deliveries[header.source, header.sequence] = now_ns
     state.send(display.identity, message, buffers)
 
@@ -198,7 +210,7 @@ def encoding(state: State, capture: Peer) -> Encoding:
     if state.rules.encoding != "auto":
         return "jpeg" if state.rules.encoding == "jpeg" else "raw"
     displays = [peer for peer in state.peers.of("display") if peer.hello.wants_pixels]
-    ends = [capture, *state.peers.of("detect"), *displays]
+    ends = [capture, *state.peers.of(state.frame_step), *displays]
     if any(peer.hello.remote for peer in ends):
         return "jpeg"
     return "shared" if all(shares_memory(state, peer) for peer in ends) else "raw"
@@ -210,19 +222,19 @@ def shares_memory(state: State, peer: Peer) -> bool:
 
 def end_if_done(state: State, now_ns: int) -> None:
     for name, ledger in state.ledgers.items():
-        if ledger.complete and name not in state.ended_sources:
-            state.ended_sources.add(name)
+        if ledger.complete and name not in state.lifetime.ended_sources:
+            state.lifetime.ended_sources.add(name)
             for display in state.peers.of("display"):
                 state.send(display.identity, EndOfSource(name))
     sources = expected_sources(state, now_ns)
-    done = state.started and bool(sources) and sources <= state.ended_sources
+    done = state.lifetime.started and bool(sources) and sources <= state.lifetime.ended_sources
     nothing_left = all(ledger.complete for ledger in state.ledgers.values())
-    if not state.finished and (done or (state.stopping and nothing_left)):
-        state.finished = True
+    if not state.lifetime.finished and (done or (state.lifetime.stopping and nothing_left)):
+        state.lifetime.finished = True
         for peer in state.peers:
             if peer.hello.role != "supervisor":
                 state.send(peer.identity, End())
-        state.next_report_ns = 0  # tell the parent at once
+        state.outbox.next_report_ns = 0  # tell the supervisor at once
 
 
 def expected_sources(state: State, now_ns: int) -> set[str]:
@@ -232,6 +244,6 @@ def expected_sources(state: State, now_ns: int) -> set[str]:
     """
     if state.rules.sources is not None:
         return set(state.rules.sources)
-    if state.rejoin_until_ns is None:
-        state.rejoin_until_ns = now_ns + round(state.rules.rejoin_s * 1e9)
-    return set() if now_ns < state.rejoin_until_ns else set(state.ledgers) | set(state.known)
+    if state.lifetime.rejoin_until_ns is None:
+        state.lifetime.rejoin_until_ns = now_ns + round(state.rules.rejoin_s * 1e9)
+    return set() if now_ns < state.lifetime.rejoin_until_ns else set(state.ledgers) | set(state.known)

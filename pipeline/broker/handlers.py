@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from pipeline.broker.dispatch import encoding
-from pipeline.broker.ledger import SourceLedger, frame_bytes
-from pipeline.broker.membership import confirm, leave
+from pipeline.broker.ledger import PendingFrame, SourceLedger, Values, frame_bytes
+from pipeline.broker.membership import confirm, leave, protocol_error
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, is_child, source_of
-from pipeline.common.labels import EMOTIONS
+from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
     AnyMessage,
     Buffer,
-    Classified,
     Clock,
-    Detected,
     Died,
     Frame,
     Goodbye,
@@ -23,6 +19,7 @@ from pipeline.wire.messages import (
     Heartbeat,
     NoFrame,
     Progress,
+    Result,
     SourceEnded,
     SourceInfo,
     StepFailed,
@@ -33,7 +30,7 @@ from pipeline.wire.messages import (
 
 
 def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
-    """Hand a message to its method; one that its sender may not send is an offence."""
+    """Hand a message to its function; one that its sender may not send is a protocol error."""
     match message, peer.hello.role:
         case Heartbeat(), _:
             heartbeat(state, peer, message, now_ns)
@@ -43,20 +40,18 @@ def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buff
             frame(state, peer, message, buffers[0] if buffers else None, now_ns)
         case SourceEnded(), "capture" if message.source == source_of(peer.hello):
             source_ended(state, message)
-        case Detected(), "detect":
-            detected(state, peer, message, buffers[0], now_ns)
-        case Classified(), "classify":
-            classified(state, peer, message, buffers[0], now_ns)
-        case StepFailed(), ("detect" | "classify"):
+        case Result(), role if role in state.worker_roles:
+            result(state, peer, message, buffers, now_ns)
+        case StepFailed(), role if role in state.worker_roles:
             step_failed(state, peer, message, now_ns)
-        case Written(), "display" if message.source in state.ledgers:
+        case Written(), "display":
             written(state, peer, message, buffers, now_ns)
         case StopRequest(), "display":
             stop(state, message.reason, now_ns)
         case ((StopRequest() | Died() | SourceEnded()), "supervisor") if may(state, peer, message):
-            from_parent(state, message, now_ns)
+            from_supervisor(state, message, now_ns)
         case _:
-            state.offend(peer.identity, f"a {type(message).__name__} that it may not send", now_ns)
+            protocol_error(state, peer.identity, f"a {type(message).__name__} that it may not send", now_ns)
 
 
 def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None:
@@ -86,14 +81,14 @@ def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | No
         return
     if not room:
         state.resolve(entry, "dropped", "no_room")
-    elif state.stopping and now_ns >= state.stop_deadline_ns:
+    elif state.lifetime.stopping and now_ns >= state.lifetime.stop_deadline_ns:
         state.resolve(entry, "dropped", "stopped")
     elif live:
-        replaced = state.queue.put_live(entry)
+        replaced = state.frame_queue.put_live(entry)
         if replaced is not None:
             state.resolve(replaced, "dropped", "superseded")
     else:
-        state.queue.put_file(entry)
+        state.frame_queue.put_file(entry)
 
 
 def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
@@ -126,21 +121,21 @@ def source_ended(state: State, message: SourceEnded) -> None:
     ledger.error = ledger.error or message.error
 
 
-def may(state: State, parent: Peer, message: StopRequest | Died | SourceEnded) -> bool:
-    """Whether a parent may say so: the run's own, or one on another machine of its own processes."""
-    if parent.hello.slot == state.rules.owner:
+def may(state: State, supervisor: Peer, message: StopRequest | Died | SourceEnded) -> bool:
+    """Whether a supervisor may say so: the run's own, or one on another machine of its own processes."""
+    if supervisor.hello.slot == state.rules.owner:
         return not isinstance(message, SourceEnded) or state.admits(message.source)
     match message:
         case Died(slot):
-            return is_child(slot, parent.hello.slot)
+            return is_child(slot, supervisor.hello.slot)
         case SourceEnded(source) if source in state.ledgers:
-            return is_child(state.ledgers[source].slot, parent.hello.slot)
+            return is_child(state.ledgers[source].slot, supervisor.hello.slot)
         case SourceEnded(source):  # this broker is new, and has not heard of the source yet
             return state.rules.sources is None and state.admits(source)
     return False
 
 
-def from_parent(state: State, message: StopRequest | Died | SourceEnded, now_ns: int) -> None:
+def from_supervisor(state: State, message: StopRequest | Died | SourceEnded, now_ns: int) -> None:
     match message:
         case StopRequest(reason):
             stop(state, reason, now_ns)
@@ -153,7 +148,7 @@ def from_parent(state: State, message: StopRequest | Died | SourceEnded, now_ns:
 
 
 def source_lost(state: State, message: SourceEnded) -> None:
-    """The parent could not keep the capture process alive: the source ends with what has arrived."""
+    """The supervisor could not keep the capture process alive: the source ends with what has arrived."""
     ledger = state.ledgers.get(message.source)
     if ledger is None:  # this broker is new, and never knew the capture
         ledger = SourceLedger(SourceInfo(message.source, "file", 1, 1, 0.0), keep_pixels=False)
@@ -163,34 +158,39 @@ def source_lost(state: State, message: SourceEnded) -> None:
         ledger.ended, ledger.error = True, message.error
 
 
-def detected(state: State, peer: Peer, answer: Detected, crops: Buffer, now_ns: int) -> None:
-    job = answered(state, peer, answer, answer.step_ns, now_ns)
-    if job is None:
+def result(state: State, peer: Peer, answer: Result, buffers: Sequence[Buffer], now_ns: int) -> None:
+    """Take in what a worker has found; one whose form or values are wrong has its work given to another."""
+    role = peer.hello.role
+    job = peer.jobs.get(answer.work) if answer.broker == state.name else None
+    if job is not None:
+        wrong = state.checks.form(role, job, answer)
+        arrays = {} if wrong else unpack(answer.arrays, buffers)
+        wrong = wrong or state.checks.values(role, arrays)
+        if wrong:
+            protocol_error(state, peer.identity, wrong, now_ns)
+            return
+    if (job := answered(state, peer, answer, answer.step_ns, now_ns)) is None:
         return
-    entry = job.frames[0]
+    if not job.pieces:
+        found(state, job.frames[0], answer.items, arrays, now_ns)
+        return
+    state.metrics.batches[answer.items] += 1
+    step, start = state.item_queues[role].step, 0
+    for piece in job.pieces:
+        if piece.entry.phase != "resolved":
+            rows = {name: array[start : start + piece.count] for name, array in arrays.items()}
+            state.ledgers[piece.entry.source].worked(piece.entry, step, piece.start, rows)
+        start += piece.count
+
+
+def found(state: State, entry: PendingFrame, items: int, values: Values, now_ns: int) -> None:
+    """A frame's items are known: they wait for the steps that come."""
     if entry.phase == "resolved":
         return
-    state.ledgers[entry.source].detected(entry, answer.faces, crops)
-    if answer.faces:
-        state.batcher.put(entry, now_ns)
-
-
-def classified(state: State, peer: Peer, answer: Classified, buffer: Buffer, now_ns: int) -> None:
-    job = answered(state, peer, answer, answer.step_ns, now_ns)
-    if job is None:
-        return
-    if answer.crops != sum(piece.count for piece in job.slices):
-        state.offend(peer.identity, "an answer for another number of crops than it was sent", now_ns)
-        fail(state, job, "classify_answer_wrong")
-        return
-    state.metrics.batches[answer.crops] += 1
-    probabilities = np.frombuffer(buffer, np.float32).reshape(-1, len(EMOTIONS))
-    at = 0
-    for piece in job.slices:
-        if piece.entry.phase != "resolved":
-            part = probabilities[at : at + piece.count]
-            state.ledgers[piece.entry.source].classified(piece.entry, piece.start, part)
-        at += piece.count
+    state.ledgers[entry.source].found(entry, items, values, state.rules.steps)
+    if items:
+        for queue in state.item_queues.values():
+            queue.put(entry, now_ns)
 
 
 def step_failed(state: State, peer: Peer, answer: StepFailed, now_ns: int) -> None:
@@ -199,9 +199,7 @@ def step_failed(state: State, peer: Peer, answer: StepFailed, now_ns: int) -> No
         fail(state, job, answer.reason)
 
 
-def answered(
-    state: State, peer: Peer, answer: Detected | Classified | StepFailed, step_ns: int, now_ns: int
-) -> Job | None:
+def answered(state: State, peer: Peer, answer: Result | StepFailed, step_ns: int, now_ns: int) -> Job | None:
     """The job that an answer is for; None if it is late: of another broker or of lost work."""
     job = peer.take_back(answer.work, now_ns) if answer.broker == state.name else None
     if job is None:
@@ -222,24 +220,27 @@ def fail(state: State, job: Job, reason: str) -> None:
 
 def written(state: State, peer: Peer, message: Written, records: Sequence[Buffer], now_ns: int) -> None:
     """Records are published of what was delivered and is written now for the first time."""
-    ledger = state.ledgers[message.source]
+    ledger = state.ledgers.get(message.source)
+    if ledger is None:  # this broker is new, and has not heard of the source yet
+        state.metrics.late_answers += 1
+        return
     up_to = message.progress.written
     step_ns = min(message.step_ns, peer.written(message.source, up_to, now_ns))
     records = records[: ledger.written(up_to)]
-    state.last_written_ns = now_ns
+    state.lifetime.last_written_ns = now_ns
     state.metrics.step("display", len(records), step_ns)
     state.liveness.learn("display", len(records), step_ns)
     state.metrics.written(message.latency_ns[: len(records)])
-    state.records.extend(records)
+    state.outbox.records.extend(records)
     capture = state.peers.of_source(message.source)
     if capture is not None and ledger.info.kind == "live":
         state.send(capture.identity, Grant(message.source, 0, ledger.progress, encoding(state, capture)))
 
 
 def stop(state: State, reason: str, now_ns: int) -> None:
-    if state.stopping:
+    if state.lifetime.stopping:
         return
-    state.stopping = reason
-    state.stop_deadline_ns = now_ns + round(state.rules.drain_s * 1e9)
+    state.lifetime.stopping = reason
+    state.lifetime.stop_deadline_ns = now_ns + round(state.rules.drain_s * 1e9)
     for peer in state.peers.of("capture"):
         state.send(peer.identity, StopCapture())

@@ -4,20 +4,24 @@ For every source, at every moment: captured = ok + dropped + failed + in flight.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.common.labels import EMOTIONS
+from pipeline.config.stage import Step
 from pipeline.wire.limits import MAX_REASON_LENGTH, MAX_REASONS
-from pipeline.wire.messages import CROP_BYTES, Box, Buffer, Face, Frame, NoFrame, Progress, SourceInfo, Status
+from pipeline.wire.messages import Buffer, Frame, NoFrame, Progress, SourceInfo, Status
 
 OTHER = "other"
 """The reason of what is dropped for ever new ones."""
 
-Phase = Literal["waiting", "detecting", "classifying", "resolved"]
+Phase = Literal["waiting", "working", "resolved"]
+
+Values = dict[str, NDArray[Any]]
+"""Arrays by name; the first axis of each is the items of a frame."""
 
 
 @dataclass(eq=False, slots=True)
@@ -30,10 +34,9 @@ class PendingFrame:
     phase: Phase = "waiting"
     status: Status = "ok"
     reason: str = ""
-    faces: list[Face] = field(default_factory=list)
-    crops: Buffer | None = None  # uint8 grey, (faces, 48, 48)
-    probabilities: NDArray[np.float32] | None = None  # (faces, 7)
-    unclassified: int = 0  # faces whose probabilities are still to come
+    items: int = 0  # found in the frame
+    values: Values = field(default_factory=dict)  # what the steps have found out
+    missing: dict[str, int] = field(default_factory=dict)  # role -> items whose results are still to come
     deaths_alone: int = 0  # of workers, while they were trying this frame alone
 
     @property
@@ -46,7 +49,7 @@ class PendingFrame:
 
     @property
     def held_bytes(self) -> int:
-        return frame_bytes(self.header, self.pixels) + (0 if self.crops is None else len(self.crops))
+        return frame_bytes(self.header, self.pixels) + sum(array.nbytes for array in self.values.values())
 
 
 def frame_bytes(header: Frame | NoFrame, pixels: Buffer | None) -> int:
@@ -54,6 +57,36 @@ def frame_bytes(header: Frame | NoFrame, pixels: Buffer | None) -> int:
     if pixels is None or isinstance(header, NoFrame):
         return 0
     return math.prod(header.shape) if header.encoding == "shared" else len(pixels)
+
+
+class Recall:
+    """Where the items of a live source were a moment ago, so that most frames need not be searched whole."""
+
+    def __init__(self) -> None:
+        self._search_due_ns = 0  # from when on a whole frame is searched
+        self._seen_ns = 0  # when the newest frame whose items are known was received
+        self._seen: NDArray[Any] | None = None
+
+    def note(self, received_ns: int, found: NDArray[Any]) -> None:
+        """Keep what was found in the newest frame."""
+        if received_ns > self._seen_ns:
+            self._seen_ns, self._seen = received_ns, found
+
+    def near(self, received_ns: int, interval_ns: int) -> NDArray[Any] | None:
+        """Return what to search near, or None: everywhere, as it is once in `interval_ns`."""
+        if received_ns >= self._search_due_ns or received_ns - self._seen_ns > 2 * interval_ns:
+            self._search_due_ns = received_ns + interval_ns
+            return None
+        return self._seen
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far the outcomes of a source have been given to display."""
+
+    next_sequence: int = 0
+    furthest: int = 0  # all before it have been delivered to some display
+    last_turn: int = 0  # among the sources
 
 
 class SourceLedger:
@@ -66,16 +99,12 @@ class SourceLedger:
         self.slot = ""  # of the last capture
         self.progress = Progress()
         self.next_sequence = 0
-        self.next_delivery = 0
-        self.delivered = 0  # all before it have been delivered to some display
+        self.delivery = Cursor()
         self.reasons: set[str] = set()  # for which frames have been dropped
-        self.last_turn = 0  # at display, among the sources
         self.largest_bytes = 3 * info.width * info.height  # of a frame so far
         self.ended = False
         self.error = ""
-        self.search_due_ns = 0  # live: from when on a whole frame is searched
-        self.seen_ns = 0  # live: when the newest frame whose faces are known was received
-        self.seen_boxes: list[Box] = []
+        self.recall = Recall()
         self.entries: dict[int, PendingFrame] = {}
         self.held_bytes = 0
 
@@ -101,7 +130,7 @@ class SourceLedger:
         """Whether so much can have been written: it adds up and, once frames come in here, was delivered."""
         counts = progress.ok + progress.failed + sum(progress.dropped.values())
         reasons = len({*progress.dropped, OTHER})
-        delivered = not self.epoch or progress.written <= self.delivered
+        delivered = not self.epoch or progress.written <= self.delivery.furthest
         return counts == progress.written and reasons <= MAX_REASONS and delivered
 
     def merge(self, progress: Progress) -> None:
@@ -112,8 +141,8 @@ class SourceLedger:
             self._forget(sequence)
         self.progress = progress
         self.next_sequence = max(self.next_sequence, progress.written)
-        self.next_delivery = max(self.next_delivery, progress.written)
-        self.delivered = max(self.delivered, progress.written)
+        self.delivery.next_sequence = max(self.delivery.next_sequence, progress.written)
+        self.delivery.furthest = max(self.delivery.furthest, progress.written)
         self.reasons |= progress.dropped.keys()
 
     def expects(self, header: Frame | NoFrame) -> bool:
@@ -131,56 +160,62 @@ class SourceLedger:
             self.resolve(entry, header.status, header.reason)
         return entry
 
-    def around(self, entry: PendingFrame, interval_ns: int) -> list[Box] | None:
-        """Where to search a live frame for faces: near those of a moment ago, or everywhere (None).
+    def near(self, entry: PendingFrame, step: Step) -> NDArray[Any] | None:
+        """What a frame's search may keep to; None: it is searched everywhere.
 
-        `interval_ns`: how often everywhere. A file is always searched everywhere, so that its records do not
-        depend on which worker was faster.
+        A file always is, so that its records do not depend on which worker was faster.
         """
-        if self.info.kind == "file":
+        if self.info.kind == "file" or not step.recall:
             return None
-        now_ns = entry.received_ns
-        if now_ns >= self.search_due_ns or now_ns - self.seen_ns > 2 * interval_ns:
-            self.search_due_ns = now_ns + interval_ns
-            return None
-        return self.seen_boxes
+        return self.recall.near(entry.received_ns, round(step.recall_ms * 1e6))
 
-    def detected(self, entry: PendingFrame, faces: list[Face], crops: Buffer) -> None:
-        """Note a frame's faces. Without faces it is settled, else its crops wait for classification."""
-        if entry.received_ns > self.seen_ns:
-            self.seen_ns, self.seen_boxes = entry.received_ns, [face.box_px for face in faces]
+    def found(self, entry: PendingFrame, items: int, values: Values, steps: Sequence[Step]) -> None:
+        """Note what `steps[0]` has found in a frame. Without items the frame is resolved, else the other
+        steps' results are awaited."""
+        if steps[0].recall:
+            self.recall.note(entry.received_ns, values[steps[0].recall])
         if not self.keep_pixels:
             self._release_pixels(entry)
-        if not faces:
+        entry.items = items
+        entry.missing = {step.role: items for step in steps[1:] if items}
+        self._hold(entry, values)
+        if not entry.missing:
             self.resolve(entry, "ok")
-            return
-        entry.faces, entry.crops = faces, crops
-        entry.probabilities = np.zeros((len(faces), len(EMOTIONS)), np.float32)
-        entry.unclassified = len(faces)
-        entry.phase = "classifying"
-        self.held_bytes += len(faces) * CROP_BYTES
 
-    def classified(self, entry: PendingFrame, start: int, probabilities: NDArray[np.float32]) -> None:
-        """Note the probabilities (n, 7) of the faces from `start` on; the last ones settle the frame."""
-        assert entry.probabilities is not None
-        entry.probabilities[start : start + len(probabilities)] = probabilities
-        entry.unclassified -= len(probabilities)
-        if entry.unclassified == 0:
+    def worked(self, entry: PendingFrame, step: Step, start: int, values: Values) -> None:
+        """Note the results of a step for the items from `start` on; the last of all resolve the frame."""
+        count = len(next(iter(values.values())))
+        if entry.missing[step.role] == entry.items:
+            shapes = {array.name: ((entry.items, *array.shape), array.dtype) for array in step.gives}
+            self._hold(entry, {name: np.zeros(*form) for name, form in shapes.items()})
+        for name, rows in values.items():
+            entry.values[name][start : start + count] = rows
+        entry.missing[step.role] -= count
+        if not any(entry.missing.values()):
             self.resolve(entry, "ok")
+
+    def _hold(self, entry: PendingFrame, values: Values) -> None:
+        entry.values |= values
+        self.held_bytes += sum(array.nbytes for array in values.values())
 
     def resolve(self, entry: PendingFrame, status: Status, reason: str = "") -> None:
         """Give a frame its outcome. Raises RuntimeError if it has one: no frame may have two."""
         if entry.phase == "resolved":
-            raise RuntimeError(f"frame {entry.sequence} of {entry.source!r} is settled twice")
+            raise RuntimeError(f"frame {entry.sequence} of {entry.source!r} is resolved twice")
         if status == "dropped":
             reason = self._counted(reason)
         entry.phase, entry.status, entry.reason = "resolved", status, reason
+        entry.missing = {}
         if status != "ok":
             self._release_pixels(entry)
-            entry.faces, entry.probabilities = [], None
-        if entry.crops is not None:
-            self.held_bytes -= len(entry.crops)
-            entry.crops = None
+            self.held_bytes -= sum(array.nbytes for array in entry.values.values())
+            entry.items, entry.values = 0, {}
+
+    def shown(self, entry: PendingFrame, hidden: frozenset[str]) -> Values:
+        """Return what display is to be told; arrays that only the steps needed are let go."""
+        for name in hidden & entry.values.keys():
+            self.held_bytes -= entry.values.pop(name).nbytes
+        return entry.values
 
     def _counted(self, reason: str) -> str:
         """Reasons are counted one by one, so there may not be any number of them."""
@@ -193,21 +228,22 @@ class SourceLedger:
 
     def deliverable(self) -> PendingFrame | None:
         """The next frame in order, if it has its outcome."""
-        entry = self.entries.get(self.next_delivery)
+        entry = self.entries.get(self.delivery.next_sequence)
         return entry if entry is not None and entry.phase == "resolved" else None
 
     def deliver_again(self) -> None:
         """What was delivered and not written must be delivered to a new display."""
-        self.next_delivery = self.progress.written
+        self.delivery.next_sequence = self.progress.written
 
-    def delivering(self) -> None:
-        """The next outcome goes to display."""
-        self.next_delivery += 1
-        self.delivered = max(self.delivered, self.next_delivery)
+    def delivering(self, turn: int) -> None:
+        """The next outcome goes to display; `turn` grows from one to the next among all sources."""
+        self.delivery.next_sequence += 1
+        self.delivery.furthest = max(self.delivery.furthest, self.delivery.next_sequence)
+        self.delivery.last_turn = turn
 
     def written(self, up_to: int) -> int:
         """Close the accounts of all frames before `up_to`: their outcomes are written. Return how many."""
-        up_to = min(up_to, self.next_delivery)  # what was not delivered can't have been
+        up_to = min(up_to, self.delivery.next_sequence)  # what was not delivered can't have been
         count = max(0, up_to - self.progress.written)
         ok, failed, dropped = self.progress.ok, self.progress.failed, dict(self.progress.dropped)
         for sequence in range(self.progress.written, up_to):

@@ -97,7 +97,7 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memor
     next_tick_ns = next_look_ns = turn_ns
     finished_ns: int | None = None
     while not stop:
-        for item in channel.receive(_timeout_ms(broker, next_tick_ns), broker.ignores):
+        for item in channel.receive(_timeout_ms(broker, next_tick_ns)):
             if isinstance(item, Malformed):
                 broker.bad_message(item.identity, item.reason, time.monotonic_ns(), item.key)
             else:
@@ -133,9 +133,9 @@ def _timeout_ms(broker: Broker, next_tick_ns: int) -> int:
 def _flush(broker: Broker, channel: BrokerChannel) -> None:
     """Send what there is to send; a peer that can't be reached is lost, which may bring more to send."""
     while True:
-        outgoing, records, notes = broker.drain()
-        for note in notes:
-            log.info(printable(note))
+        outgoing, records, log_lines = broker.drain()
+        for line in log_lines:
+            log.info(printable(line))
         for record in records:
             channel.publish(record)
         for item in outgoing:

@@ -11,6 +11,7 @@ from pipeline.wire.messages import (
     End,
     EndOfSource,
     Hello,
+    Introduce,
     Progress,
     Refused,
     StopCapture,
@@ -20,8 +21,29 @@ from pipeline.wire.messages import (
 MAX_DEATHS_ALONE: Final = 2
 """A frame over which so many workers died while each tried it alone is given up."""
 
-AGAIN_NS: Final = 500_000_000
-"""Stages say hello again 1 s after a connection has broken: more often, nobody has reason to."""
+ASK_AGAIN_NS: Final = 1_000_000_000
+"""How long a peer that is not known has for its hello before it is asked again."""
+
+
+def request_hello(state: State, identity: bytes, now_ns: int) -> bool:
+    """Ask a peer for its hello; not again at once, since several of its messages may be on their way."""
+    asked = state.peers.ask(identity, now_ns, ASK_AGAIN_NS)
+    if asked:
+        state.send(identity, Introduce())
+    return asked
+
+
+def protocol_error(state: State, identity: bytes, what: str, now_ns: int) -> None:
+    """A peer has sent what it may not. It may have been an answer or a frame: its work is given to others.
+
+    It takes part again once it has said hello. The log has a line when it is asked to, not for each message.
+    """
+    state.metrics.bad_messages += 1
+    peer = state.peers.get(identity)
+    if request_hello(state, identity, now_ns):
+        state.log(f"{peer.hello.name if peer else repr(identity)}: {what}; it must say hello again")
+    if peer is not None:
+        leave(state, peer)
 
 
 def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
@@ -32,11 +54,10 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
         predecessors.append(same)
     reason = key_refusal(hello, key, predecessors) or refusal(state, hello)
     if reason:
-        state.offend(identity, f"refused: {reason}", now_ns)
+        state.metrics.bad_messages += 1
+        state.log(f"{hello.name} is refused: {reason}")
         state.send(identity, Refused(reason))
         return
-    if same and now_ns - same.since_ns < AGAIN_NS:
-        state.offend(identity, "says hello once more", now_ns)
     for old in predecessors:
         leave(state, old, died=old.identity != identity)
     confirm(state, hello.slot, identity)
@@ -48,7 +69,7 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
         welcome_display(state, peer)
     elif hello.role != "capture":
         welcome(state, peer)
-        if state.finished:
+        if state.lifetime.finished:
             state.send(identity, End())
 
 
@@ -58,7 +79,9 @@ def refusal(state: State, hello: Hello) -> str:
         return f"this broker speaks protocol {PROTOCOL}, {hello.name} speaks {hello.protocol}: update one"
     if len(state.peers) >= MAX_PEERS and not state.peers.in_slot(hello.slot):
         return f"{hello.name}: the run has {MAX_PEERS} stages already; it takes no more"
-    if hello.role in ("detect", "classify", "display") and not hello.credits:
+    if hello.role not in ("capture", "display", "supervisor", *state.worker_roles):
+        return f"{hello.name}: this run has no stage {hello.role!r}"
+    if hello.role in ("display", *state.worker_roles) and not hello.credits:
         return f"{hello.name}: without credits it can be given nothing to do"
     agreed = state.fingerprints.get(hello.role)
     if agreed and hello.fingerprint != agreed:
@@ -108,9 +131,9 @@ def welcome_display(state: State, peer: Peer) -> None:
         ledger.keep_pixels = peer.hello.wants_pixels
         ledger.deliver_again()
     welcome(state, peer)
-    for name in state.ended_sources:
+    for name in state.lifetime.ended_sources:
         state.send(peer.identity, EndOfSource(name))
-    if state.finished:
+    if state.lifetime.finished:
         state.send(peer.identity, End())
 
 
@@ -144,9 +167,9 @@ def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
     ledger.slot = peer.hello.slot
     peer.put_off = False
     welcome(state, peer, ledger.epoch, ledger.next_sequence, display.watched)
-    if state.stopping or state.finished:
+    if state.lifetime.stopping or state.lifetime.finished:
         state.send(peer.identity, StopCapture())
-    if state.finished:
+    if state.lifetime.finished:
         state.send(peer.identity, End())
     for display_peer in state.peers.of("display"):
         welcome(state, display_peer)  # what capture knew to be written, display may not
@@ -159,8 +182,8 @@ def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> 
     may be the network's: it is no death until its parent tells of one or its successor comes.
     """
     state.peers.remove(peer)
-    if died and peer.jobs and not state.finished:  # one that was idle has lost nothing
-        state.log_lines.append(f"{peer.hello.name} is gone; work that goes to others: {len(peer.jobs)}")
+    if died and peer.jobs and not state.lifetime.finished:  # one that was idle has lost nothing
+        state.log(f"{peer.hello.name} is gone; work that goes to others: {len(peer.jobs)}")
     certain = died and (seen or is_child(peer.hello.slot, state.rules.owner))
     alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
     if died and not certain and alone:
@@ -169,7 +192,7 @@ def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> 
         state.unheard[peer.hello.slot] = (peer.identity, alone)
     for job in peer.jobs.values():
         for entry in job.frames:
-            retry(state, entry, job, certain)
+            retry(state, entry, job, peer.hello.role, certain)
 
 
 def confirm(state: State, slot: str, identity: bytes = b"") -> None:
@@ -189,17 +212,16 @@ def give_up_if_deadly(state: State, entry: PendingFrame) -> bool:
     return deadly
 
 
-def retry(state: State, entry: PendingFrame, job: Job, died: bool) -> None:
+def retry(state: State, entry: PendingFrame, job: Job, role: str, died: bool) -> None:
     """A worker is gone with a frame: try the frame again alone, or give it up."""
     if entry.phase == "resolved":
         return
     entry.deaths_alone += died and job.alone
     if give_up_if_deadly(state, entry):
         return
-    if entry.phase == "detecting":
+    if not job.pieces:
         entry.phase = "waiting"
-        state.queue.put_quarantined(entry)
-    else:
-        for piece in job.slices:
-            if piece.entry is entry:
-                state.batcher.put_back(piece)
+        state.frame_queue.put_quarantined(entry)
+    for piece in job.pieces:
+        if piece.entry is entry:
+            state.item_queues[role].put_back(piece)

@@ -12,7 +12,8 @@ class Metrics:
     def __init__(self) -> None:
         self.steps: Counter[Role] = Counter()  # frames
         self.busy_ns: Counter[Role] = Counter()  # time in the steps
-        self.batches: Counter[int] = Counter()  # crops in a batch -> how often
+        self.batches: Counter[int] = Counter()  # items in a batch -> how often
+        self.deliveries = 0  # outcomes sent to display
         self.bad_messages = 0
         self.late_answers = 0
         self._latency_ns: list[int] = []

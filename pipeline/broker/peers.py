@@ -1,27 +1,36 @@
 """The stages that the broker knows, and what each of them holds."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from pipeline.broker.ledger import PendingFrame
-from pipeline.broker.queues import CropRange
+from pipeline.broker.queues import ItemRange
 from pipeline.wire.messages import Frame, Heartbeat, Hello, Role
+
+MAX_ASKED: Final = 1024
+"""Peers without a hello that are remembered: those that were asked last."""
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A piece of work under way: a frame to detect in, or crops to classify."""
+    """A piece of work under way: a frame, or items of some frames."""
 
     frames: list[PendingFrame]
-    slices: list[CropRange]
+    pieces: list[ItemRange]  # empty: the frame as a whole
     sent_ns: int
-    alone: bool  # a suspect's second or third try
+    alone: bool  # the second or third try of a quarantined frame
+
+    @property
+    def items(self) -> int:
+        return sum(piece.count for piece in self.pieces)
 
     @property
     def units(self) -> int:
-        """What the time of the step goes with: crops to classify, or pixels to search."""
-        if self.slices:
-            return sum(piece.count for piece in self.slices)
+        """What the time of the step goes with: items, or pixels."""
+        if self.pieces:
+            return self.items
         header = self.frames[0].header
         return header.shape[0] * header.shape[1] if isinstance(header, Frame) else 0
 
@@ -87,12 +96,31 @@ class Peers:
 
     def __init__(self) -> None:
         self._by_identity: dict[bytes, Peer] = {}
+        self._jobs = 0
+        self._asked_ns: OrderedDict[bytes, int] = OrderedDict()  # peers that were asked for their hello
 
     def get(self, identity: bytes) -> Peer | None:
         return self._by_identity.get(identity)
 
     def add(self, peer: Peer) -> None:
+        self._asked_ns.pop(peer.identity, None)
         self._by_identity[peer.identity] = peer
+
+    def ask(self, identity: bytes, now_ns: int, again_ns: int) -> bool:
+        """Whether a peer is to be asked for its hello: not if it was within the last `again_ns`."""
+        if now_ns - self._asked_ns.get(identity, -again_ns) < again_ns:
+            return False
+        self._asked_ns[identity] = now_ns
+        self._asked_ns.move_to_end(identity)
+        if len(self._asked_ns) > MAX_ASKED:
+            self._asked_ns.popitem(last=False)
+        return True
+
+    def begin(self, peer: Peer, job: Job) -> int:
+        """Give a peer a job; return its number, which no other has."""
+        self._jobs += 1
+        peer.jobs[self._jobs] = job
+        return self._jobs
 
     def remove(self, peer: Peer) -> None:
         self._by_identity.pop(peer.identity, None)

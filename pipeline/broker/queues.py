@@ -1,45 +1,39 @@
-"""Which frame is detected next: round robin by source, live before file, a least share for files."""
+"""What waits for a step: frames, round robin by source, live before file with a least share for files; items,
+in their order of arrival, gathered to batches."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from pipeline.broker.ledger import PendingFrame
-from pipeline.common.labels import FACE_SIZE
-from pipeline.wire.messages import CROP_BYTES, Buffer, SourceKind
-
-assert FACE_SIZE * FACE_SIZE == CROP_BYTES
+from pipeline.config.stage import Step
+from pipeline.wire.messages import SourceKind
 
 
 @dataclass(frozen=True, slots=True)
-class CropRange:
-    """Some neighbouring faces of one frame."""
+class ItemRange:
+    """Some neighbouring items of one frame."""
 
     entry: PendingFrame
     start: int
     count: int
-    since_ns: int  # when its crops came
-
-    @property
-    def crops(self) -> Buffer:
-        """The faces' crops, grey uint8, (count, 48, 48)."""
-        assert self.entry.crops is not None
-        return memoryview(self.entry.crops)[self.start * CROP_BYTES : (self.start + self.count) * CROP_BYTES]
+    since_ns: int  # when they came
 
 
-class Batcher:
-    """Keeps slices in their order of arrival; suspects, over which a worker died, go alone."""
+class ItemQueue:
+    """The items that wait for a step. Quarantined ones, over which a worker died, go alone."""
 
-    def __init__(self, max_batch: int, max_delay_ns: int) -> None:
-        self._max_batch = max_batch
-        self._max_delay_ns = max_delay_ns
-        self._waiting: deque[CropRange] = deque()
-        self._quarantined: deque[CropRange] = deque()
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self._max_batch = step.max_batch
+        self._max_delay_ns = round(step.max_delay_ms * 1e6)
+        self._waiting: deque[ItemRange] = deque()
+        self._quarantined: deque[ItemRange] = deque()
 
     def put(self, entry: PendingFrame, now_ns: int) -> None:
-        self._waiting.append(CropRange(entry, 0, len(entry.faces), now_ns))
+        self._waiting.append(ItemRange(entry, 0, entry.items, now_ns))
 
-    def put_back(self, piece: CropRange) -> None:
-        """Return what a dead worker held; as with detection, one that killed it alone goes first."""
+    def put_back(self, piece: ItemRange) -> None:
+        """Return what a dead worker held; as with frames, one that killed it alone goes first."""
         if piece.entry.deaths_alone:
             self._quarantined.appendleft(piece)
         else:
@@ -55,37 +49,37 @@ class Batcher:
         self._quarantined = deque(piece for piece in self._quarantined if piece.entry is not entry)
 
     def due_ns(self) -> int | None:
-        """When the oldest crop has waited long enough; None if none waits."""
+        """When the oldest item has waited long enough; None if none waits."""
         return self._waiting[0].since_ns + self._max_delay_ns if self._waiting else None
 
-    def take_quarantined(self) -> CropRange | None:
+    def take_quarantined(self) -> ItemRange | None:
         return self._quarantined.popleft() if self._quarantined else None
 
-    def take(self, now_ns: int) -> list[CropRange]:
+    def take(self, now_ns: int) -> list[ItemRange]:
         """All that waits, up to the largest batch; nothing while company may still come."""
         due_ns = self.due_ns()
         if due_ns is None:
             return []
         if now_ns < due_ns and sum(piece.count for piece in self._waiting) < self._max_batch:
             return []
-        batch: list[CropRange] = []
+        batch: list[ItemRange] = []
         room = self._max_batch
         while self._waiting and room:
             piece = self._waiting.popleft()
             if piece.count > room:
-                rest = CropRange(piece.entry, piece.start + room, piece.count - room, piece.since_ns)
+                rest = ItemRange(piece.entry, piece.start + room, piece.count - room, piece.since_ns)
                 self._waiting.appendleft(rest)
-                piece = CropRange(piece.entry, piece.start, room, piece.since_ns)
+                piece = ItemRange(piece.entry, piece.start, room, piece.since_ns)
             batch.append(piece)
             room -= piece.count
         return batch
 
 
-class DetectQueue:
-    """The frames that wait for a detector.
+class FrameQueue:
+    """The frames that wait for the first step.
 
-    A live source has one slot, where the newest frame takes the place of the one that waited. A file has
-    a queue as long as its window. Suspects, over which a worker died, wait apart: they are tried alone.
+    A live source has one slot, where the newest frame takes the place of the one that waited. A file has a
+    queue as long as its window. Quarantined frames, over which a worker died, wait apart: they go alone.
     """
 
     def __init__(self, file_share: float) -> None:

@@ -1,4 +1,4 @@
-"""What the parent is told of a run, a few times a second."""
+"""What the supervisors are told of a run, a few times a second."""
 
 from typing import Final
 
@@ -14,35 +14,35 @@ REPORT_INTERVAL_NS: Final = 250_000_000
 
 
 def report(state: State, now_ns: int) -> None:
-    """Send the state of the run to every parent."""
-    state.next_report_ns = now_ns + REPORT_INTERVAL_NS
+    """Send the state of the run to every supervisor."""
+    state.outbox.next_report_ns = now_ns + REPORT_INTERVAL_NS
     interval_s, latency_ns = state.metrics.take(now_ns)
     peers = [peer_report(p, now_ns, given_up=False) for p in state.peers if p.hello.role != "supervisor"]
     message = StatusReport(
         broker=state.name,
-        started=state.started,
-        finished=state.finished,
-        stopping=state.stopping,
+        started=state.lifetime.started,
+        finished=state.lifetime.finished,
+        stopping=state.lifetime.stopping,
         interval_s=interval_s,
         sources=[source_report(ledger) for ledger in in_order(state)],
-        peers=peers + state.given_up[:MAX_PEERS],
+        peers=peers + state.outbox.given_up[:MAX_PEERS],
         steps=dict(state.metrics.steps),
         busy_ns=dict(state.metrics.busy_ns),
         batches={str(size): count for size, count in state.metrics.batches.items()},
         latency_ns=latency_ns,
         held_bytes=state.held_bytes,
-        elapsed_s=max(0, state.last_written_ns - state.started_ns) / 1e9,
+        elapsed_s=max(0, state.lifetime.last_written_ns - state.lifetime.started_ns) / 1e9,
         bad_messages=state.metrics.bad_messages,
     )
-    state.given_up = []
-    for parent in state.peers.of("supervisor"):
-        seen = [peer_seen_by(parent, peer) for peer in message.peers]
-        state.send(parent.identity, replace(message, peers=seen))
+    state.outbox.given_up = []
+    for supervisor in state.peers.of("supervisor"):
+        seen = [peer_seen_by(supervisor, peer) for peer in message.peers]
+        state.send(supervisor.identity, replace(message, peers=seen))
 
 
-def peer_seen_by(parent: Peer, peer: PeerReport) -> PeerReport:
-    """Slots are told to their own parent alone: whoever knows one can take its process's place."""
-    return peer if is_child(peer.slot, parent.hello.slot) else replace(peer, slot=peer.name)
+def peer_seen_by(supervisor: Peer, peer: PeerReport) -> PeerReport:
+    """Slots are told to their own supervisor alone: whoever knows one can take its process's place."""
+    return peer if is_child(peer.slot, supervisor.hello.slot) else replace(peer, slot=peer.name)
 
 
 def peer_report(peer: Peer, now_ns: int, *, given_up: bool) -> PeerReport:

@@ -10,7 +10,7 @@ class BrokerRules(msgspec.Struct, frozen=True):
     """What the broker is given; the last three are added by its process."""
 
     settings: BrokerSettings
-    steps: list[Step]  # detect and classify, in this order
+    steps: list[Step]  # in their order: the first takes frames, the others items
     drain_s: float = DRAIN_S  # after a stop: how long frames under way may take
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg

@@ -1,15 +1,15 @@
 """What a run is at a moment: who takes part, what is under way, and what is to be sent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.liveness import Liveness
 from pipeline.broker.metrics import Metrics
-from pipeline.broker.offenders import LIMIT, Offenders
 from pipeline.broker.peers import Peers
-from pipeline.broker.queues import Batcher, DetectQueue
+from pipeline.broker.queues import FrameQueue, ItemQueue
+from pipeline.broker.results import ResultChecks
 from pipeline.broker.spec import BrokerRules
 from pipeline.wire.limits import MAX_SOURCES, MAX_WINDOW
 from pipeline.wire.messages import Buffer, Hello, Message, PeerReport, Progress
@@ -27,8 +27,33 @@ class Outgoing:
     buffers: Sequence[Buffer] = ()
 
 
+@dataclass(slots=True)
+class Outbox:
+    """What is to be sent, published, logged and reported."""
+
+    outgoing: list[Outgoing] = field(default_factory=list)
+    records: list[Buffer] = field(default_factory=list)  # to publish
+    log_lines: list[str] = field(default_factory=list)
+    given_up: list[PeerReport] = field(default_factory=list)  # since the last report
+    next_report_ns: int = 0
+
+
+@dataclass(slots=True)
+class Lifetime:
+    """How far the run is, from the wait for its stages to its end."""
+
+    started: bool = False
+    started_ns: int = 0
+    last_written_ns: int = 0
+    stopping: str = ""  # why
+    stop_deadline_ns: int = 0
+    ended_sources: set[str] = field(default_factory=set)
+    finished: bool = False
+    rejoin_until_ns: int | None = None
+
+
 class State:
-    """Held by the machine, changed by the functions of admission, intake and dispatch."""
+    """Held by the broker, changed by the functions of membership, handlers and dispatch."""
 
     def __init__(self, name: str, rules: BrokerRules) -> None:
         self.name = name
@@ -37,44 +62,30 @@ class State:
         self.ledgers: dict[str, SourceLedger] = {}
         self.known: dict[str, Progress] = {}  # of sources whose capture is not here yet
         self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
-        self.queue = DetectQueue(rules.settings.file_share)
-        detect, classify = rules.steps
-        self.batcher = Batcher(classify.max_batch, round(classify.max_delay_ms * 1e6))
-        self.may_delay = classify.max_delay_ms > 0
+        self.frame_queue = FrameQueue(rules.settings.file_share)
+        self.item_queues = {step.role: ItemQueue(step) for step in rules.steps[1:]}
+        self.checks = ResultChecks(rules.steps)
         self.metrics = Metrics()
-        self.offenders = Offenders()
-        self.search_interval_ns = round(detect.recall_ms * 1e6)
         self.liveness = Liveness(round(rules.settings.peer_timeout_s * 1e9))
-        self.next_work = 0
-        self.next_turn = 0  # of the sources at display
-        self.next_report_ns = 0
-        self.started = False
-        self.started_ns = 0
-        self.last_written_ns = 0
-        self.stopping = ""  # why
-        self.stop_deadline_ns = 0
-        self.ended_sources: set[str] = set()
-        self.finished = False
-        self.rejoin_until_ns: int | None = None
+        self.lifetime = Lifetime()
         self.unheard: dict[str, tuple[bytes, list[FrameName]]] = {}  # slot -> identity, what it had alone
-        self.given_up: list[PeerReport] = []
-        self.outgoing: list[Outgoing] = []
-        self.records: list[Buffer] = []  # to publish
-        self.log_lines: list[str] = []  # to log
+        self.outbox = Outbox()
+        self.hidden = frozenset(array.name for step in rules.steps for array in step.gives if not array.shown)
+
+    @property
+    def frame_step(self) -> str:
+        """The role of the step that takes frames."""
+        return self.rules.steps[0].role
+
+    @property
+    def worker_roles(self) -> list[str]:
+        return [step.role for step in self.rules.steps]
 
     def send(self, identity: bytes, message: Message, buffers: Sequence[Buffer] = ()) -> None:
-        self.outgoing.append(Outgoing(identity, message, buffers))
+        self.outbox.outgoing.append(Outgoing(identity, message, buffers))
 
-    def offend(self, identity: bytes, what: str, now_ns: int) -> None:
-        """Count what a peer may not send, and say so the first time and when it is enough."""
-        self.metrics.bad_messages += 1
-        count = self.offenders.count(identity)
-        peer = self.peers.get(identity)
-        name = peer.hello.name if peer else repr(identity)
-        if count == 1:
-            self.log_lines += self.offenders.say(f"{name}: {what}", now_ns)
-        elif count == LIMIT:
-            self.log_lines += self.offenders.say(f"{name} has sent too much of that and is ignored", now_ns)
+    def log(self, line: str) -> None:
+        self.outbox.log_lines.append(line)
 
     @property
     def held_bytes(self) -> int:
@@ -96,14 +107,15 @@ class State:
 
     def resolve(self, entry: PendingFrame, status: Literal["dropped", "failed"], reason: str) -> None:
         """Give a frame that is under way its outcome, and forget it wherever it waits."""
-        self.queue.remove(entry)
-        self.batcher.remove(entry)
+        self.frame_queue.remove(entry)
+        for queue in self.item_queues.values():
+            queue.remove(entry)
         self.ledgers[entry.source].resolve(entry, status, reason)
 
 
-def is_child(slot: str, parent_slot: str) -> bool:
-    """Whether a process was started by the parent that has `parent_slot`, a secret of theirs."""
-    return slot.startswith(f"{parent_slot}/")
+def is_child(slot: str, supervisor_slot: str) -> bool:
+    """Whether a process was started by the supervisor that has `supervisor_slot`, a secret of theirs."""
+    return slot.startswith(f"{supervisor_slot}/")
 
 
 def source_of(hello: Hello) -> str:

@@ -13,15 +13,33 @@ import msgspec
 
 from pipeline.config.schema import PipelineSettings, S
 from pipeline.config.sources import SourceSpec
+from pipeline.wire.messages import DType
+
+
+class ArraySpec(msgspec.Struct, frozen=True):
+    """An array that a step gives: a row for each item, such as a face, of a frame."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]  # of one item
+    shown: bool = True  # in the frame's record; else it is for later steps alone
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What the broker needs to know of a stage's work. It travels to the broker in its options."""
+    """What the broker needs to know of a stage's work. It travels to the broker in its options.
+
+    The first step of a run takes frames and finds items in them; every other one takes the rows of an array
+    that a step before it gives.
+    """
 
     role: str  # of the processes that do it
-    max_batch: int = 1  # faces in one piece of work
-    max_delay_ms: float = 0.0  # how long a face may wait for others to share its batch
-    recall_ms: float = 0.0  # live sources: how often a frame is searched everywhere, and not near known faces
+    gives: list[ArraySpec]
+    takes: str = ""  # name of the array whose rows are its work; "": frames
+    check: str = ""  # "module:function", which gets the arrays of a result and says what is wrong with them
+    max_batch: int = 1  # items in one piece of work
+    max_delay_ms: float = 0.0  # how long an item may wait for others to share its batch
+    recall: str = ""  # of frames: name of the array of the last result that a search may keep to
+    recall_ms: float = 0.0  # live sources: how often a frame is searched everywhere all the same
 
 
 class ProcessPlan(NamedTuple):

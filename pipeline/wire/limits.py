@@ -9,17 +9,22 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 MAX_HEADER_BYTES: Final = 1024 * 1024
-"""Looked at before a header is decoded. A frame of MAX_FACES faces takes 0.3 MB, the hello of a display that
+"""Looked at before a header is decoded. The hello of a display that
 writes MAX_SOURCES sources 0.6 MB and the report of a run with MAX_PEERS stages 1.0 MB, if every text in them
 has its greatest length, in letters of four bytes."""
 
 MAX_PARTS: Final = 1 + 1024
-"""A header and, of a batch for classification, the crops of MAX_BATCH frames."""
+"""A header and, of a batch for classification, the items of MAX_BATCH frames."""
 
 MAX_BATCH: Final = 1024
 
-MAX_FACES: Final = 5000
-"""Faces of one frame: as many as YuNet has candidates."""
+MAX_ITEMS: Final = 5000
+"""Items, such as faces, of one frame: YuNet has so many candidates."""
+
+MAX_ARRAYS: Final = 16
+"""Arrays that a step gives, or that all steps give of one frame."""
+
+MAX_DIMENSIONS: Final = 4
 
 MAX_SOURCES: Final = 64
 MAX_PEERS: Final = 256
@@ -34,7 +39,7 @@ MAX_REASON_LENGTH: Final = 64
 
 MAX_RECORDS: Final = 64
 MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
-"""A record of MAX_FACES faces has 1.7 MB."""
+"""A record of MAX_ITEMS faces has 1.7 MB."""
 
 MAX_LATENCIES: Final = 4096
 MAX_ERROR: Final = 500  # characters of why a source ended
@@ -51,12 +56,9 @@ Nanoseconds = Annotated[int, Meta(ge=0, le=2**62)]
 Moment = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # ns: before the boot of the machine, if negative
 Duration = Annotated[int, Meta(ge=0, le=10**13)]  # ns: below three hours, so that sums of many fit 64 bits
 Count = Annotated[int, Meta(ge=0, le=100_000)]
-Crops = Annotated[int, Meta(ge=1, le=MAX_BATCH)]
+Items = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
 Credits = Annotated[int, Meta(ge=0, le=64)]
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Shape = tuple[Side, Side, Literal[3]]
 Seconds = Annotated[float, Meta(ge=-1e15, le=1e15)]  # what a broken video tells is not smaller than that
-Place = Annotated[float, Meta(ge=-2 * MAX_SIDE, le=2 * MAX_SIDE)]  # px: a face may reach out of its frame
-Extent = Annotated[float, Meta(gt=0, le=2 * MAX_SIDE)]
-Score = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, le=100_000)]

@@ -1,48 +1,39 @@
-"""The messages between the broker and the stages, and how they travel.
+"""The messages between the broker and the stages. How they travel: `pipeline/wire/codec.py`.
 
-A message is a small typed header and, beside it, raw buffers: `encode` makes the parts of a multipart
-ZeroMQ message, `decode` is its inverse and refuses whatever is not exactly right. Nothing is pickled.
+A message is a small typed header and, beside it, raw buffers: frames and arrays. Nothing is pickled.
 
 Every frame is named by `(source, sequence)`; `epoch` tells which incarnation of its capture process sent
 it. Times are CLOCK_MONOTONIC nanoseconds of the broker's machine: remote stages estimate how far theirs is
 off (`pipeline/wire/clock_sync.py`).
 """
 
-import math
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from pipeline.common.labels import EMOTIONS, FACE_SIZE
 from pipeline.wire.limits import (
+    MAX_ARRAYS,
     MAX_BATCH,
+    MAX_DIMENSIONS,
     MAX_ERROR,
-    MAX_FACES,
-    MAX_HEADER_BYTES,
     MAX_LATENCIES,
-    MAX_PARTS,
     MAX_PEERS,
     MAX_REASONS,
-    MAX_RECORD_BYTES,
     MAX_RECORDS,
     MAX_SOURCES,
     Count,
     Credits,
-    Crops,
     Duration,
-    Extent,
     Frames,
     Index,
+    Items,
     Label,
     Moment,
     Name,
     Nanoseconds,
-    Place,
     Rate,
     Reason,
-    Score,
     Seconds,
     Shape,
     Side,
@@ -50,17 +41,14 @@ from pipeline.wire.limits import (
 )
 from pipeline.wire.limits import MAX_SIDE as MAX_SIDE  # what stages need to know of frames
 
-PROTOCOL: Final = 4
+PROTOCOL: Final = 5
 """Raised whenever a message changes: peers of another protocol are refused."""
 
-JPEG_OVERHEAD: Final = 4096
-"""Bytes that the JPEG of a tiny frame may be longer than its pixels: tables and headers."""
-
-MAX_FRAME_NAME: Final = 64
-"""Bytes in the name of a frame in shared memory."""
-
 Buffer = bytes | memoryview
-Role = Literal["capture", "detect", "classify", "display", "supervisor"]
+Role = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
+"""capture, display and supervisor have messages of their own; every other role does one step of the work."""
+
+DType = Literal["uint8", "float32", "float64"]
 SourceKind = Literal["live", "file"]
 Status = Literal["ok", "dropped", "failed"]
 Encoding = Literal["raw", "jpeg", "shared"]
@@ -96,18 +84,15 @@ class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fps: Rate  # nominal; 0: unknown
 
 
-Box = tuple[Place, Place, Extent, Extent]
-"""x, y, width, height in pixels of the frame."""
+class Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a buffer holds: an array in C order. Its first axis is the items of a frame, such as faces."""
+
+    name: Label
+    dtype: DType
+    shape: Annotated[list[Index], Meta(min_length=1, max_length=MAX_DIMENSIONS)]
 
 
-class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A detected face: the detector's box in pixels of the frame, and its score in 0..1."""
-
-    box_px: Box
-    score: Score
-
-
-Faces = Annotated[list[Face], Meta(max_length=MAX_FACES)]
+Arrays = Annotated[list[Array], Meta(max_length=MAX_ARRAYS)]
 
 
 # ------------------------------------------------------------------------------------- from the stages
@@ -131,7 +116,7 @@ class Hello(Message, frozen=True):
     frames: Text = ""  # where it shares the memory of frames; empty: nowhere
 
 
-class _AnyHello(msgspec.Struct, frozen=True, tag="Hello"):
+class AnyHello(msgspec.Struct, frozen=True, tag="Hello"):
     """What a hello begins with in every protocol, so that any two can tell each other why they don't talk."""
 
     role: Role
@@ -193,21 +178,13 @@ class SourceEnded(Message, frozen=True):
     error: Text = ""
 
 
-class Detected(Message, frozen=True):
-    """Answer to `DetectWork`; buffer: grey uint8 crops, (faces, 48, 48)."""
+class Result(Message, frozen=True):
+    """Answer to `Work`: what the step found in a frame, or found out of its items. Buffers: `arrays`."""
 
     broker: Label
     work: Index
-    faces: Faces
-    step_ns: Duration
-
-
-class Classified(Message, frozen=True):
-    """Answer to `ClassifyWork`; buffer: float32 probabilities, (crops, 7), in the order of EMOTIONS."""
-
-    broker: Label
-    work: Index
-    crops: Crops
+    items: Items
+    arrays: Arrays
     step_ns: Duration
 
 
@@ -286,29 +263,26 @@ class Grant(Message, frozen=True):
     encoding: Encoding = "raw"  # in which the frames to come are wanted
 
 
-class DetectWork(Message, frozen=True):
-    """Buffer: the frame as capture has sent it. `around`: search for faces near these; None: everywhere."""
+class Work(Message, frozen=True):
+    """A piece of work for one step. Buffers: the frame as capture has sent it, if it is one, then `arrays`.
+
+    Of a frame: with what this step found last in the same source, where it is to search near that alone. Of
+    items: the array that the step takes, in parts, since they come from several frames.
+    """
 
     broker: Label
     work: Index
-    shape: Shape
+    items: Items = 0
+    shape: Shape | None = None  # of the frame
     encoding: Encoding = "raw"
-    around: Annotated[list[Box], Meta(max_length=MAX_FACES)] | None = None
-
-
-class ClassifyWork(Message, frozen=True):
-    """Buffers: grey uint8 crops, each (n, 48, 48), `crops` in all."""
-
-    broker: Label
-    work: Index
-    crops: Crops
+    arrays: Annotated[list[Array], Meta(max_length=MAX_BATCH)] = []
 
 
 class Delivery(Message, frozen=True):
     """An outcome for display, in order within its source.
 
-    Buffers: float32 probabilities (faces, 7) if there are faces; then the frame as capture has sent it, if
-    display wants pixels and the frame has them (`shape` is not None).
+    Buffers: `arrays`, what the steps have found out of the frame's items; then the frame as capture has sent
+    it, if display wants pixels and the frame has them (`shape` is not None).
     """
 
     source: Name
@@ -318,10 +292,11 @@ class Delivery(Message, frozen=True):
     status: Status
     reason: Text
     file: Text
-    faces: Faces
     shape: Shape | None
     fps: Rate  # of the source, nominal; 0: unknown
     encoding: Encoding = "raw"
+    items: Items = 0
+    arrays: Arrays = []
 
 
 class EndOfSource(Message, frozen=True):
@@ -379,7 +354,7 @@ class StatusReport(Message, frozen=True):
     peers: Annotated[list[PeerReport], Meta(max_length=2 * MAX_PEERS)]
     steps: ByRole  # frames since the start
     busy_ns: ByRole  # time in the steps since the start
-    batches: Annotated[dict[Digits, Index], Meta(max_length=MAX_BATCH)]  # crops in a batch -> how often
+    batches: Annotated[dict[Digits, Index], Meta(max_length=MAX_BATCH)]  # items in a batch -> how often
     latency_ns: Annotated[list[Nanoseconds], Meta(max_length=MAX_LATENCIES)]  # written since the last report
     held_bytes: Index
     elapsed_s: Seconds  # from the start of the run to the last frame written
@@ -392,8 +367,7 @@ AnyMessage = (
     | Frame
     | NoFrame
     | SourceEnded
-    | Detected
-    | Classified
+    | Result
     | StepFailed
     | Written
     | StopRequest
@@ -404,110 +378,10 @@ AnyMessage = (
     | Welcome
     | Refused
     | Grant
-    | DetectWork
-    | ClassifyWork
+    | Work
     | Delivery
     | EndOfSource
     | End
     | StopCapture
     | StatusReport
 )
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(AnyMessage, strict=True)
-_any_hello_decoder = msgspec.msgpack.Decoder(_AnyHello, strict=True)
-
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""The latter two: a name that is no UTF-8, and lists in lists in lists."""
-
-CROP_BYTES: Final = FACE_SIZE * FACE_SIZE
-PROBABILITIES_BYTES: Final = 4 * len(EMOTIONS)
-MAX_REFUSAL: Final = 200
-"""Characters of what is wrong with a message: they may be the sender's own."""
-
-TOLERANCE: Final = 0.01
-"""By which the probabilities of a face may miss 1: float16 on a worker's side would."""
-
-
-def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
-    """Return the parts of a multipart message: the header and the raw buffers."""
-    return [_encoder.encode(message), *buffers]
-
-
-def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
-    """Return the message and its buffers.
-
-    Raises MessageError if the header is not one of ours or the buffers are not what it announces.
-    """
-    if not 1 <= len(parts) <= MAX_PARTS:
-        raise MessageError(f"a message of {len(parts)} parts")
-    if len(parts[0]) > MAX_HEADER_BYTES:
-        raise MessageError(f"header: {len(parts[0])} bytes, {MAX_HEADER_BYTES} is the limit")
-    try:
-        message: AnyMessage = _decoder.decode(parts[0])
-    except UNREADABLE as error:
-        message = _hello_of_another_protocol(parts[0], error)
-    buffers = parts[1:]
-    _check(message, buffers)
-    return message, buffers
-
-
-def _hello_of_another_protocol(header: Buffer, error: Exception) -> Hello:
-    """What can be read of it, for the broker to refuse. Raises MessageError, of `error`, if it is none."""
-    try:
-        hello = _any_hello_decoder.decode(header)
-        if hello.protocol != PROTOCOL:
-            return Hello(hello.role, hello.name, hello.slot, hello.pid, hello.protocol)
-    except UNREADABLE:
-        pass  # it was no hello at all: the first error says more
-    raise MessageError(f"header: {error}"[:MAX_REFUSAL]) from error
-
-
-def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
-    """Raise MessageError unless lengths, counts and numbers agree."""
-    sizes = [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers]
-    match message:
-        case ClassifyWork(crops=crops):
-            right = sum(sizes) == crops * CROP_BYTES and all(n and n % CROP_BYTES == 0 for n in sizes)
-        case Written(latency_ns=latency_ns):
-            right = len(latency_ns) <= len(sizes) <= MAX_RECORDS
-            right = right and max(sizes, default=0) <= MAX_RECORD_BYTES
-        case Frame(shape=shape, encoding=encoding) | DetectWork(shape=shape, encoding=encoding):
-            right = len(sizes) == 1 and _are_pixels(sizes[0], shape, encoding)
-        case Detected(faces=faces):
-            right = sizes == [len(faces) * CROP_BYTES]
-        case Classified(crops=crops):
-            right = sizes == [crops * PROBABILITIES_BYTES] and _are_probabilities(buffers[0])
-        case Delivery(faces=faces, shape=shape, encoding=encoding):
-            expected = [len(faces) * PROBABILITIES_BYTES] if faces else []
-            right = len(sizes) == len(expected) + (shape is not None) and sizes[: len(expected)] == expected
-            right = right and (shape is None or _are_pixels(sizes[-1], shape, encoding))
-            right = right and (not faces or _are_probabilities(buffers[0]))
-        case _:
-            right = not sizes
-    if not right:
-        found = f"{sizes[:4]}…" if len(sizes) > 4 else f"{sizes}"
-        raise MessageError(f"{type(message).__name__}: buffers of {found} bytes are not what it announces")
-
-
-def _are_pixels(size: int, shape: tuple[int, int, int], encoding: Encoding) -> bool:
-    """Whether a buffer can be a frame of that shape."""
-    pixels = math.prod(shape)
-    match encoding:
-        case "raw":
-            return size == pixels
-        case "jpeg":
-            return 1 <= size <= pixels + JPEG_OVERHEAD
-        case "shared":
-            return 1 <= size <= MAX_FRAME_NAME
-
-
-def _are_probabilities(buffer: Buffer) -> bool:
-    """Whether the rows, float32 in the order of EMOTIONS, are finite, from 0 to 1, and add up to 1."""
-    import numpy as np  # here: the parent, which sees no probabilities, does not load it
-
-    rows = np.frombuffer(buffer, np.float32).reshape(-1, len(EMOTIONS))
-    if not (rows.min() >= 0 and rows.max() <= 1):  # nor is it so of what is not a number
-        return False
-    sums = rows.sum(axis=1)
-    return bool(sums.min() >= 1 - TOLERANCE and sums.max() <= 1 + TOLERANCE)

@@ -8,14 +8,15 @@ Over tcp both ends have CURVE keys, always; `ipc` is guarded by the directory th
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zmq
 
 from pipeline.common.errors import LateError, UserError
-from pipeline.wire.messages import AnyMessage, Buffer, Message, MessageError, decode, encode
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import AnyMessage, Buffer, Message, MessageError
 
 if TYPE_CHECKING:  # keys are for tcp alone: a run over ipc starts without their modules
     from pipeline.wire.authenticator import Gate
@@ -117,13 +118,8 @@ class BrokerChannel:
         self._gate.guard(socket, domain)
         _bind(socket, where)
 
-    def receive(
-        self, timeout_ms: int, ignores: Callable[[bytes], bool] = lambda identity: False
-    ) -> Iterator[Received | Malformed]:
-        """Wait for a message, then yield all that are there, at most as many as the buffer holds.
-
-        What comes from a peer that `ignores` names by its identity is not even decoded.
-        """
+    def receive(self, timeout_ms: int) -> Iterator[Received | Malformed]:
+        """Wait for a message, then yield all that are there, at most as many as the buffer holds."""
         ready = dict(self._poller.poll(timeout_ms))
         if self._gate is not None:
             self._gate.attend()
@@ -135,8 +131,6 @@ class BrokerChannel:
             except zmq.Again:
                 return
             identity = frames[0].bytes
-            if ignores(identity):
-                continue
             key = self._gate.name_of(frames[1]) if self._gate is not None and self._guarded else None
             try:
                 message, buffers = decode([frame.buffer for frame in frames[1:]])

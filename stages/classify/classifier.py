@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pipeline.common.errors import UserError
 from pipeline.common.labels import FACE_SIZE
 from pipeline.common.model_card import choose_labels, find_model, read_model
-from pipeline.wire.messages import TOLERANCE
 from stages.classify.spec import ClassifySettings
+from stages.faces import TOLERANCE
 
 RUNTIMES: Final = {
     ".onnx": ("stages.classify.onnx_classifier", "OnnxClassifier"),

@@ -11,6 +11,7 @@ from pipeline.common.model_card import Card, choose_labels, find_model, read_car
 from pipeline.config.schema import Positive, Settings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
 from pipeline.wire.limits import MAX_BATCH
+from stages.faces import CROPS, PROBABILITIES
 
 Labels = Annotated[str, Meta(extra={"choices": ("auto", *LABEL_SETS)})]
 
@@ -79,7 +80,14 @@ def _card_text(card: Card) -> str:
 
 
 def step(settings: ClassifySettings) -> Step:
-    return Step("classify", max_batch=settings.max_batch, max_delay_ms=settings.max_delay_ms)
+    return Step(
+        "classify",
+        takes=CROPS.name,
+        gives=[PROBABILITIES],
+        check="stages.faces:check_probabilities",
+        max_batch=settings.max_batch,
+        max_delay_ms=settings.max_delay_ms,
+    )
 
 
 CLASSIFY = StageSpec("classify", "stages.classify.main", ClassifySettings, processes, resolve, check, step)

@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.wire.messages import Box, Face
 from stages.detect.model import resolve_model
 from stages.detect.spec import DetectSettings
+from stages.faces import Box, Face
 
 
 class Detector(Protocol):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import Box, Face
 from stages.detect.spec import DetectSettings
+from stages.faces import Box, Face
 
 CASCADE = "haarcascade_frontalface_default.xml"
 

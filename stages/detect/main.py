@@ -1,6 +1,5 @@
 """The detect process: frames in, boxes and crops out."""
 
-import os
 from collections.abc import Sequence
 
 import cv2
@@ -10,12 +9,13 @@ from numpy.typing import NDArray
 
 from pipeline.common.labels import FACE_SIZE
 from pipeline.wire.assignment import Assignment, StopFlag
-from pipeline.wire.messages import Box, Buffer, ClassifyWork, Detected, DetectWork, Face
+from pipeline.wire.messages import Buffer, Work
 from stages.detect.crop import crop_face
 from stages.detect.detector import Detector, open_detector
 from stages.detect.spec import DetectSettings
+from stages.faces import BOXES, Box, Face, pack_faces
 from stages.image_codec import BadFrame, ImageReader
-from stages.worker import Answer, StepError, clock_ns, serve
+from stages.worker import Arrays, StepError, serve_frames
 
 
 def detect_step(
@@ -48,25 +48,15 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     detect_step(detector, np.zeros(WARM_UP, np.uint8))
     reader = ImageReader(assignment.max_message_bytes, assignment.frames)
 
-    def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
-        assert isinstance(work, DetectWork)
-        started_ns = clock_ns()
+    def step(work: Work, frame: Buffer, near: Arrays) -> Arrays:
+        assert work.shape is not None
+        around = near[BOXES.name].tolist() if BOXES.name in near else None
         try:
-            image = reader.image(buffers[0], work.encoding, work.shape)
-            faces, crops = detect_step(detector, image, work.around)
+            image = reader.image(frame, work.encoding, work.shape)
+            return pack_faces(*detect_step(detector, image, around))
         except BadFrame as error:
             raise StepError(str(error)[:MAX_REASON]) from error
         except cv2.error as error:
             raise StepError(f"detector: {error.err or error}"[:MAX_REASON]) from error
-        step_ns = clock_ns() - started_ns
-        return Detected(work.broker, work.work, faces, step_ns), [crops.tobytes()]
 
-    return serve(
-        assignment,
-        stop,
-        role="detect",
-        pid=os.getpid(),
-        fingerprint=detector.fingerprint,
-        credits=CREDITS,
-        step=step,
-    )
+    return serve_frames(assignment, stop, fingerprint=detector.fingerprint, credits=CREDITS, step=step)

@@ -8,8 +8,9 @@ from msgspec import Meta
 from pipeline.common.errors import UserError
 from pipeline.config.schema import Fraction, Natural, Positive, Settings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
-from pipeline.wire.limits import MAX_FACES
+from pipeline.wire.limits import MAX_ITEMS
 from stages.detect.model import resolve_model
+from stages.faces import BOXES, CROPS, SCORES
 
 
 class DetectSettings(Settings, frozen=True):
@@ -25,7 +26,7 @@ class DetectSettings(Settings, frozen=True):
     haar_neighbours: Natural = 5  # Haar: hits that must agree on a face
     min_face_px: Positive = 30  # Haar: the least width of a face
     search_interval_ms: Annotated[float, Meta(ge=0)] = 150.0  # live: how often the whole frame is searched
-    max_faces: Annotated[int, Meta(ge=1, le=MAX_FACES)] = (
+    max_faces: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] = (
         256  # faces kept of one frame, the most certain ones
     )
 
@@ -59,7 +60,13 @@ def check(settings: DetectSettings) -> list[CheckLine]:
 
 
 def step(settings: DetectSettings) -> Step:
-    return Step("detect", recall_ms=settings.search_interval_ms)
+    return Step(
+        "detect",
+        gives=[BOXES, SCORES, CROPS],
+        check="stages.faces:check_boxes",
+        recall=BOXES.name,
+        recall_ms=settings.search_interval_ms,
+    )
 
 
 DETECT = StageSpec("detect", "stages.detect.main", DetectSettings, processes, resolve, check, step)

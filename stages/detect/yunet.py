@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import Box, Face
 from stages.detect.spec import DetectSettings
+from stages.faces import Box, Face
 from stages.onnx_model import open_session, reason
 
 MARGIN: Final = 0.75

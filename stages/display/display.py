@@ -5,9 +5,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.wire.messages import Delivery, Progress
 from stages.display.output_file import Patience
 from stages.display.record import advance, make_record, round_box, round_time, to_json
@@ -16,6 +13,7 @@ from stages.display.sinks.open import open_sinks
 from stages.display.sinks.sink import Image, Outcome
 from stages.display.spec import DisplaySettings
 from stages.display.tracker import Tracker
+from stages.faces import Faces
 
 CHECKPOINT_EVERY: Final = 1000
 """Records after which a checkpoint is made: a replacement reads that many back in some 10 ms."""
@@ -58,24 +56,21 @@ class Display:
             if known.written > self.progress.get(source, Progress()).written:
                 self.progress[source] = known
 
-    def deliver(
-        self, delivery: Delivery, probabilities: NDArray[np.float32], image: Image | None, now_ns: int
-    ) -> bytes:
+    def deliver(self, delivery: Delivery, faces: Faces, image: Image | None, now_ns: int) -> bytes:
         """Show, record and write an outcome; return its record as JSON, without the line's end.
 
-        `probabilities` is (faces, 7) in the order of EMOTIONS; `image` is uint8 BGR (height, width, 3), left
-        as it is. The record is written when this returns. An outcome that already was gives b"".
-        Raises OutputFailed.
+        `image` is uint8 BGR (height, width, 3), left as it is. The record is written when this returns. An
+        outcome that already was gives b"". Raises OutputFailed.
         """
         progress = self.progress.get(delivery.source, Progress())
         if delivery.sequence < progress.written:
             return b""
         self.begin()
-        boxes = [round_box(face.box_px) for face in delivery.faces]
+        boxes = [round_box(box) for box in faces.boxes]
         tracks: list[int] = []
         if delivery.status == "ok":
             tracks = self._trackers[delivery.source].update(round_time(delivery.time_s), boxes)
-        record = make_record(delivery, boxes, tracks, probabilities, now_ns)
+        record = make_record(delivery, boxes, tracks, faces, now_ns)
         line = to_json(record)
         outcome = Outcome(delivery, record, line, image)
         for sink in self._sinks:

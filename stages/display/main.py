@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.common.labels import EMOTIONS
 from pipeline.wire.assignment import Assignment, StopFlag
+from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
     PROTOCOL,
     Buffer,
@@ -29,6 +29,7 @@ from pipeline.wire.session import Session
 from stages.display.display import Display
 from stages.display.output_file import OutputFailed
 from stages.display.spec import DisplayOptions
+from stages.faces import unpack_faces
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import clock_ns
 
@@ -166,20 +167,13 @@ def _deliver(
 ) -> None:
     started_ns = clock_ns() + session.offset_ns  # on the broker's clock, as `captured_ns` is
     waited_ns = display.patience.waited_ns
-    probabilities = unpack(delivery, buffers)
+    arrays = unpack(delivery.arrays, buffers[: len(delivery.arrays)])
     image = _image(delivery, buffers, reader)
-    record = display.deliver(delivery, probabilities, image, started_ns)
+    record = display.deliver(delivery, unpack_faces(delivery.items, arrays), image, started_ns)
     now_ns = clock_ns() + session.offset_ns
     latency_ns = max(0, now_ns - delivery.captured_ns) if delivery.status == "ok" else None
     step_ns = now_ns - started_ns - (display.patience.waited_ns - waited_ns)  # a full disk is no slow step
     written.add(delivery.source, record, latency_ns, step_ns)
-
-
-def unpack(delivery: Delivery, buffers: Sequence[Buffer]) -> NDArray[np.float32]:
-    """Return the probabilities (faces, 7)."""
-    if not delivery.faces:
-        return np.zeros((0, len(EMOTIONS)), np.float32)
-    return np.frombuffer(buffers[0], np.float32).reshape(-1, len(EMOTIONS))
 
 
 def _image(delivery: Delivery, buffers: Sequence[Buffer], reader: ImageReader) -> NDArray[np.uint8] | None:

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Delivery, Progress, Status
+from stages.faces import Faces
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the source, to a tenth."""
+
+Extra = float | list[float]
 
 
 class FaceRecord(msgspec.Struct, frozen=True):
@@ -24,6 +27,7 @@ class FaceRecord(msgspec.Struct, frozen=True):
     emotion: str
     confidence: float  # the probability of `emotion`
     probabilities: dict[str, float]
+    extras: dict[str, Extra] | UnsetType = UNSET  # what further steps say of the face, by the array's name
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,18 +62,14 @@ def round_time(time_s: float) -> float:
     return round(time_s, 4)
 
 
-def make_record(
-    delivery: Delivery, boxes: list[Box], tracks: list[int], probabilities: NDArray[np.float32], now_ns: int
-) -> Record:
+def make_record(delivery: Delivery, boxes: list[Box], tracks: list[int], faces: Faces, now_ns: int) -> Record:
     """Return the record of a delivery.
 
-    `boxes`, `tracks` and the rows of `probabilities`, (faces, 7) in the order of EMOTIONS, belong together;
-    a frame that is not `ok` has none.
+    `boxes`, `tracks` and the rows of `faces` belong together; a frame that is not `ok` has none.
     """
     ok = delivery.status == "ok"
-    faces = [
-        _make_face(box, track, row) for box, track, row in zip(boxes, tracks, probabilities, strict=True)
-    ]
+    rows = zip(boxes, tracks, faces.probabilities, strict=True)
+    found = [_make_face(*row, _extras(faces, number)) for number, row in enumerate(rows)]
     return Record(
         source=delivery.source,
         frame=delivery.sequence,
@@ -78,11 +78,16 @@ def make_record(
         reason=UNSET if ok else delivery.reason,
         latency_ms=round(max(0, now_ns - delivery.captured_ns) / 1e6, 2),
         file=delivery.file or UNSET,
-        faces=faces,
+        faces=found,
     )
 
 
-def _make_face(box: Box, track: int, row: NDArray[np.float32]) -> FaceRecord:
+def _extras(faces: Faces, number: int) -> dict[str, Extra]:
+    """Return what further steps say of a face, to four decimals."""
+    return {name: np.round(values[number].astype(float), 4).tolist() for name, values in faces.extras.items()}
+
+
+def _make_face(box: Box, track: int, row: NDArray[np.float32], extras: dict[str, Extra]) -> FaceRecord:
     best = int(row.argmax())
     values = [round(float(value), 4) for value in row]
     return FaceRecord(
@@ -91,6 +96,7 @@ def _make_face(box: Box, track: int, row: NDArray[np.float32]) -> FaceRecord:
         emotion=EMOTIONS[best],
         confidence=values[best],
         probabilities=dict(zip(EMOTIONS, values, strict=True)),
+        extras=extras or UNSET,
     )
 
 

@@ -21,32 +21,21 @@ from pipeline.wire.assignment import Assignment
 from pipeline.wire.keys import make_keys, stage_keys
 from pipeline.wire.messages import (
     Buffer,
-    Classified,
-    ClassifyWork,
     Delivery,
-    Detected,
-    DetectWork,
     Grant,
     Heartbeat,
     Message,
     Progress,
     StatusReport,
     Welcome,
+    Work,
     Written,
 )
 from pipeline.wire.sockets import StageChannel
 from stages.classify import spec as classify
 from stages.detect import spec as detect
 from stages.stage import ROLES
-from tests.support.broker_world import (
-    crops,
-    make_faces,
-    make_frame,
-    make_hello,
-    make_source,
-    pixels,
-    probabilities,
-)
+from tests.support.broker_world import classified, detected, make_frame, make_hello, make_source, pixels
 
 LIMIT_S = 60.0
 MAX_MESSAGE_BYTES = 2_000_000
@@ -186,9 +175,9 @@ def _answers(message: Message, epoch: int) -> Iterator[tuple[Message, Sequence[B
         case Grant(credits=credits) if credits:
             frame = make_frame(0, epoch=epoch)
             yield frame, [pixels(frame)]
-        case DetectWork(broker, work):
-            yield Detected(broker, work, make_faces(1), 5), [crops(1)]
-        case ClassifyWork(broker, work, count):
-            yield Classified(broker, work, count, 5), [probabilities(count)]
+        case Work() if message.shape is not None:
+            yield detected(message)
+        case Work():
+            yield classified(message)
         case Delivery(source, sequence):
             yield Written(source, Progress(sequence + 1, ok=sequence + 1), [5], 5), [b"{}"]

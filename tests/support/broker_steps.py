@@ -1,23 +1,7 @@
 """What the workers and the display of a `World` answer."""
 
-from pipeline.wire.messages import (
-    Classified,
-    ClassifyWork,
-    Delivery,
-    Detected,
-    DetectWork,
-    Progress,
-    StatusReport,
-    Written,
-)
-from tests.support.broker_world import (
-    World,
-    crops,
-    make_faces,
-    make_frame,
-    pixels,
-    probabilities,
-)
+from pipeline.wire.messages import Delivery, Progress, StatusReport, Work, Written
+from tests.support.broker_world import World, classified, detected, make_frame, pixels
 
 
 def send_frames(world: World, *sequences: int, source: str = "clip", epoch: int = 1) -> None:
@@ -29,9 +13,9 @@ def send_frames(world: World, *sequences: int, source: str = "clip", epoch: int 
 def detect_all(world: World, faces: int = 1, worker: str = "detect") -> int:
     """Answer all the work that a detector has; return how much it was."""
     done = 0
-    while work := world.take(worker, DetectWork):
+    while work := world.take(worker, Work):
         for item in work:
-            world.give(worker, Detected(item.broker, item.work, make_faces(faces), 5), [crops(faces)])
+            world.give(worker, *detected(item, faces))
             done += 1
     return done
 
@@ -39,11 +23,10 @@ def detect_all(world: World, faces: int = 1, worker: str = "detect") -> int:
 def classify_all(world: World, worker: str = "classify") -> list[int]:
     """Answer all the batches of a classifier; return their sizes."""
     sizes = []
-    while work := world.take(worker, ClassifyWork):
+    while work := world.take(worker, Work):
         for item in work:
-            answer = Classified(item.broker, item.work, item.crops, 5)
-            world.give(worker, answer, [probabilities(item.crops)])
-            sizes.append(item.crops)
+            world.give(worker, *classified(item))
+            sizes.append(item.items)
     return sizes
 
 

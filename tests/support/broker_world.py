@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from pipeline.broker.broker import Broker
 from pipeline.broker.spec import BrokerRules
@@ -13,23 +14,28 @@ from pipeline.broker.state import Outgoing
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.assignment import Assignment
+from pipeline.wire.codec import pack
 from pipeline.wire.messages import (
     PROTOCOL,
     Buffer,
-    Face,
     Frame,
     Heartbeat,
     Hello,
     Message,
     NoFrame,
+    Result,
     SourceInfo,
     SourceKind,
     StatusReport,
+    Work,
 )
 from stages.classify import spec as classify
 from stages.detect import spec as detect
+from stages.faces import PROBABILITIES, Face, pack_faces
 
 MS = 1_000_000
+
+Answer = tuple[Result, list[Buffer]]
 
 
 def make_source(name: str = "clip", kind: SourceKind = "file", **changes: Any) -> SourceInfo:
@@ -54,15 +60,25 @@ def make_faces(count: int) -> list[Face]:
     return [Face((float(10 * n), 0.0, 8.0, 8.0), 0.9) for n in range(count)]
 
 
-def crops(count: int) -> bytes:
-    return bytes(count * FACE_SIZE * FACE_SIZE)
+def detected(work: Work, faces: int | list[Face] = 1, step_ns: int = 5, **changes: Any) -> Answer:
+    """Return a detector's result, by default with so many faces, and its buffers."""
+    found = make_faces(faces) if isinstance(faces, int) else faces
+    arrays, buffers = pack(pack_faces(found, np.zeros((len(found), FACE_SIZE, FACE_SIZE), np.uint8)))
+    return replace(Result(work.broker, work.work, len(found), arrays, step_ns), **changes), buffers
 
 
-def probabilities(count: int) -> bytes:
+def probabilities(count: int) -> NDArray[np.float32]:
     """Each face is certainly happy."""
     rows = np.zeros((count, len(EMOTIONS)), np.float32)
     rows[:, EMOTIONS.index("happy")] = 1
-    return rows.tobytes()
+    return rows
+
+
+def classified(work: Work, items: int | None = None, step_ns: int = 5, **changes: Any) -> Answer:
+    """Return a classifier's result, by default for as many items as it was sent, and its buffers."""
+    count = work.items if items is None else items
+    arrays, buffers = pack({PROBABILITIES.name: probabilities(count)})
+    return replace(Result(work.broker, work.work, count, arrays, step_ns), **changes), buffers
 
 
 def make_hello(role: str, name: str, **changes: Any) -> Hello:
@@ -142,11 +158,11 @@ class World:
                     self.give(peer, Heartbeat())
 
     def drain(self) -> None:
-        outgoing, records, notes = self.broker.drain()
+        outgoing, records, log_lines = self.broker.drain()
         for item in outgoing:
             self.sent.setdefault(item.identity, []).append(item)
         self.published += records
-        self.log_lines += notes
+        self.log_lines += log_lines
 
     def take(self, peer: str, kind: type[Message]) -> list[Any]:
         """Messages of one kind that a peer was sent; they are taken away."""

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.wire.messages import Delivery, Face, Status
+from pipeline.wire.messages import Delivery, Status
 from stages.display.display import Display
 from stages.display.spec import DisplaySettings
+from stages.faces import Faces
 
 BoxPx = tuple[float, float, float, float]
 SHAPE: tuple[int, int, Literal[3]] = (60, 80, 3)
@@ -21,7 +22,7 @@ class Outcome(NamedTuple):
     """What `Display.deliver` is handed."""
 
     delivery: Delivery
-    probabilities: NDArray[np.float32]
+    faces: Faces
     image: NDArray[np.uint8] | None
     now_ns: int
 
@@ -38,8 +39,8 @@ def outcome(
     fps: float = FPS,
 ) -> Outcome:
     """Return an outcome that depends on the arguments alone."""
-    faces = [Face(box, 0.9) for box in boxes or []]
-    rng = np.random.default_rng([sequence, len(faces)])
+    boxes = boxes or []
+    rng = np.random.default_rng([sequence, len(boxes)])
     captured_ns = 1_000_000_000 + sequence * 80_000_000
     delivery = Delivery(
         source=source,
@@ -49,13 +50,12 @@ def outcome(
         status=status,
         reason=reason,
         file=file,
-        faces=faces,
         shape=SHAPE if pixels else None,
         fps=fps,
     )
     image = rng.integers(0, 255, SHAPE, np.uint8) if pixels else None
-    probabilities = rng.dirichlet(np.ones(7), len(faces)).astype(np.float32)
-    return Outcome(delivery, probabilities, image, captured_ns + 21_437_000)
+    probabilities = rng.dirichlet(np.ones(7), len(boxes)).astype(np.float32)
+    return Outcome(delivery, Faces(boxes, probabilities, {}), image, captured_ns + 21_437_000)
 
 
 def eventful_run(frames: int, sources: tuple[str, ...]) -> list[Outcome]:

@@ -5,18 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.config.sources import SourceSpec
-from pipeline.wire.messages import (
-    AnyMessage,
-    Buffer,
-    Encoding,
-    Grant,
-    Message,
-    Progress,
-    SourceKind,
-    Welcome,
-    decode,
-    encode,
-)
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import AnyMessage, Buffer, Encoding, Grant, Message, Progress, SourceKind, Welcome
 from stages.capture.feed import Feed
 from stages.capture.spec import CaptureOptions, CaptureSettings
 

@@ -7,17 +7,12 @@ not know the slots of the honest ones, which are secret, and can't take their co
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from pipeline.broker.offenders import REMEMBERED
 from pipeline.config.schema import BrokerSettings
+from pipeline.wire.codec import decode, encode
 from pipeline.wire.limits import MAX_PEERS, MAX_REASONS, MAX_WINDOW
 from pipeline.wire.messages import (
-    CROP_BYTES,
     PROTOCOL,
-    Classified,
-    Detected,
-    DetectWork,
     Died,
-    Face,
     Frame,
     Goodbye,
     Grant,
@@ -31,11 +26,11 @@ from pipeline.wire.messages import (
     StepFailed,
     StopRequest,
     Welcome,
+    Work,
     Written,
-    decode,
-    encode,
 )
-from tests.support.broker_world import World, make_broker, make_source, probabilities
+from stages.faces import Face
+from tests.support.broker_world import World, classified, detected, make_broker, make_source
 from tests.unit.broker.test_balance import Run
 
 T = TypeVar("T")
@@ -116,11 +111,11 @@ class Siege(Run):
         """Nothing has grown past its bound, and the honest ones' books balance."""
         state = self.world.broker.state
         assert len(state.peers) <= MAX_PEERS
-        assert len(state.offenders) <= REMEMBERED
         assert set(state.ledgers) | set(state.known) <= {"clip", "cam"}
         assert len(state.fingerprints) <= 5
-        assert not (state.outgoing or state.log_lines or state.records), "drained"
-        assert state.held_bytes <= MAX_BYTES + LARGEST + crops_bytes(state)
+        box = state.outbox
+        assert not (box.outgoing or box.log_lines or box.records), "drained"
+        assert state.held_bytes <= MAX_BYTES + LARGEST + values_bytes(state)
         for ledger in state.ledgers.values():
             assert list(ledger.entries) == list(range(ledger.progress.written, ledger.next_sequence))
             assert len(ledger.entries) <= MAX_WINDOW
@@ -162,16 +157,12 @@ class Siege(Run):
                 return SourceEnded(source, epoch, any_number(choices), pick(choices, REASONS)), []
             case 4:
                 found = [invent_face(choices) for _ in range(faces)]
-                return Detected(broker, work, found, any_number(choices)), [bytes(faces * CROP_BYTES)]
+                return detected(Work(broker, work), found, any_number(choices))
             case 5:
-                crops = (
-                    sum(piece.count for piece in peer.jobs[work].slices) if peer and work in peer.jobs else 1
-                )
-                crops = crops if crops and choices.number(0, 7) else faces + 1
-                rows = probabilities(crops)
-                if choices.number(0, 7) == 0:
-                    rows = choices.data(len(rows))
-                return Classified(broker, work, crops, any_number(choices)), [rows]
+                items = peer.jobs[work].items if peer and work in peer.jobs else 1
+                items = items if items and choices.number(0, 7) else faces + 1
+                answer, (rows,) = classified(Work(broker, work, items), None, any_number(choices))
+                return answer, [choices.data(len(rows)) if choices.number(0, 7) == 0 else bytes(rows)]
             case 6:
                 return StepFailed(broker, work, pick(choices, REASONS)), []
             case 7:
@@ -185,7 +176,7 @@ class Siege(Run):
             case 10:
                 return pick(choices, (Goodbye(), Heartbeat(), Heartbeat(any_number(choices)))), []
             case _:
-                others = Welcome("b"), Grant(source, 5, Progress()), DetectWork("b", 1, (1, 1, 3))
+                others = Welcome("b"), Grant(source, 5, Progress()), Work("b", 1, 0, (1, 1, 3))
                 return pick(choices, others), []
 
 
@@ -297,6 +288,6 @@ def invent_face(choices: Choices) -> Face:
     )
 
 
-def crops_bytes(state: Any) -> int:
+def values_bytes(state: Any) -> int:
     entries = [entry for ledger in state.ledgers.values() for entry in ledger.entries.values()]
-    return sum(len(entry.crops) for entry in entries if entry.crops is not None)
+    return sum(array.nbytes for entry in entries for array in entry.values.values())

@@ -3,17 +3,8 @@
 import random
 from pathlib import Path
 
-from pipeline.wire.messages import (
-    Clock,
-    Died,
-    Goodbye,
-    Grant,
-    Heartbeat,
-    Progress,
-    StatusReport,
-    Welcome,
-    encode,
-)
+from pipeline.wire.codec import encode
+from pipeline.wire.messages import Clock, Died, Goodbye, Grant, Heartbeat, Progress, StatusReport, Welcome
 from tests.support.broker_world import make_no_frame, make_report
 from tests.support.graphs import plain, quantised
 from tests.unit.wire.test_messages import EXAMPLES

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import MessageError, decode, encode
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import MessageError
 from stages.onnx_model import open_session
 from tests.support.hostile_peers import besiege
 

@@ -5,28 +5,27 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import zmq
 
 from pipeline.wire.assignment import StopFlag
+from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import (
     Buffer,
-    ClassifyWork,
     Delivery,
-    Detected,
-    DetectWork,
     End,
     Grant,
     Heartbeat,
     Introduce,
     Message,
     Progress,
+    Result,
     StepFailed,
     Welcome,
-    decode,
-    encode,
+    Work,
 )
-from stages.worker import Answer, serve
-from tests.support.broker_world import crops, make_assignment, make_frame, make_hello, make_report, pixels
+from stages.worker import Arrays, serve
+from tests.support.broker_world import make_assignment, make_frame, make_hello, make_report, pixels
 
 WAIT_MS = 30_000
 
@@ -61,26 +60,24 @@ class Broker:
         self._router.close()
 
 
-def step(work: DetectWork | ClassifyWork, buffers: Sequence[Buffer]) -> Answer:
-    assert isinstance(work, DetectWork)
-    return Detected(work.broker, work.work, [], 5), [b""]
+def step(work: Work, buffers: Sequence[Buffer]) -> tuple[int, Arrays]:
+    return 0, {"boxes": np.zeros((0, 4))}
 
 
 def test_garbage_from_a_broker_ends_nothing(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/work"
     status: list[int] = []
     assignment = make_assignment("detect", "detect-1", address)
-    work = {"role": "detect", "pid": 1, "fingerprint": "", "credits": 2, "step": step}
-    worker = threading.Thread(target=lambda: status.append(serve(assignment, Never(), **work)))  # type: ignore[arg-type]
+    worker = threading.Thread(target=lambda: status.append(serve(assignment, Never(), "", 2, step)))  # type: ignore[arg-type]
     with zmq.Context() as context:
         broker = Broker(context, address)
         worker.start()
         broker.next(type(make_hello("detect", "d")))
         for parts in hostile():
             broker.send(parts)
-        broker.send(encode(DetectWork("b", 9, (2, 4, 3)), [bytes(24)]))
-        answer = broker.next(Detected)
-        assert isinstance(answer, Detected) and answer.work == 9
+        broker.send(encode(Work("b", 9, 0, (2, 4, 3)), [bytes(24)]))
+        answer = broker.next(Result)
+        assert isinstance(answer, Result) and answer.work == 9
         broker.next(Heartbeat)
         broker.send(encode(End()))
         worker.join(WAIT_MS / 1000)
@@ -94,8 +91,7 @@ def hostile() -> list[list[Buffer]]:
     garbage: list[list[Buffer]] = [[chance.randbytes(chance.randrange(200))] for _ in range(50)]
     frame = make_frame(0)
     others = [
-        encode(ClassifyWork("b", 1, 2), [crops(2)]),
-        encode(Delivery("clip", 2**53, 5, 0.1, "ok", "", "", [], None, 25.0)),
+        encode(Delivery("clip", 2**53, 5, 0.1, "ok", "", "", None, 25.0)),
         encode(Grant("clip", 5, Progress())),
         encode(Welcome("b", 2**53, 2**53)),
         encode(frame, [pixels(frame)]),
@@ -103,5 +99,5 @@ def hostile() -> list[list[Buffer]]:
         encode(make_report()),
         encode(Introduce()),
     ]
-    cut = [encode(DetectWork("b", 3, (2, 4, 3)), [bytes(23)]), [b"\x82\xa1x" + b"\x91" * 100_000], [b""]]
+    cut = [encode(Work("b", 3, 0, (2, 4, 3)), [bytes(23)]), [b"\x82\xa1x" + b"\x91" * 100_000], [b""]]
     return [*garbage, *others, *cut]

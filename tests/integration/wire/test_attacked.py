@@ -14,11 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import zmq
-
 from pipeline.broker.offenders import LIMIT, NOTES
+
 from pipeline.supervisor.child_main import KILLED_STATUS
+from pipeline.wire.codec import encode
 from pipeline.wire.limits import MAX_HEADER_BYTES
-from pipeline.wire.messages import Goodbye, encode
+from pipeline.wire.messages import Goodbye
 from tests.support.attacked_run import MAX_MESSAGE_BYTES, Attacked
 from tests.support.broker_world import make_frame, make_hello, pixels
 

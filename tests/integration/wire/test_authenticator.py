@@ -12,8 +12,9 @@ import zmq
 from pipeline.common.errors import LateError, UserError
 from pipeline.wire.addresses import free_port
 from pipeline.wire.authenticator import LINES, Refusals
+from pipeline.wire.codec import encode
 from pipeline.wire.keys import StageKeys, broker_keys, make_keys, stage_keys
-from pipeline.wire.messages import Heartbeat, Introduce, encode
+from pipeline.wire.messages import Heartbeat, Introduce
 from pipeline.wire.sockets import BrokerChannel, Received, StageChannel
 from stages.stage import ROLES
 

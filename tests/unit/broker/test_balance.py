@@ -12,11 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.broker.state import Outgoing
 from pipeline.wire.messages import (
-    Classified,
-    ClassifyWork,
     Delivery,
-    Detected,
-    DetectWork,
     Frame,
     Grant,
     Hello,
@@ -26,19 +22,19 @@ from pipeline.wire.messages import (
     StatusReport,
     StepFailed,
     Welcome,
+    Work,
     Written,
 )
 from tests.support.broker_world import (
     World,
-    crops,
+    classified,
+    detected,
     make_broker,
-    make_faces,
     make_frame,
     make_hello,
     make_no_frame,
     make_source,
     pixels,
-    probabilities,
 )
 
 LENGTH = 12  # frames of the file
@@ -142,20 +138,18 @@ class Run(RuleBasedStateMachine):
 
     @rule(faces=st.integers(0, 11), fails=st.integers(0, 9))
     def detect(self, faces: int, fails: int) -> None:
-        work = self.world.take(self.names["detect"], DetectWork)
+        work = self.world.take(self.names["detect"], Work)
         for item in work[:1]:
             if fails == 0:
                 self.world.give(self.names["detect"], StepFailed(item.broker, item.work, "failed"))
             else:
-                answer = Detected(item.broker, item.work, make_faces(faces), 5)
-                self.world.give(self.names["detect"], answer, [crops(faces)])
+                self.world.give(self.names["detect"], *detected(item, faces))
         self.give_back("detect", work[1:])
 
     @rule()
     def classify(self) -> None:
-        for item in self.world.take(self.names["classify"], ClassifyWork):
-            answer = Classified(item.broker, item.work, item.crops, 5)
-            self.world.give(self.names["classify"], answer, [probabilities(item.crops)])
+        for item in self.world.take(self.names["classify"], Work):
+            self.world.give(self.names["classify"], *classified(item))
 
     @rule(how_many=st.integers(1, 4))
     def write(self, how_many: int) -> None:
@@ -204,7 +198,7 @@ class Run(RuleBasedStateMachine):
 
     @invariant()
     def the_books_balance(self) -> None:
-        self.world.broker.state.next_report_ns = 0
+        self.world.broker.state.outbox.next_report_ns = 0
         self.world.pass_time(0)
         report = self.world.take("supervisor", StatusReport)[-1]
         for source in report.sources:

@@ -5,11 +5,7 @@ import pytest
 from pipeline.broker.state import Outgoing
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.messages import (
-    Classified,
-    ClassifyWork,
     Delivery,
-    Detected,
-    DetectWork,
     Died,
     End,
     EndOfSource,
@@ -25,19 +21,19 @@ from pipeline.wire.messages import (
     StopCapture,
     StopRequest,
     Welcome,
+    Work,
     Written,
 )
 from tests.support.broker_steps import classify_all, detect_all, report, send_frames, write_all
 from tests.support.broker_world import (
     World,
-    crops,
+    classified,
+    detected,
     make_broker,
-    make_faces,
     make_frame,
     make_no_frame,
     make_source,
     pixels,
-    probabilities,
 )
 
 
@@ -48,7 +44,7 @@ def test_a_frame_goes_through_and_its_record_is_published() -> None:
     assert detect_all(world, faces=2) == 1
     assert classify_all(world) == [2]
     (delivery,) = write_all(world)
-    assert (delivery.sequence, delivery.status, len(delivery.faces)) == (0, "ok", 2)
+    assert (delivery.sequence, delivery.status, delivery.items) == (0, "ok", 2)
     assert world.published == [b'{"frame":0}']
     (source,) = report(world).sources
     assert (source.captured, source.in_flight, source.progress) == (1, 0, Progress(1, ok=1))
@@ -94,9 +90,9 @@ def test_outcomes_are_delivered_in_order() -> None:
     world = World()
     world.join_all(detect_credits=4)
     send_frames(world, 0, 1, 2)
-    work = world.take("detect", DetectWork)
+    work = world.take("detect", Work)
     for item in reversed(work):
-        world.give("detect", Detected(item.broker, item.work, [], 5), [b""])
+        world.give("detect", *detected(item, 0))
     assert [d.sequence for d in write_all(world)] == [0, 1, 2]
 
 
@@ -118,14 +114,14 @@ def test_more_faces_than_a_batch_holds_are_split_and_put_together() -> None:
     detect_all(world, faces=19)
     assert classify_all(world) == [8, 8, 3]
     (delivery,) = write_all(world)
-    assert len(delivery.faces) == 19
+    assert delivery.items == 19
 
 
 def test_a_worker_is_sent_no_more_than_its_credits() -> None:
     world = World()
     world.join_all(detect_credits=2)
     send_frames(world, 0, 1, 2, 3)
-    assert len(world.take("detect", DetectWork)) == 2
+    assert len(world.take("detect", Work)) == 2
 
 
 def test_a_file_has_a_window_that_moves_as_records_are_written() -> None:
@@ -152,7 +148,7 @@ def test_the_frames_of_a_dead_worker_are_tried_again(how: str) -> None:
     world.join("supervisor", "supervisor")
     world.join_all()
     send_frames(world, 0)
-    world.take("detect", DetectWork)
+    world.take("detect", Work)
     if how == "died":
         world.give("supervisor", Died("run/detect"))
     elif how == "unreachable":
@@ -183,26 +179,26 @@ def test_a_late_answer_is_known_and_ignored() -> None:
     world = World()
     world.join_all()
     send_frames(world, 0)
-    (late,) = world.take("detect", DetectWork)
+    (late,) = world.take("detect", Work)
     world.broker.unreachable(b"detect", world.now_ns)
     world.join("detect", "new", credits=2)
-    world.give("detect", Detected(late.broker, late.work, make_faces(5), 5), [crops(5)])
+    world.give("detect", *detected(late, 5))
     assert world.take("detect", Introduce)
     world.join("detect", "detect", credits=2, slot="another")
-    world.give("detect", Detected(late.broker, late.work, make_faces(5), 5), [crops(5)])
+    world.give("detect", *detected(late, 5))
     detect_all(world, faces=1, worker="new")
     detect_all(world, faces=1)
     classify_all(world)
     (delivery,) = write_all(world)
-    assert len(delivery.faces) == 1
+    assert delivery.items == 1
 
 
 def test_an_answer_to_another_broker_is_ignored() -> None:
     world = World()
     world.join_all()
     send_frames(world, 0)
-    (work,) = world.take("detect", DetectWork)
-    world.give("detect", Detected("broker-before", work.work, make_faces(5), 5), [crops(5)])
+    (work,) = world.take("detect", Work)
+    world.give("detect", *detected(work, 5, broker="broker-before"))
     assert write_all(world) == []
 
 
@@ -211,12 +207,12 @@ def test_a_frame_that_kills_every_worker_fails_and_the_others_do_not() -> None:
     world.join_all(detect_credits=2)
     send_frames(world, 0, 1, 2)
     worker, company = "detect", []
-    while pending := world.take(worker, DetectWork):
+    while pending := world.take(worker, Work):
         jobs = world.broker.state.peers.get(worker.encode()).jobs  # type: ignore[union-attr]
         deadly = [item for item in pending if jobs[item.work].frames[0].sequence == 1]
         for item in pending:
             if item not in deadly:
-                world.give(worker, Detected(item.broker, item.work, [], 5), [b""])
+                world.give(worker, *detected(item, 0))
         if deadly:
             company.append(len(pending))
             world.broker.unreachable(worker.encode(), world.now_ns)
@@ -233,9 +229,9 @@ def test_the_batch_of_a_dead_classifier_is_tried_frame_by_frame() -> None:
     detect_all(world, faces=1)
     send_frames(world, 1, 2)
     detect_all(world, faces=2)
-    (first,) = world.take("classify", ClassifyWork)
-    world.give("classify", Classified(first.broker, first.work, 1, 5), [probabilities(1)])
-    assert [w.crops for w in world.take("classify", ClassifyWork)] == [4]
+    (first,) = world.take("classify", Work)
+    world.give("classify", *classified(first, 1))
+    assert [w.items for w in world.take("classify", Work)] == [4]
     world.broker.unreachable(b"classify", world.now_ns)
     world.join("classify", "new", credits=1)
     assert classify_all(world, "new") == [2, 2]
@@ -248,19 +244,19 @@ def test_classifier_that_says_hello_again_gets_its_faces_once() -> None:
     world.join_all()
     send_frames(world, 0)
     detect_all(world, faces=2)
-    assert len(world.take("classify", ClassifyWork)) == 1
+    assert len(world.take("classify", Work)) == 1
     world.pass_time(1_000)
     world.join("classify", "classify", credits=1)
     assert classify_all(world) == [2]
     (delivery,) = write_all(world)
-    assert (delivery.status, len(delivery.faces)) == ("ok", 2)
+    assert (delivery.status, delivery.items) == ("ok", 2)
 
 
 def test_a_step_that_fails_fails_its_frame_only() -> None:
     world = World()
     world.join_all()
     send_frames(world, 0, 1)
-    first, _ = world.take("detect", DetectWork)
+    first, _ = world.take("detect", Work)
     world.give("detect", StepFailed(first.broker, first.work, "bad picture"))
     world.broker.unreachable(b"detect", world.now_ns)
     world.join("detect", "new", credits=2)
@@ -327,6 +323,7 @@ def test_a_message_that_is_not_its_role_s_is_counted_and_ignored() -> None:
     world = World()
     world.join_all()
     world.give("classify", StopRequest("mischief"))
+    world.join("classify", "classify", credits=1)
     world.give("classify", Died("run/detect"))
     frame = make_frame(0, "clip")
     world.give("detect", frame, [pixels(frame)])
@@ -523,7 +520,7 @@ def test_an_answer_that_can_not_be_read_frees_its_work() -> None:
     world = World()
     world.join_all()
     send_frames(world, 0)
-    world.take("detect", DetectWork)
+    world.take("detect", Work)
     world.broker.bad_message(b"detect", "no message", world.now_ns)
     world.join("detect", "detect", credits=2)
     assert detect_all(world, faces=0) == 1
@@ -533,12 +530,12 @@ def test_a_batch_that_waits_for_a_worker_is_not_due() -> None:
     world = World(make_broker(max_delay_ms=5.0))
     world.join_all(detect_credits=4)
     send_frames(world, 0, 1)
-    first, second = world.take("detect", DetectWork)
-    world.give("detect", Detected(first.broker, first.work, make_faces(1), 5), [crops(1)])
+    first, second = world.take("detect", Work)
+    world.give("detect", *detected(first, 1))
     assert world.broker.due_ns() is not None
     world.pass_time(6)
-    assert len(world.take("classify", ClassifyWork)) == 1
-    world.give("detect", Detected(second.broker, second.work, make_faces(1), 5), [crops(1)])
+    assert len(world.take("classify", Work)) == 1
+    world.give("detect", *detected(second, 1))
     assert world.broker.due_ns() is None
 
 

@@ -5,28 +5,24 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.wire.messages import (
-    Classified,
-    ClassifyWork,
     Delivery,
-    Detected,
-    DetectWork,
     Died,
     End,
     Goodbye,
     Heartbeat,
     Progress,
     SourceEnded,
+    Work,
     Written,
 )
 from tests.support.broker_world import (
     World,
-    crops,
+    classified,
+    detected,
     make_broker,
-    make_faces,
     make_frame,
     make_source,
     pixels,
-    probabilities,
 )
 
 LONG_MS = 30_000.0
@@ -64,8 +60,8 @@ def back(world: World, role: str) -> None:
 def give_work(world: World, role: str) -> None:
     world.give("clip", make_frame(0), [pixels(make_frame(0))])
     if role == "classify":
-        (work,) = world.take("detect", DetectWork)
-        world.give("detect", Detected(work.broker, work.work, make_faces(1), 1), [crops(1)])
+        (work,) = world.take("detect", Work)
+        world.give("detect", *detected(work, 1))
 
 
 def outcomes(world: World) -> list[str]:
@@ -79,11 +75,11 @@ def test_a_link_that_breaks_again_and_again_costs_no_frame(world: World, role: s
         silence(world, role)
         back(world, role)
     if role == "detect":
-        (*_, work) = world.take("detect", DetectWork)
-        world.give("detect", Detected(work.broker, work.work, [], 1), [b""])
+        (*_, work) = world.take("detect", Work)
+        world.give("detect", *detected(work, 0))
     else:
-        (*_, batch) = world.take("classify", ClassifyWork)
-        world.give("classify", Classified(batch.broker, batch.work, 1, 1), [probabilities(1)])
+        (*_, batch) = world.take("classify", Work)
+        world.give("classify", *classified(batch, 1))
     assert outcomes(world) == ["ok"]
 
 
@@ -162,8 +158,8 @@ def test_a_new_broker_waits_for_sources_that_display_knows() -> None:
     world.give("b", make_frame(1, source="b"), [pixels(make_frame(1))])
     world.give("b", SourceEnded("b", 1, 2))
     for _ in range(2):
-        for work in world.take("detect", DetectWork):
-            world.give("detect", Detected(work.broker, work.work, [], 1), [b""])
+        for work in world.take("detect", Work):
+            world.give("detect", *detected(work, 0))
     world.give("display", Written("b", Progress(2, 2), [], 1), [])
     assert len(world.take("a", End)) == len(world.take("b", End)) == 1
 

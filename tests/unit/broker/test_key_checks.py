@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.wire.messages import Detected, DetectWork, Heartbeat, Refused, Welcome
-from tests.support.broker_world import World, make_frame, make_hello, make_source, pixels
+from pipeline.wire.messages import Heartbeat, Refused, Welcome, Work
+from tests.support.broker_world import World, detected, make_frame, make_hello, make_source, pixels
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def test_a_message_in_anothers_name_does_nothing(world: World) -> None:
     hello(world, "detect", "detect-1", "detect-attic", credits=1)
     world.join("capture", "clip", source=make_source())
     world.give("clip", make_frame(0), [pixels(make_frame(0))])
-    (work,) = world.take("detect-1", DetectWork)
-    answer = Detected(work.broker, work.work, [], 1)
+    (work,) = world.take("detect-1", Work)
+    answer, buffers = detected(work, 0)
 
-    world.broker.receive(b"detect-1", answer, [b""], world.now_ns, "detect-cellar")
+    world.broker.receive(b"detect-1", answer, buffers, world.now_ns, "detect-cellar")
     world.broker.bad_message(b"detect-1", "garbage", world.now_ns, "detect-cellar")
     world.broker.receive(b"detect-1", Heartbeat(), [], world.now_ns, "detect-cellar")
     world.drain()
@@ -66,5 +66,5 @@ def test_a_message_in_anothers_name_does_nothing(world: World) -> None:
     assert state.ledgers["clip"].in_flight == 1
     assert [peer.key for peer in state.peers.of("detect")] == ["detect-attic"]
 
-    world.broker.receive(b"detect-1", answer, [b""], world.now_ns, "detect-attic")
+    world.broker.receive(b"detect-1", answer, buffers, world.now_ns, "detect-attic")
     assert state.metrics.steps["detect"] == 1

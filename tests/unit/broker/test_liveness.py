@@ -1,17 +1,8 @@
 """Who is silent for too long: it depends on what there is to do, and on how long that has taken."""
 
-from pipeline.wire.messages import (
-    Delivery,
-    Detected,
-    DetectWork,
-    Died,
-    Heartbeat,
-    Progress,
-    StatusReport,
-    Written,
-)
+from pipeline.wire.messages import Delivery, Died, Heartbeat, Progress, StatusReport, Work, Written
 from tests.support.broker_steps import send_frames
-from tests.support.broker_world import World, make_frame, make_source, pixels
+from tests.support.broker_world import World, detected, make_frame, make_source, pixels
 
 SECOND_NS = 1_000_000_000
 
@@ -21,9 +12,9 @@ def given_up(world: World, name: str) -> bool:
 
 
 def detect_one(world: World, step_ns: int, worker: str = "detect") -> None:
-    (work,) = world.take(worker, DetectWork)
+    (work,) = world.take(worker, Work)
     world.now_ns += step_ns
-    world.give(worker, Detected(work.broker, work.work, [], step_ns), [b""])
+    world.give(worker, *detected(work, 0, step_ns))
 
 
 def test_one_that_waits_for_work_may_not_be_silent() -> None:
@@ -65,9 +56,9 @@ def test_a_step_may_take_twenty_times_as_long_as_another_did() -> None:
     world = World()
     world.join_all()
     send_frames(world, 0, 1)
-    first, _second = world.take("detect", DetectWork)
+    first, _second = world.take("detect", Work)
     world.now_ns += SECOND_NS // 5
-    world.give("detect", Detected(first.broker, first.work, [], SECOND_NS // 5), [b""])
+    world.give("detect", *detected(first, 0, SECOND_NS // 5))
     world.wait(4, silent="detect")
     assert not given_up(world, "detect")
     world.wait(1, silent="detect")

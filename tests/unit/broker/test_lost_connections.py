@@ -4,18 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.wire.messages import (
-    Clock,
-    Delivery,
-    DetectWork,
-    Grant,
-    Heartbeat,
-    Introduce,
-    Message,
-    StatusReport,
-    decode,
-    encode,
-)
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import Clock, Delivery, Grant, Heartbeat, Introduce, Message, StatusReport, Work
 from tests.support.broker_steps import detect_all, write_all
 from tests.support.broker_world import World, make_broker, make_frame, make_source
 
@@ -75,7 +65,7 @@ def test_a_jpeg_goes_through_as_it_came_and_its_own_length_is_counted() -> None:
     peers(world, "capture")
     world.give("clip", make_frame(0, encoding="jpeg"), [JPEG])
     assert held(world) == len(JPEG)
-    (item,) = [i for i in world.sent[b"detect"] if isinstance(i.message, DetectWork)]
+    (item,) = [i for i in world.sent[b"detect"] if isinstance(i.message, Work)]
     assert passes(item.message, item.buffers).encoding == "jpeg"
     assert bytes(item.buffers[0]) == JPEG
     detect_all(world, faces=0)
@@ -170,11 +160,11 @@ def test_worker_of_another_run_gets_no_shared_frame() -> None:
     world.join("detect", "foreign", credits=2, frames="there")
     for sequence in range(4):
         world.give("clip", make_frame(sequence, encoding="shared"), [b"capture-1-5-0"])
-    assert not world.take("foreign", DetectWork)
+    assert not world.take("foreign", Work)
     for _ in range(2):
         detect_all(world, faces=0)
     write_all(world)
     assert world.take("clip", Grant)[-1].encoding == "raw"
     for sequence in range(4, 8):
         world.give("clip", make_frame(sequence), [bytes(24)])
-    assert world.take("foreign", DetectWork)
+    assert world.take("foreign", Work)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from pipeline.broker.ledger import PendingFrame
-from pipeline.broker.queues import DetectQueue
+from pipeline.broker.queues import FrameQueue
 from tests.support.broker_world import make_frame
 
 
@@ -12,7 +12,7 @@ def entry(source: str, sequence: int) -> PendingFrame:
 
 
 def test_sources_take_turns() -> None:
-    queue = DetectQueue(file_share=0.2)
+    queue = FrameQueue(file_share=0.2)
     for sequence in range(3):
         for source in "abc":
             queue.put_file(entry(source, sequence))
@@ -22,7 +22,7 @@ def test_sources_take_turns() -> None:
 
 
 def test_the_newest_live_frame_takes_the_slot() -> None:
-    queue = DetectQueue(file_share=0.2)
+    queue = FrameQueue(file_share=0.2)
     first, second = entry("cam", 0), entry("cam", 1)
     assert queue.put_live(first) is None
     assert queue.put_live(second) is first
@@ -30,7 +30,7 @@ def test_the_newest_live_frame_takes_the_slot() -> None:
 
 
 def test_live_goes_first_and_files_keep_their_least_share() -> None:
-    queue = DetectQueue(file_share=0.2)
+    queue = FrameQueue(file_share=0.2)
     counts: Counter[str] = Counter()
     for sequence in range(100):
         queue.put_live(entry("cam", sequence))
@@ -42,7 +42,7 @@ def test_live_goes_first_and_files_keep_their_least_share() -> None:
 
 
 def test_a_blocked_live_source_waits_and_a_file_goes() -> None:
-    queue = DetectQueue(file_share=0.0)
+    queue = FrameQueue(file_share=0.0)
     queue.put_live(entry("cam", 0))
     queue.put_file(entry("clip", 0))
     taken = queue.take(live=True, blocked=frozenset({"cam"}))
@@ -52,7 +52,7 @@ def test_a_blocked_live_source_waits_and_a_file_goes() -> None:
 
 
 def test_a_removed_frame_is_not_taken() -> None:
-    queue = DetectQueue(file_share=0.2)
+    queue = FrameQueue(file_share=0.2)
     frame = entry("clip", 0)
     queue.put_file(frame)
     queue.remove(frame)

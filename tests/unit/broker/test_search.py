@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from pipeline.wire.messages import Detected, DetectWork, Face
+from pipeline.wire.codec import unpack
+from pipeline.wire.messages import Work
+from stages.faces import Face
 from tests.support.broker_steps import write_all
-from tests.support.broker_world import World, make_broker, make_frame, make_source
+from tests.support.broker_world import World, detected, make_broker, make_frame, make_source
 
 BOX = (1.0, 0.0, 2.0, 2.0)
 
@@ -19,10 +21,12 @@ def step(world: World, sequence: int, *boxes: tuple[float, float, float, float],
     """Let a frame be captured after a while, and detected with these faces; return where it was searched."""
     world.now_ns += round(ms * 1e6)
     world.give("clip", make_frame(sequence), [bytes(24)])
-    (work,) = world.take("detect", DetectWork)
+    sent = [item for item in world.sent[b"detect"] if isinstance(item.message, Work)]
+    (work,) = world.take("detect", Work)
     faces = [Face(box, 0.9) for box in boxes]
-    world.give("detect", Detected(work.broker, work.work, faces, 5), [bytes(2304 * len(faces))])
-    return work.around
+    around = unpack(work.arrays, sent[0].buffers[1:]).get("boxes")
+    world.give("detect", *detected(work, faces))
+    return None if around is None else [tuple(box) for box in around.tolist()]
 
 
 def test_frames_between_full_searches_are_searched_near_known_faces() -> None:
@@ -49,7 +53,7 @@ def test_faces_that_are_too_old_are_not_relied_on() -> None:
     """The answer to the full search is still under way when the next one is due."""
     world = make_world()
     step(world, 0, BOX)
-    world.broker.state.ledgers["clip"].seen_ns -= 400_000_000
+    world.broker.state.ledgers["clip"].recall._seen_ns -= 400_000_000
     assert step(world, 1, BOX) is None
 
 

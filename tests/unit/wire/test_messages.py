@@ -1,20 +1,22 @@
 """Messages survive the way there, and what is malformed is refused."""
 
-import math
 import tracemalloc
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from pipeline.wire.codec import JPEG_OVERHEAD, decode, encode
 from pipeline.wire.limits import (
+    MAX_ARRAYS,
     MAX_BATCH,
+    MAX_DIMENSIONS,
     MAX_ERROR,
-    MAX_FACES,
     MAX_HEADER_BYTES,
+    MAX_ITEMS,
     MAX_LATENCIES,
     MAX_PARTS,
     MAX_PEERS,
@@ -24,62 +26,64 @@ from pipeline.wire.limits import (
     MAX_SOURCES,
 )
 from pipeline.wire.messages import (
-    JPEG_OVERHEAD,
     PROTOCOL,
-    Classified,
-    ClassifyWork,
+    Array,
     Clock,
     Delivery,
-    Detected,
-    DetectWork,
-    Face,
     Frame,
     Hello,
     Message,
     MessageError,
     PeerReport,
     Progress,
+    Result,
     SourceReport,
     Welcome,
+    Work,
     Written,
-    decode,
-    encode,
 )
 from tests.support.broker_world import (
-    crops,
-    make_faces,
     make_frame,
     make_hello,
     make_report,
     make_source,
     pixels,
-    probabilities,
 )
 
 
 def make_delivery(faces: int, shape: tuple[int, int, int] | None) -> Delivery:
-    return Delivery("clip", 3, 5, 0.12, "ok", "", "", make_faces(faces), shape, 25.0)  # type: ignore[arg-type]
+    arrays = [Array("probabilities", "float32", [faces, 7])]
+    return Delivery("clip", 3, 5, 0.12, "ok", "", "", shape, 25.0, items=faces, arrays=arrays)  # type: ignore[arg-type]
+
+
+def rows(count: int) -> bytes:
+    return bytes(28 * count)
+
+
+CROPS = [Array("crops", "uint8", [1, 48, 48]), Array("crops", "uint8", [2, 48, 48])]
+WORK = Work("b", 7, 0, (2, 4, 3))
+RESULT = Result("b", 7, 2, [Array("boxes", "float64", [2, 4])], 99)
 
 
 JPEG = {"encoding": "jpeg"}
 JPEGS: list[tuple[Message, list[bytes]]] = [
     (make_frame(1, **JPEG), [b"jpeg"]),
-    (DetectWork("b", 7, (2, 4, 3), "jpeg"), [b"jpeg"]),
-    (msgspec.structs.replace(make_delivery(2, (2, 4, 3)), **JPEG), [probabilities(2), b"jpeg"]),
+    (replace(WORK, encoding="jpeg"), [b"jpeg"]),
+    (replace(make_delivery(2, (2, 4, 3)), **JPEG), [rows(2), b"jpeg"]),
 ]
 
 EXAMPLES: list[tuple[Message, list[bytes]]] = [
     (make_frame(1), [pixels(make_frame(1))]),
     (make_hello("capture", "capture-1", source=make_source(), progress={"clip": Progress(3, 2, 1)}), []),
-    (Detected("b", 7, make_faces(2), 99), [crops(2)]),
-    (Detected("b", 7, [], 99), [b""]),
-    (DetectWork("b", 7, (2, 4, 3)), [bytes(24)]),
+    (RESULT, [bytes(64)]),
+    (Result("b", 7, 0, [Array("boxes", "float64", [0, 4])], 99), [b""]),
+    (WORK, [bytes(24)]),
+    (replace(WORK, arrays=RESULT.arrays), [bytes(24), bytes(64)]),
     (Clock(5, 6), []),
-    (ClassifyWork("b", 7, 3), [crops(1), crops(2)]),
-    (Classified("b", 7, 3, 99), [probabilities(3)]),
-    (make_delivery(2, (2, 4, 3)), [probabilities(2), bytes(24)]),
-    (make_delivery(0, (2, 4, 3)), [bytes(24)]),
-    (make_delivery(2, None), [probabilities(2)]),
+    (Work("b", 7, 3, arrays=CROPS), [bytes(2304), bytes(4608)]),
+    (make_delivery(2, (2, 4, 3)), [rows(2), bytes(24)]),
+    (make_delivery(0, (2, 4, 3)), [b"", bytes(24)]),
+    (make_delivery(2, None), [rows(2)]),
     (Written("clip", Progress(1, 1), [5], 9), [b"{}"]),
 ]
 
@@ -131,8 +135,8 @@ def test_a_damaged_header_is_a_message_or_refused(data: st.DataObject) -> None:
         return
 
 
-def raw_face(**changes: Any) -> dict[str, Any]:
-    return {"box_px": (1.0, 2.0, 3.0, 4.0), "score": 0.9} | changes
+def raw_array(**changes: Any) -> dict[str, Any]:
+    return {"name": "boxes", "dtype": "float64", "shape": [2, 4]} | changes
 
 
 def raw_source(**changes: Any) -> dict[str, Any]:
@@ -156,20 +160,20 @@ def raw(message: Message, **changes: Any) -> bytes:
         (make_frame(1), {"time_s": float("nan")}, [bytes(24)]),
         (make_frame(1), {"surprise": 1}, [bytes(24)]),
         (make_frame(1), {"type": "Command"}, [bytes(24)]),
-        (Classified("b", 7, 1, 9), {"crops": 10**9}, [probabilities(1)]),
         (make_frame(1), {"shape": (2**40, 2**40, 3)}, [bytes(24)]),
         (make_frame(1), {"sequence": 2**60}, [bytes(24)]),
         (make_frame(1), {"captured_ns": -(2**63)}, [bytes(24)]),
         (make_frame(1), {"time_s": float("inf")}, [bytes(24)]),
         (make_frame(1), {"source": "x" * 1025}, [bytes(24)]),
-        (Detected("b", 7, [], 9), {"step_ns": 2**62}, [b""]),
-        (Detected("b", 7, [], 9), {"faces": [raw_face()] * (MAX_FACES + 1)}, [crops(MAX_FACES + 1)]),
-        (Detected("b", 7, [], 9), {"faces": [raw_face(score=1.5)]}, [crops(1)]),
-        (Detected("b", 7, [], 9), {"faces": [raw_face(score=float("nan"))]}, [crops(1)]),
-        (Detected("b", 7, [], 9), {"faces": [raw_face(box_px=(1.0, 2.0, 3.0))]}, [crops(1)]),
-        (ClassifyWork("b", 7, 1), {"crops": 0}, []),
-        (ClassifyWork("b", 7, 1), {"crops": 1}, [crops(1), b""]),
-        (ClassifyWork("b", 7, 2), {"crops": 2000}, [crops(1)] * 2000),
+        (RESULT, {"step_ns": 2**62}, [bytes(64)]),
+        (RESULT, {"items": MAX_ITEMS + 1}, [bytes(64)]),
+        (RESULT, {"arrays": [raw_array()] * (MAX_ARRAYS + 1)}, [bytes(64)] * (MAX_ARRAYS + 1)),
+        (RESULT, {"arrays": [raw_array(dtype="object")]}, [bytes(64)]),
+        (RESULT, {"arrays": [raw_array(shape=[])]}, [bytes(8)]),
+        (RESULT, {"arrays": [raw_array(shape=[2, 2, 2, 1, 1])]}, [bytes(64)]),
+        (RESULT, {"arrays": [raw_array(shape=[2**40, 2**40])]}, [bytes(64)]),
+        (RESULT, {"arrays": [raw_array(shape=[-2, -4])]}, [bytes(64)]),
+        (WORK, {"arrays": [raw_array()] * (MAX_BATCH + 1)}, [bytes(24), *[bytes(64)] * (MAX_BATCH + 1)]),
         (Written("c", Progress(), [], 9), {"latency_ns": [1] * 65}, [b"{}"] * 65),
         (Written("c", Progress(), [], 9), {}, [b"{}"] * 65),
         (Written("c", Progress(), [], 9), {}, [bytes(MAX_RECORD_BYTES + 1)]),
@@ -192,41 +196,6 @@ def test_values_out_of_bounds_are_refused(
         decode([raw(message, **changes), *buffers])
 
 
-@pytest.mark.parametrize(
-    "box",
-    [
-        (float("nan"), 0.0, 5.0, 5.0),
-        (0.0, 0.0, float("inf"), 5.0),
-        (0.0, 0.0, -5.0, 5.0),
-        (0.0, 0.0, 0.0, 5.0),
-        (1e9, 0.0, 5.0, 5.0),
-    ],
-)
-def test_impossible_boxes_are_refused(box: tuple[float, float, float, float]) -> None:
-    with pytest.raises(MessageError):
-        decode(encode(Detected("b", 1, [Face(box, 0.9)], 5), [crops(1)]))
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        [math.nan] * 7,
-        [math.inf, *[0.0] * 6],
-        [-0.5, 1.5, *[0.0] * 5],
-        [2.0, *[0.0] * 6],
-        [0.0] * 7,
-        [0.9] * 7,
-    ],
-    ids=str,
-)
-def test_what_are_no_probabilities_does_not_reach_the_results(row: list[float]) -> None:
-    rows = probabilities(1) + np.array(row, np.float32).tobytes()
-    with pytest.raises(MessageError):
-        decode(encode(Classified("b", 7, 2, 99), [rows]))
-    with pytest.raises(MessageError):
-        decode(encode(make_delivery(2, None), [rows]))
-
-
 def test_a_header_is_measured_before_it_is_decoded() -> None:
     with pytest.raises(MessageError, match="is the limit"):
         decode([bytes(MAX_HEADER_BYTES + 1)])
@@ -247,8 +216,8 @@ def test_what_is_nested_deeply_is_refused(opening: bytes, depth: int) -> None:
 
 
 def test_a_length_is_not_believed_before_so_much_is_there() -> None:
-    header = bytes(encode(Detected("b", 1, [], 5))[0])
-    at = header.index(b"faces") + len(b"faces")
+    header = bytes(encode(RESULT)[0])
+    at = header.index(b"arrays") + len(b"arrays")
     tracemalloc.start()
     with pytest.raises(MessageError):
         decode([header[:at] + b"\xdd\xff\xff\xff\xff" + header[at + 1 :], b""])
@@ -268,10 +237,12 @@ def test_the_largest_messages_that_there_can_be_find_room() -> None:
     names = [f"{number:04}{longest(1020)}" for number in range(MAX_SOURCES)]
     sources = [SourceReport(n, "live", 2**53, 2**53, progress, True, longest(MAX_ERROR)) for n in names]
     peer = PeerReport(longest(64), longest(64), "classify", 1e15, True)
-    faces = [Face((1e-9, 1e-9, 1e-9, 1e-9), 1e-9)] * MAX_FACES
+    arrays = [Array(longest(64), "float64", [2**53] * MAX_DIMENSIONS)] * MAX_BATCH
+    texts = "ok", longest(4096), longest(4096)
     delivery = Delivery(
-        names[0], 2**53, 2**62, 1e-9, "ok", longest(4096), longest(4096), faces, (9999, 9999, 3), 1e-9
+        names[0], 2**53, 2**62, 1e-9, *texts, (9999, 9999, 3), 1e-9, arrays=arrays[:MAX_ARRAYS]
     )
+    work = Work(longest(64), 2**53, 2**53, (9999, 9999, 3), arrays=arrays)
     largest: list[Message] = [
         make_report(
             broker=longest(64),
@@ -284,6 +255,7 @@ def test_the_largest_messages_that_there_can_be_find_room() -> None:
         make_hello("display", longest(64), slot=longest(64), progress=dict.fromkeys(names, progress)),
         Welcome(longest(64), 2**53, 2**53, True, dict.fromkeys(names, progress)),
         delivery,
+        work,
     ]
     for message in largest:
         assert len(encode(message)[0]) <= MAX_HEADER_BYTES

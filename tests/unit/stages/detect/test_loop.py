@@ -1,6 +1,6 @@
 """The step of the detect process: what becomes of frames as they arrive."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.assignment import StopFlag
-from pipeline.wire.messages import Buffer, Detected, DetectWork, Encoding
+from pipeline.wire.messages import Buffer, Encoding, Work
 from stages.capture.sources.demo import DemoReader
 from stages.detect import main
 from stages.detect.spec import DetectSettings
 from stages.image_codec import to_jpeg
-from stages.worker import Answer, StepError
+from stages.worker import Arrays, StepError
 from tests.support.broker_world import make_assignment
 
-Step = Callable[[DetectWork, Sequence[Buffer]], Answer]
+Step = Callable[[Work, Buffer, Arrays], Arrays]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def step(monkeypatch: pytest.MonkeyPatch) -> Step:
         served.append(step)
         return 0
 
-    monkeypatch.setattr(main, "serve", serve)
+    monkeypatch.setattr(main, "serve_frames", serve)
     main.run(make_assignment("detect", "detect-1", options=DetectSettings(model="haar")), StopFlag())
     return served[0]
 
@@ -40,24 +40,22 @@ def picture() -> NDArray[np.uint8]:
     return image
 
 
-def work(image: NDArray[np.uint8], encoding: Encoding) -> DetectWork:
-    return DetectWork("b", 1, image.shape, encoding)  # type: ignore[arg-type]
+def work(image: NDArray[np.uint8], encoding: Encoding) -> Work:
+    return Work("b", 1, 0, image.shape, encoding)  # type: ignore[arg-type]
 
 
 def test_raw_or_jpeg_the_same_faces_are_found(step: Step, picture: NDArray[np.uint8]) -> None:
-    raw, raw_crops = step(work(picture, "raw"), [picture.tobytes()])
-    jpeg, jpeg_crops = step(work(picture, "jpeg"), [to_jpeg(picture, 90)])
-    assert isinstance(raw, Detected) and isinstance(jpeg, Detected)
-    assert len(raw.faces) == 2
-    for face, twin in zip(raw.faces, jpeg.faces, strict=True):
-        assert np.allclose(face.box_px, twin.box_px, atol=8)
-    assert len(bytes(raw_crops[0])) == len(bytes(jpeg_crops[0]))
+    raw = step(work(picture, "raw"), picture.tobytes(), {})
+    jpeg = step(work(picture, "jpeg"), to_jpeg(picture, 90), {})
+    assert len(raw["boxes"]) == 2
+    assert np.allclose(raw["boxes"], jpeg["boxes"], atol=8)
+    assert raw["crops"].shape == jpeg["crops"].shape == (2, 48, 48)
 
 
 def test_a_broken_jpeg_is_a_failed_frame(step: Step, picture: NDArray[np.uint8]) -> None:
     data = bytes(to_jpeg(picture, 90))
     with pytest.raises(StepError, match="JPEG: cut off"):
-        step(work(picture, "jpeg"), [data[:-2]])
+        step(work(picture, "jpeg"), data[:-2], {})
     with pytest.raises(StepError, match="JPEG: 480×960 px announced, 960×540 found"):
-        step(work(np.zeros((960, 480, 3), np.uint8), "jpeg"), [data])
-    assert isinstance(step(work(picture, "jpeg"), [data])[0], Detected)
+        step(work(np.zeros((960, 480, 3), np.uint8), "jpeg"), data, {})
+    assert len(step(work(picture, "jpeg"), data, {})["boxes"]) == 2

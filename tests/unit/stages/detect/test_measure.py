@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.wire.messages import Face
+from stages.faces import Face
 from tools.measure_detector import Layout, compare, main, measure
 
 LAYOUT = Layout(tile=40, gap=20, rows=1, cols=2)

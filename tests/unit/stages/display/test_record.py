@@ -1,19 +1,34 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Progress
 from stages.display.record import advance, make_record, round_box, to_json
+from stages.faces import Faces
 from tests.support.deliveries import outcome
 
 ROW = np.array([[0.01, 0.0, 0.0123456, 0.93, 0.0076544, 0.02, 0.02]], np.float32)
+BOX = (1.0, 2.0, 3.0, 4.0)
+
+
+def faces_of(probabilities: NDArray[np.float32], **extras: NDArray[Any]) -> Faces:
+    return Faces([BOX] * len(probabilities), probabilities, extras)
+
+
+def test_further_steps_add_numbers_to_a_face() -> None:
+    delivery, _, _, now_ns = outcome(12, [BOX])
+    faces = faces_of(ROW, sharpness=np.float32([12.34567]), pose=np.float64([[0.1, 0.2]]))
+    (face,) = make_record(delivery, [BOX], [1], faces, now_ns).faces
+    assert face.extras == {"sharpness": 12.3457, "pose": [0.1, 0.2]}
 
 
 def test_a_record_is_exactly_as_the_design_has_it() -> None:
     delivery, _, _, now_ns = outcome(12, [(1.0, 2.0, 3.0, 4.0)])
-    record = make_record(delivery, [(1.0, 2.0, 3.0, 4.0)], [1], ROW, now_ns)
+    record = make_record(delivery, [(1.0, 2.0, 3.0, 4.0)], [1], faces_of(ROW), now_ns)
     assert to_json(record) == (
         b'{"source":"clip.mp4","frame":12,"time_s":0.96,"status":"ok","latency_ms":21.44,"faces":['
         b'{"track":1,"box":[1.0,2.0,3.0,4.0],"emotion":"happy","confidence":0.93,"probabilities":{'
@@ -38,7 +53,7 @@ def test_only_a_folders_pictures_name_their_file() -> None:
 def test_the_emotion_is_the_first_of_the_most_probable() -> None:
     delivery, _, _, now_ns = outcome(0, [(0.0, 0.0, 1.0, 1.0)])
     even = np.full((1, 7), 1 / 7, np.float32)
-    face = make_record(delivery, [(0.0, 0.0, 1.0, 1.0)], [1], even, now_ns).faces[0]
+    face = make_record(delivery, [(0.0, 0.0, 1.0, 1.0)], [1], faces_of(even), now_ns).faces[0]
     assert face.emotion == EMOTIONS[0]
     assert face.confidence == face.probabilities[EMOTIONS[0]]
 
@@ -46,7 +61,7 @@ def test_the_emotion_is_the_first_of_the_most_probable() -> None:
 def test_faces_without_probabilities_are_a_mistake() -> None:
     delivery, _, _, now_ns = outcome(0, [(0.0, 0.0, 1.0, 1.0)])
     with pytest.raises(ValueError, match="shorter"):
-        make_record(delivery, [(0.0, 0.0, 1.0, 1.0)], [1], ROW[:0], now_ns)
+        make_record(delivery, [(0.0, 0.0, 1.0, 1.0)], [1], faces_of(ROW[:0]), now_ns)
 
 
 def test_boxes_are_rounded_and_have_no_negative_zero() -> None:

@@ -1,0 +1,148 @@
+"""How messages travel: `encode` makes the parts of a multipart ZeroMQ message, `decode` is its inverse.
+
+`decode` refuses whatever is not exactly right. `pack` and `unpack` do the same for the arrays.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from pipeline.wire.limits import (
+    MAX_HEADER_BYTES,
+    MAX_PARTS,
+    MAX_RECORD_BYTES,
+    MAX_RECORDS,
+)
+from pipeline.wire.messages import (
+    PROTOCOL,
+    AnyHello,
+    AnyMessage,
+    Array,
+    Buffer,
+    Delivery,
+    Encoding,
+    Frame,
+    Hello,
+    Message,
+    MessageError,
+    Result,
+    Work,
+    Written,
+)
+
+if TYPE_CHECKING:  # the supervisor, which sees no arrays, does not load it
+    from numpy.typing import NDArray
+
+JPEG_OVERHEAD: Final = 4096
+"""Bytes that the JPEG of a tiny frame may be longer than its pixels: tables and headers."""
+
+MAX_FRAME_NAME: Final = 64
+"""Bytes in the name of a frame in shared memory."""
+
+ITEM_BYTES: Final = {"uint8": 1, "float32": 4, "float64": 8}
+"""Bytes of one number, by the name of its type."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyMessage, strict=True)
+_any_hello_decoder = msgspec.msgpack.Decoder(AnyHello, strict=True)
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""The latter two: a name that is no UTF-8, and lists in lists in lists."""
+
+MAX_REFUSAL: Final = 200
+"""Characters of what is wrong with a message: they may be the sender's own."""
+
+
+def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
+    """Return the parts of a multipart message: the header and the raw buffers."""
+    return [_encoder.encode(message), *buffers]
+
+
+def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
+    """Return the message and its buffers.
+
+    Raises MessageError if the header is not one of ours or the buffers are not what it announces.
+    """
+    if not 1 <= len(parts) <= MAX_PARTS:
+        raise MessageError(f"a message of {len(parts)} parts")
+    if len(parts[0]) > MAX_HEADER_BYTES:
+        raise MessageError(f"header: {len(parts[0])} bytes, {MAX_HEADER_BYTES} is the limit")
+    try:
+        message: AnyMessage = _decoder.decode(parts[0])
+    except UNREADABLE as error:
+        message = _hello_of_another_protocol(parts[0], error)
+    buffers = parts[1:]
+    _check(message, buffers)
+    return message, buffers
+
+
+def _hello_of_another_protocol(header: Buffer, error: Exception) -> Hello:
+    """What can be read of it, for the broker to refuse. Raises MessageError, of `error`, if it is none."""
+    try:
+        hello = _any_hello_decoder.decode(header)
+        if hello.protocol != PROTOCOL:
+            return Hello(hello.role, hello.name, hello.slot, hello.pid, hello.protocol)
+    except UNREADABLE:
+        pass  # it was no hello at all: the first error says more
+    raise MessageError(f"header: {error}"[:MAX_REFUSAL]) from error
+
+
+def pack(arrays: Mapping[str, "NDArray[Any]"]) -> tuple[list[Array], list[Buffer]]:
+    """Describe arrays of uint8, float32 or float64, and return their bytes; the first axis is the items."""
+    described = [Array(name, str(array.dtype), list(array.shape)) for name, array in arrays.items()]  # type: ignore[arg-type]
+    return described, [array.tobytes() for array in arrays.values()]
+
+
+def unpack(arrays: Sequence[Array], buffers: Sequence[Buffer]) -> "dict[str, NDArray[Any]]":
+    """Return the arrays by name, read-only; parts of one name are put together along the first axis."""
+    import numpy as np
+
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for array, buffer in zip(arrays, buffers, strict=True):
+        parts.setdefault(array.name, []).append(np.frombuffer(buffer, array.dtype).reshape(array.shape))
+    return {name: found[0] if len(found) == 1 else np.concatenate(found) for name, found in parts.items()}
+
+
+def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
+    """Raise MessageError unless lengths, counts and numbers agree."""
+    sizes = [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers]
+    match message:
+        case Written(latency_ns=latency_ns):
+            right = len(latency_ns) <= len(sizes) <= MAX_RECORDS
+            right = right and max(sizes, default=0) <= MAX_RECORD_BYTES
+        case Frame(shape=shape, encoding=encoding):
+            right = len(sizes) == 1 and _are_pixels(sizes[0], shape, encoding)
+        case Work(arrays=arrays, shape=shape, encoding=encoding):
+            pixels, rest = (sizes[:1], sizes[1:]) if shape else ([], sizes)
+            right = rest == [_bytes_of(array) for array in arrays]
+            right = right and (not shape or (len(pixels) == 1 and _are_pixels(pixels[0], shape, encoding)))
+        case Result(arrays=arrays):
+            right = sizes == [_bytes_of(array) for array in arrays]
+        case Delivery(arrays=arrays, shape=shape, encoding=encoding):
+            pixels = sizes[len(arrays) :]
+            right = sizes[: len(arrays)] == [_bytes_of(array) for array in arrays]
+            right = right and len(pixels) == (shape is not None)
+            right = right and (shape is None or _are_pixels(pixels[0], shape, encoding))
+        case _:
+            right = not sizes
+    if not right:
+        found = f"{sizes[:4]}…" if len(sizes) > 4 else f"{sizes}"
+        raise MessageError(f"{type(message).__name__}: buffers of {found} bytes are not what it announces")
+
+
+def _bytes_of(array: Array) -> int:
+    return math.prod(array.shape) * ITEM_BYTES[array.dtype]
+
+
+def _are_pixels(size: int, shape: tuple[int, int, int], encoding: Encoding) -> bool:
+    """Whether a buffer can be a frame of that shape."""
+    pixels = math.prod(shape)
+    match encoding:
+        case "raw":
+            return size == pixels
+        case "jpeg":
+            return 1 <= size <= pixels + JPEG_OVERHEAD
+        case "shared":
+            return 1 <= size <= MAX_FRAME_NAME
