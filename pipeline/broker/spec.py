@@ -3,7 +3,7 @@
 import msgspec
 
 from pipeline.config.schema import DRAIN_S, BrokerSettings
-from pipeline.config.stage import ProcessPlan, RunFacts, StageSpec, Step
+from pipeline.config.stage import ProcessPlan, RunFacts, StageSpec, Step, check_steps
 
 
 class BrokerRules(msgspec.Struct, frozen=True):
@@ -20,6 +20,7 @@ class BrokerRules(msgspec.Struct, frozen=True):
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
+    check_steps(run.steps)
     sources = [source.name for source in run.sources] if run.captures_here else None
     rules = BrokerRules(
         run.settings.broker, list(run.steps), sources=sources, encoding=run.settings.network.encoding

@@ -42,6 +42,21 @@ class Step(msgspec.Struct, frozen=True):
     recall_ms: float = 0.0  # live sources: how often a frame is searched everywhere all the same
 
 
+def check_steps(steps: Sequence[Step]) -> None:
+    """Raise ValueError unless each step takes what one before it gives, and the first one frames."""
+    given: set[str] = set()
+    for number, step in enumerate(steps):
+        if step.takes not in (given if number else {""}):
+            expected = ", ".join(sorted(given)) if number else "frames"
+            raise ValueError(f"step {step.role} takes {step.takes or 'frames'}; expected {expected}")
+        again = given & {array.name for array in step.gives}
+        if again or not step.gives:
+            raise ValueError(
+                f"step {step.role} gives {', '.join(again) or 'nothing'}; expected arrays of its own"
+            )
+        given |= {array.name for array in step.gives}
+
+
 class ProcessPlan(NamedTuple):
     """One process of a run; `options` is what its module decodes from its assignment."""
 

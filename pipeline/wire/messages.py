@@ -2,9 +2,9 @@
 
 A message is a small typed header and, beside it, raw buffers: frames and arrays. Nothing is pickled.
 
-Every frame is named by `(source, sequence)`; `epoch` tells which incarnation of its capture process sent
-it. Times are CLOCK_MONOTONIC nanoseconds of the broker's machine: remote stages estimate how far theirs is
-off (`pipeline/wire/clock_sync.py`).
+Every frame is named by `(source, sequence)`; `epoch` tells which start of its capture process sent it. Times
+are CLOCK_MONOTONIC nanoseconds of the broker's machine: remote stages estimate how far theirs is off
+(`pipeline/wire/clock_sync.py`).
 """
 
 from typing import Annotated, Final, Literal

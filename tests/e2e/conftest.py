@@ -87,14 +87,16 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def start(environment: dict[str, str]) -> Iterator[Start]:
     """Start runs: `start("--source", …)`; `screen=":7"` gives one a screen.
 
-    `inside`: the words before the command that run it elsewhere, as on another host.
+    `inside`: the words before the command that run it elsewhere, as on another host. `project`: a copy of it.
     """
     runs: list[Run] = []
     places: list[Path] = []
 
-    def start_one(*arguments: object, inside: Sequence[str] = (), **variables: str) -> Run:
+    def start_one(
+        *arguments: object, inside: Sequence[str] = (), project: Path = PROJECT, **variables: str
+    ) -> Run:
         places.append(Path(tempfile.mkdtemp(prefix="w-", dir="/tmp" if os.name == "posix" else None)))
-        runs.append(Run(places[-1], arguments, environment | variables, inside))
+        runs.append(Run(places[-1], arguments, environment | variables, inside, project))
         return runs[-1]
 
     yield start_one

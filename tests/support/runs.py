@@ -58,6 +58,7 @@ class Run:
         arguments: Sequence[object],
         environment: dict[str, str],
         inside: Sequence[str] = (),
+        project: Path = PROJECT,
     ) -> None:
         self.place = place
         self._changed = threading.Condition()
@@ -66,7 +67,7 @@ class Run:
         self._ended: Ended | None = None
         self.process = subprocess.Popen(
             [*inside, sys.executable, "run.py", *map(str, arguments)],
-            cwd=PROJECT,
+            cwd=project,
             env=environment | {"TMPDIR": str(place)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -177,22 +178,25 @@ def processes_of(place: Path) -> dict[int, list[str]]:
     return found
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a results file; every one must have exactly the keys of the format."""
+def read_jsonl(path: Path, *, extras: bool = False) -> list[dict[str, Any]]:
+    """Return the records of a results file; every one must have exactly the keys of the format.
+
+    extras: whether faces have what further stages say of them.
+    """
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for record in records:
-        check_record(record)
+        check_record(record, extras=extras)
     return records
 
 
-def check_record(record: dict[str, Any]) -> None:
+def check_record(record: dict[str, Any], *, extras: bool = False) -> None:
     keys = [key for key in record if key not in ("reason", "file")]
     assert keys == RECORD_KEYS
     assert ("reason" in record) == (record["status"] != "ok")
     assert record["status"] in ("ok", "dropped", "failed")
     assert record["status"] == "ok" or record["faces"] == []
     for face in record["faces"]:
-        assert list(face) == FACE_KEYS
+        assert list(face) == FACE_KEYS + ["extras"] * extras
         assert len(face["box"]) == 4
         assert list(face["probabilities"]) == EMOTIONS
         assert abs(sum(face["probabilities"].values()) - 1) < 0.01

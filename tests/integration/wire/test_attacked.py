@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 import zmq
-from pipeline.broker.offenders import LIMIT, NOTES
 
 from pipeline.supervisor.child_main import KILLED_STATUS
 from pipeline.wire.codec import encode
@@ -43,7 +42,7 @@ def send_all(dealer: "zmq.Socket[bytes]", parts: list[bytes]) -> None:
     dealer.send_multipart(parts)
 
 
-def test_garbage_is_counted_and_past_a_limit_ignored(broker: Attacked) -> None:
+def test_garbage_is_counted_and_fills_neither_memory_nor_log(broker: Attacked) -> None:
     chance = random.Random(0)
     before_mb = broker.rss_mb
     with broker.dealers(3) as dealers:
@@ -53,9 +52,7 @@ def test_garbage_is_counted_and_past_a_limit_ignored(broker: Attacked) -> None:
         report = broker.serves()
         assert report.bad_messages == 3000
     assert broker.rss_mb - before_mb < GROWTH_MB
-    said = [line for line in broker.log if "dropped" in line or "ignored" in line]
-    assert sum("ignored" in line for line in said) == 3
-    assert len(said) == 6
+    assert 3 <= sum("is dropped" in line for line in broker.log) < 300, "not a line for each message"
 
 
 def test_messages_that_are_nearly_right_are_refused(broker: Attacked) -> None:
@@ -63,11 +60,11 @@ def test_messages_that_are_nearly_right_are_refused(broker: Attacked) -> None:
     frame = make_frame(0)
     good = [bytes(part) for part in encode(frame, [pixels(frame)])]
     with broker.dealers(1) as (dealer,):
-        for number in range(LIMIT // 2):
+        for number in range(50):
             header = bytearray(good[0])
             header[chance.randrange(len(header))] ^= 1 << chance.randrange(8)
             send_all(dealer, [bytes(header), good[1], b"one part too many"][: 1 + 2 * (number % 2)])
-        assert broker.serves().bad_messages == LIMIT // 2
+        assert broker.serves().bad_messages == 50
 
 
 def test_nested_and_endless_headers_are_refused(broker: Attacked) -> None:
@@ -128,7 +125,6 @@ def test_thousands_of_connections_come_and_go(broker: Attacked) -> None:
     report = broker.serves()
     assert 0 < report.bad_messages <= 1000
     assert broker.rss_mb - before_mb < GROWTH_MB
-    assert sum("dropped" in line for line in broker.log) <= NOTES * (2 + report.elapsed_s)
     broker.until(lambda: broker.process.num_fds() < 100)
 
 
