@@ -17,7 +17,7 @@ from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import parse_sources
 from pipeline.supervisor.plan import laid_out
 from pipeline.supervisor.reporter import Reporter
-from pipeline.supervisor.supervisor import Supervisor
+from pipeline.supervisor.runner import Runner, Signals
 from pipeline.wire.messages import StatusReport
 from stages.capture.spec import CaptureSettings
 from stages.display.spec import DisplaySettings
@@ -32,7 +32,7 @@ class CpuSample(NamedTuple):
 
 
 class Watch:
-    """The Supervisor's observer: called with each report of the broker, four a second."""
+    """The run's observer: called with each report of the broker, four a second."""
 
     def __init__(self) -> None:
         self.report: StatusReport | None = None
@@ -120,8 +120,8 @@ def run_pipeline(
     settings = bench_settings(settings, frames, results, pace_fps)
     reporter, watch = _Lines(), Watch()
     no_summary = contextlib.redirect_stdout(io.StringIO())
-    with laid_out((BROKER, *STAGES), settings, specs, None) as plan, no_summary:
-        status = Supervisor(settings, plan, reporter, watch).run()
+    with Signals() as signals, laid_out((BROKER, *STAGES), settings, specs, None) as plan, no_summary:
+        status = Runner(settings, plan, reporter, signals, watch).run()
     if status == SIGNALLED + signal.SIGINT:
         raise KeyboardInterrupt
     if status > SIGNALLED:

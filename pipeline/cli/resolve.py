@@ -12,8 +12,7 @@ from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.plan import laid_out
 from pipeline.supervisor.reporter import Reporter, open_reporter
-from pipeline.supervisor.signals import Signals
-from pipeline.supervisor.supervisor import Supervisor
+from pipeline.supervisor.runner import Runner, Signals
 from stages.capture.spec import CaptureSettings
 from stages.display.spec import DisplaySettings
 from stages.stage import STAGES
@@ -30,7 +29,7 @@ def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
     try:
         settings, sources = prepare(settings, only, reporter)
         with Signals() as signals, laid_out((BROKER, *STAGES), settings, sources, only) as plan:
-            return Supervisor(settings, plan, reporter, signals=signals).run()
+            return Runner(settings, plan, reporter, signals).run()
     finally:
         reporter.close()
 

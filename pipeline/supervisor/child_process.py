@@ -1,17 +1,17 @@
-"""One child process: started, listened to, and stopped by a bounded ladder."""
+"""One child process: started, listened to, signalled and reaped."""
 
 import os
+import queue
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from pipeline.common.files import PROJECT
+from pipeline.config.schema import PipelineSettings
 from pipeline.config.stage import ProcessPlan
 from pipeline.supervisor.plan import RunPlan, thread_limits
 from pipeline.wire.assignment import Assignment
@@ -33,24 +33,25 @@ LAST_LINES_S: Final = 1.0
 
 
 class ChildProcess:
-    """A planned process and its incarnations. What it writes goes line by line to `on_line`."""
+    """A planned process, started once or more often. What it writes goes line by line into a queue."""
 
     def __init__(
-        self, plan: ProcessPlan, run: RunPlan, *, max_message_bytes: int, log_level: str,
-        parent_slot: str, on_line: Callable[["ChildProcess", str], None],
-    ) -> None:  # fmt: skip
-        """`parent_slot` is a secret of the parent's, by which the broker knows its children."""
+        self,
+        plan: ProcessPlan,
+        run: RunPlan,
+        settings: PipelineSettings,
+        supervisor_slot: str,
+        lines: queue.Queue[tuple[str, str]],
+    ) -> None:
+        """`lines` takes the name of the process and the line."""
         self.plan = plan
-        self.slot = f"{parent_slot}/{plan.name}-{os.urandom(6).hex()}"
-        self.starts = 0
-        self.started_s = 0.0
-        self.dismissed = False  # told to end: its end is no death
+        self.slot = f"{supervisor_slot}/{plan.name}-{os.urandom(6).hex()}"
         self._run = run
-        self._max_message_bytes = max_message_bytes
-        self._log_level = log_level
-        self._on_line = on_line
+        self._settings = settings
+        self._lines = lines
         self._popen: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
+        self._reaped = False
 
     @property
     def name(self) -> str:
@@ -58,28 +59,25 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
+        """Of the present or last process; 0 before the first."""
         return self._popen.pid if self._popen else 0
 
     def start(self) -> None:
-        """Start the next incarnation: a fresh interpreter, in a session of its own."""
+        """Start a fresh interpreter, in a session of its own. Raises OSError if the system refuses."""
         assignment = Assignment(
             role=self.plan.role,
             module=self.plan.module,
             name=self.plan.name,
             slot=self.slot,
-            incarnation=self.starts,
             parent_pid=os.getpid(),
             address=self._run.address if self.plan.role == "broker" else self._run.dialed,
             publish=self._run.publish,
-            max_message_bytes=self._max_message_bytes,
-            log_level=self._log_level,
+            max_message_bytes=self._settings.broker.max_message_bytes,
+            log_level=self._settings.log.level,
             frames=self._run.frames,
             keys=self._run.keys_of(self.plan.role),
             options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
         )
-        self.starts += 1
-        self.started_s = time.monotonic()
-        self.dismissed = False
         self._popen = subprocess.Popen(
             # -P: modules of the folder that the user is in are not to be taken for the project's.
             [sys.executable, "-P", "-m", "pipeline.supervisor.child_main", self.plan.name],
@@ -95,22 +93,30 @@ class ChildProcess:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        self._reaped = False
         self._reader = threading.Thread(target=self._pass_lines, args=(self._popen,), daemon=True)
         self._reader.start()
         stdin = self._popen.stdin
         assert stdin is not None
         try:
             stdin.write(msgspec.json.encode(assignment) + b"\n")
-            stdin.flush()  # it stays open: where the system has no better way, its end is the parent's
+            stdin.flush()  # it stays open: where the system has no better way, it ends with the supervisor
         except BrokenPipeError:
-            pass  # it died at once: `poll` tells
+            pass  # it died at once: `reap` tells
 
     def poll(self) -> int | None:
         """The exit status once it is dead (negative: the signal that killed it), else None."""
         return None if self._popen is None else self._popen.poll()
 
+    def reap(self) -> int | None:
+        """Return the exit status once, when the process is dead and its lines are in the queue; else None."""
+        status = None if self._reaped else self.poll()
+        if status is not None:
+            self._reaped = True
+            self.close()
+        return status
+
     def terminate(self) -> None:
-        self.dismissed = True
         if self._popen is not None:
             self._popen.terminate()
 
@@ -142,30 +148,7 @@ class ChildProcess:
     def _pass_lines(self, popen: subprocess.Popen[bytes]) -> None:
         assert popen.stdout is not None
         for line in popen.stdout:
-            self._on_line(self, line.decode(errors="replace").rstrip())
-
-
-def stop_all(
-    children: Sequence[ChildProcess], limit_s: float, hurry: Callable[[], bool]
-) -> list[ChildProcess]:
-    """The ladder: ask, wait, kill, wait. All are signalled first, then each is joined.
-
-    `hurry` tells whether the waiting is to be cut short. Returns those that had to be killed.
-    """
-    running = [child for child in children if child.starts and child.poll() is None]
-    for child in running:
-        child.terminate()
-    deadline_s = time.monotonic() + limit_s
-    for child in running:
-        while not child.wait(POLL_S) and time.monotonic() < deadline_s and not hurry():
-            pass
-    killed = [child for child in running if child.poll() is None]
-    for child in killed:
-        child.kill()
-    for child in children:
-        child.wait(KILL_WAIT_S)
-        child.close()
-    return killed
+            self._lines.put((self.name, line.decode(errors="replace").rstrip()))
 
 
 def _python_path() -> str:

@@ -4,9 +4,11 @@ It is opened anew for each line: lines are few, and so the run simply goes on in
 program (logrotate) moves the old one away, and on the old one when a full disk has room again.
 """
 
-import stat
+import logging
+import sys
 import time
-from pathlib import Path
+from contextlib import suppress
+from logging.handlers import RotatingFileHandler
 from typing import Final
 
 LIMIT: Final = 5_000_000
@@ -15,47 +17,36 @@ LIMIT: Final = 5_000_000
 KEPT: Final = 3
 
 
-class LogFile:
-    """Lines in, and a note when writing begins to fail or works again. The run goes on meanwhile."""
+class LogFile(RotatingFileHandler):
+    """Takes lines, and reports when writing begins to fail or works again. The run goes on meanwhile."""
 
     def __init__(self, path: str) -> None:
         """Raises OSError if the file can't be written."""
-        self._path = Path(path)
-        self.lost = 0  # lines that could not be written
+        super().__init__(path, maxBytes=LIMIT, backupCount=KEPT, encoding="utf-8", errors="backslashreplace")
+        self.close()
+        self._path = path
+        self._errors: list[OSError] = []  # of the present line
         self._failing = False
-        self._append(b"")
+        self.lost = 0  # lines that could not be written
 
     def write(self, text: str) -> str:
-        """Add a line; return what is to be said of the file, "" most of the time."""
-        try:
-            self._rotate()
-            self._append(text.encode() + b"\n")
-        except OSError as error:
+        """Add a line; return what there is to print about the file, "" most of the time."""
+        self._errors.clear()
+        self.handle(logging.makeLogRecord({"msg": text}))
+        with suppress(OSError):  # which closes it all the same
+            self.close()
+        failed, self._failing = self._failing, bool(self._errors)
+        if self._errors:
             self.lost += 1
-            if self._failing:
-                return ""
-            self._failing = True
-            return f"error: log.file {self._path}: cannot be written: {error.strerror}; the run goes on"
-        if not self._failing:
-            return ""
-        self._failing = False
-        when = time.strftime("%H:%M:%S")
-        return f"{when} run: log.file {self._path} is written again, {self.lost} lines missing"
+            trouble = f"cannot be written: {self._errors[0].strerror}; the run goes on"
+            return "" if failed else f"error: log.file {self._path}: {trouble}"
+        if failed:
+            when = time.strftime("%H:%M:%S")
+            return f"{when} run: log.file {self._path} is written again, {self.lost} lines missing"
+        return ""
 
-    def _append(self, line: bytes) -> None:
-        with self._path.open("ab", buffering=0) as file:
-            rest = line
-            while rest:  # the part that a full disk still took stands alone
-                rest = rest[file.write(rest) :]
-
-    def _rotate(self) -> None:
-        """Make room for a new file; what is no regular file stays as it is."""
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return
-        if stat.S_ISREG(found.st_mode) and found.st_size >= LIMIT:
-            names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, KEPT + 1))]
-            for older, newer in zip(reversed(names), list(reversed(names))[1:], strict=False):
-                if newer.exists():
-                    newer.replace(older)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            raise
+        self._errors.append(error)

@@ -1,10 +1,9 @@
-"""What a run says while it goes and at its end: a live table in a terminal, plain lines elsewhere."""
+"""What a run prints while it goes and at its end: a live table in a terminal, plain lines elsewhere."""
 
 import contextlib
 import logging
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 from statistics import quantiles
@@ -29,20 +28,22 @@ class Rates:
     def __init__(self) -> None:
         self.latency_ms: list[float] = []
         self.fps: dict[str, float] = {}
-        self.mean_batch = 0.0
+        self.mean_batch: float | None = None
         self.report: StatusReport | None = None
+        self.waiting_for = ""
         self.remote: list[PeerReport] = []  # stages on other machines whose clocks the latency rests on
         self._since: StatusReport | None = None
         self._seconds = 0.0
 
-    def update(self, report: StatusReport) -> None:
-        """Take in a report; rates are over the last second or so."""
+    def update(self, report: StatusReport, waiting_for: str = "") -> None:
+        """Take in a report, and what the run lacks; rates are over the last second or so."""
         self.latency_ms = [*self.latency_ms, *(ns / 1e6 for ns in report.latency_ns)][-LATENCIES:]
         if not report.finished or not self.remote:  # at the end they leave one by one
             self.remote = [peer for peer in report.peers if peer.remote and peer.role in TIMED]
-        self.report = report
-        crops = sum(int(size) * count for size, count in report.batches.items())
-        self.mean_batch = crops / max(1, sum(report.batches.values()))
+        self.report, self.waiting_for = report, waiting_for
+        batches = sum(report.batches.values())
+        if batches:
+            self.mean_batch = sum(int(size) * count for size, count in report.batches.items()) / batches
         if self._since is None or self._since.broker != report.broker:
             self._since, self._seconds = report, 0.0
             return
@@ -55,37 +56,37 @@ class Rates:
                 self.fps[role] = frames / self._seconds
             self._since, self._seconds = report, 0.0
 
-    def percentiles(self) -> tuple[float, float]:
-        """p50 and p95 of the latency, ms; nan without frames."""
-        if not self.latency_ms:
-            return float("nan"), float("nan")
-        # Twice a single value: quantiles takes two at least.
-        cuts = quantiles(self.latency_ms * (1 + (len(self.latency_ms) == 1)), n=100, method="inclusive")
-        return cuts[49], cuts[94]
+    def figures(self) -> list[str]:
+        """Return latency and mean batch as texts; what is not known is left out."""
+        figures = []
+        if self.latency_ms:
+            # Twice a single value: quantiles takes two at least.
+            cuts = quantiles(self.latency_ms * (1 + (len(self.latency_ms) == 1)), n=100, method="inclusive")
+            figures.append(f"latency p50 {cuts[49]:.0f} ms, p95 {cuts[94]:.0f} ms")
+        if self.mean_batch is not None:
+            figures.append(f"mean batch {self.mean_batch:.1f}")
+        return figures
 
 
 class Reporter:
-    """Prints lines of this process and of the children, and the status between them."""
+    """Prints the lines of this process and of the children, and the status between them."""
 
     def __init__(self, level: str, file: str, interval_s: float, *, quiet: bool = False) -> None:
         """Raises OSError if the log file can't be opened."""
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._interval_s = interval_s
         self._next_line_s = 0.0
-        self._lock = threading.Lock()
-        self._level = logging.getLevelName(level.upper())
+        self._level = level.upper()
         self._file = LogFile(file) if file else None
         self._live: Live | None = None
         self.rates = Rates()
 
     def line(self, text: str) -> None:
-        """Print a line as it is; called from the children's threads as well."""
-        with self._lock:
-            self._print(text)
-            if self._file is not None:
-                said = self._file.write(text)
-                if said:
-                    self._print(said)
+        """Print a line as it is, and write it to the log file."""
+        self._print(text)
+        trouble = self._file.write(text) if self._file is not None else ""
+        if trouble:
+            self._print(trouble)
 
     def _print(self, text: str) -> None:
         """Print a line. A terminal that is gone, or a full disk behind stderr, is no reason to end a run."""
@@ -97,18 +98,25 @@ class Reporter:
         """Lines that the log file lacks."""
         return self._file.lost if self._file is not None else 0
 
+    def log(self, level: str, text: str) -> None:
+        """Print a line of this process; an error without the time, a child's line as it is."""
+        if level == "child":
+            self.line(text)
+        elif level == "error":
+            self.line(f"error: {text}")
+        elif getattr(logging, level.upper()) >= getattr(logging, self._level):
+            self.line(f"{time.strftime('%H:%M:%S')} run: {text}")
+
     def info(self, text: str) -> None:
-        self._say(logging.INFO, text)
+        self.log("info", text)
 
-    def warning(self, text: str) -> None:
-        self._say(logging.WARNING, text)
+    def log_handler(self) -> logging.Handler:
+        """Return a handler that prints what other modules of this process log."""
+        return _Handler(self)
 
-    def error(self, text: str) -> None:
-        self.line(f"error: {text}")
-
-    def update(self, report: StatusReport) -> None:
+    def update(self, report: StatusReport, waiting_for: str) -> None:
         """Show a report: at once in a terminal, every few seconds elsewhere."""
-        self.rates.update(report)
+        self.rates.update(report, waiting_for)
         if self._console.is_terminal:
             if self._live is None and report.started:
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -129,23 +137,32 @@ class Reporter:
                 self._live.stop()
             self._live = None
 
-    def _say(self, level: int, text: str) -> None:
-        if level >= self._level:
-            self.line(f"{time.strftime('%H:%M:%S')} run: {text}")
+
+class _Handler(logging.Handler):
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reporter.log(record.levelname.lower(), record.getMessage())
 
 
 def status_line(rates: Rates) -> str:
-    """The status in one plain line."""
-    p50, p95 = rates.percentiles()
-    stages = ", ".join(f"{role} {fps:.1f}" for role, fps in rates.fps.items()) or "starting"
-    dropped = failed = 0
-    if rates.report is not None:
-        dropped = sum(sum(s.progress.dropped.values()) for s in rates.report.sources)
-        failed = sum(s.progress.failed for s in rates.report.sources)
-    return (
-        f"frames/s: {stages}; latency p50 {p50:.0f} ms, p95 {p95:.0f} ms; "
-        f"mean batch {rates.mean_batch:.1f}; dropped {dropped}, failed {failed}"
-    )
+    """The status in one plain line; what is missing comes first."""
+    report = rates.report
+    parts = [_missing(rates)] if _missing(rates) else []
+    if rates.fps:
+        parts.append(f"frames/s: {', '.join(f'{role} {fps:.1f}' for role, fps in rates.fps.items())}")
+    parts += rates.figures()
+    if report is not None:
+        dropped = sum(sum(s.progress.dropped.values()) for s in report.sources)
+        parts.append(f"dropped {dropped}, failed {sum(s.progress.failed for s in report.sources)}")
+    return "; ".join(parts)
+
+
+def _missing(rates: Rates) -> str:
+    going = rates.report is not None and not rates.report.stopping and not rates.report.finished
+    return f"waiting for {rates.waiting_for}" if going and rates.waiting_for else ""
 
 
 def render(rates: Rates) -> Group:
@@ -173,13 +190,9 @@ def render(rates: Rates) -> Group:
         a_step = f"{busy_ns / steps / 1e6:.1f}" if steps else ""
         fps = f"{rates.fps[role]:.1f}" if role in rates.fps else ""  # not measured in the first second
         stages.add_row(role, fps, a_step)
-    p50, p95 = rates.percentiles()
-    figures = f"latency p50 {p50:.0f} ms, p95 {p95:.0f} ms   mean batch {rates.mean_batch:.1f}"
-    return Group(sources, Text(), stages, Text(), Text(figures + _state(report)))
-
-
-def _state(report: StatusReport) -> str:
-    return f"   stopping ({report.stopping})" if report.stopping else "   Ctrl-C ends the run"
+    state = f"stopping ({report.stopping})" if report.stopping else "Ctrl-C ends the run"
+    lines = [Text(text, style="bold yellow") for text in [_missing(rates)] if text]
+    return Group(sources, Text(), stages, Text(), *lines, Text("   ".join([*rates.figures(), state])))
 
 
 def _dropped(progress: Progress) -> str:
@@ -189,7 +202,7 @@ def _dropped(progress: Progress) -> str:
 
 
 def balance(captured: int, progress: Progress, in_flight: int) -> str:
-    """captured = ok + dropped + failed; what has no outcome, after an abort, is said too."""
+    """captured = ok + dropped + failed; what has no outcome, after an abort, is added."""
     line = f"captured {captured} = ok {progress.ok} + dropped {_dropped(progress)} + failed {progress.failed}"
     return f"{line} + unfinished {in_flight}" if in_flight else line
 
@@ -203,18 +216,17 @@ def summary(sources: list[SourceReport], rates: Rates, elapsed_s: float) -> str:
         lines.append(f"all sources: {_total(sources)}")
     written = sum(source.progress.written for source in sources)
     if written and elapsed_s > 0:
-        p50, p95 = rates.percentiles()
-        lines.append(
-            f"{written} frames in {elapsed_s:.1f} s: {written / elapsed_s:.1f} frames/s; "
-            f"latency p50 {p50:.0f} ms, p95 {p95:.0f} ms; mean batch {rates.mean_batch:.1f}"
-        )
+        rate = f"{written} frames in {elapsed_s:.1f} s: {written / elapsed_s:.1f} frames/s"
+        lines.append("; ".join([rate, *rates.figures()]))
     if rates.remote:
         lines.append(f"latency is on the broker's clock: {', '.join(map(_clock, rates.remote))}")
     return "\n".join(lines)
 
 
 def _clock(peer: PeerReport) -> str:
-    return f"{peer.name} {peer.offset_ns / 1e9:+.6f} s ± {peer.error_ns / 1e6:.2f} ms"
+    """How far a stage's clock is off; the offset is left out where its error is larger."""
+    offset = f" {peer.offset_ns / 1e9:+.6f} s" if peer.error_ns < abs(peer.offset_ns) else ""
+    return f"{peer.name}{offset} ± {peer.error_ns / 1e6:.2f} ms"
 
 
 def _total(sources: list[SourceReport]) -> str:

@@ -17,7 +17,6 @@ class Assignment(msgspec.Struct, frozen=True):
     module: str  # whose function run(assignment, stop) does the work
     name: str  # as in the log: detect-1
     slot: str  # the same for each restart of this process
-    incarnation: int  # how often it has been started before
     parent_pid: int
     address: str
     publish: str

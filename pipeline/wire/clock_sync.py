@@ -13,7 +13,8 @@ DRIFT: Final = 500e-6
 linux/timex.h); crystals alone differ by far less. RFC 5905 assumes 15e-6 (PHI)."""
 
 FIRST_ANSWERS: Final = 4
-"""The first question may have waited for the broker to start, so that its round trip says little."""
+"""Answers that make a clock known, to questions that were asked after the broker's first answer: the earlier
+ones may have waited for it to start, so that their round trips say little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class ClockOffset:
 
     def __init__(self) -> None:
         self._best: Sample | None = None
-        self._answers = 0
+        self._answers = 0  # to questions asked after the first answer
+        self._first_ns: int | None = None  # when the first answer came
 
     @property
     def known(self) -> bool:
@@ -54,7 +56,9 @@ class ClockOffset:
         """Take in an answer: sent and received on this machine's clock. One from the future is ignored."""
         if sent_ns > received_ns:
             return
-        self._answers += 1
+        if self._first_ns is None:
+            self._first_ns = received_ns
+        self._answers += sent_ns >= self._first_ns
         middle_ns, half_ns = (sent_ns + received_ns) // 2, (received_ns - sent_ns + 1) // 2
         sample = Sample(broker_ns - middle_ns, half_ns, received_ns)
         if self._best is None or _beats(sample, self._best):

@@ -46,7 +46,9 @@ MAX_ERROR: Final = 500  # characters of why a source ended
 MAX_SIDE: Final = 16_384
 """Longest side of a frame, px: room for 8K video and large photographs."""
 
-Label = Annotated[str, Meta(min_length=1, max_length=64)]
+LABEL_LENGTH: Final = 64
+
+Label = Annotated[str, Meta(min_length=1, max_length=LABEL_LENGTH)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON_LENGTH)]
 Text = Annotated[str, Meta(max_length=4096)]

@@ -1,9 +1,10 @@
-"""A stage's conversation with the broker: hello, heartbeats, and hello again to a new broker.
+"""A stage's or supervisor's session with the broker: hello, heartbeats, and hello again to a new broker.
 
 A stage on another machine asks the broker's time before it says hello, and with each heartbeat.
 """
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.common.errors import UserError
 from pipeline.wire.addresses import is_remote
 from pipeline.wire.assignment import Assignment
 from pipeline.wire.clock_sync import ClockOffset
+from pipeline.wire.limits import LABEL_LENGTH
 from pipeline.wire.messages import (
     AnyMessage,
     Buffer,
@@ -27,7 +29,7 @@ from pipeline.wire.messages import (
     MessageError,
     Refused,
 )
-from pipeline.wire.sockets import StageChannel
+from pipeline.wire.sockets import LINGER_MS, StageChannel
 
 if TYPE_CHECKING:
     from pipeline.wire.keys import StageKeys
@@ -58,12 +60,18 @@ class Session:
         self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes, keys)
         self._make_hello = make_hello
         self._next_heartbeat_s = 0.0
-        self._remote = is_remote(assignment.address)
+        # A supervisor measures no time, so that it needs no clock but its own.
+        self._remote = assignment.role != "supervisor" and is_remote(assignment.address)
         self._frames = assignment.frames
         self._clock = ClockOffset()
         self._connections = 0
         self._again_s: float | None = None
         self._introduce()
+
+    @property
+    def failed_handshakes(self) -> int:
+        """How many in a row came to nothing, over tcp."""
+        return self._channel.failed_handshakes
 
     @property
     def offset_ns(self) -> int:
@@ -75,10 +83,11 @@ class Session:
         self._again_s = None
         if self._remote and not self._clock.known:
             self._send_heartbeat()
-        else:
-            self._channel.send(
-                msgspec.structs.replace(self._make_hello(), remote=self._remote, frames=self._frames)
-            )
+            return
+        hello = msgspec.structs.replace(self._make_hello(), remote=self._remote, frames=self._frames)
+        if self._remote:  # several machines may each have a detect-1
+            hello = msgspec.structs.replace(hello, name=f"{hello.name}@{host_name()}"[:LABEL_LENGTH])
+        self._channel.send(hello)
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
         """Wait for a message to this stage; None if none came in time.
@@ -139,9 +148,10 @@ class Session:
         self._clock.answer(sent_ns, broker_ns, time.monotonic_ns())
         if was_known:
             return
-        if self._clock.known:
-            error_ms = self._clock.error_ns(time.monotonic_ns()) / 1e6
-            log.info("the broker's clock is %+.6f s off this one, ± %.2f ms", self.offset_ns / 1e9, error_ms)
+        error_ns = self._clock.error_ns(time.monotonic_ns())
+        if self._clock.known and error_ns < abs(self.offset_ns):
+            offset_s, error_ms = self.offset_ns / 1e9, error_ns / 1e6
+            log.info("the broker's clock is %+.6f s off this one, ± %.2f ms", offset_s, error_ms)
         self._introduce()
 
     def send(self, message: Message, buffers: Sequence[Buffer] = ()) -> bool:
@@ -153,4 +163,12 @@ class Session:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:
             self._channel.send(Goodbye())
-        self._channel.close()
+        self.close()
+
+    def close(self, linger_ms: int = LINGER_MS) -> None:
+        """Close without a goodbye; what is not sent yet has so long."""
+        self._channel.close(linger_ms)
+
+
+def host_name() -> str:
+    return socket.gethostname().partition(".")[0]

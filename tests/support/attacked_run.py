@@ -58,7 +58,7 @@ class Attacked:
         ]
         options = BrokerRules(broker, steps, sources=["clip"], encoding="raw")
         assignment = Assignment(
-            "broker", "pipeline.broker.main", "broker", "run/broker", 0, psutil.Process().pid,
+            "broker", "pipeline.broker.main", "broker", "run/broker", psutil.Process().pid,
             self.address, publish,
             MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), "", str(self.keys or ""),
         )  # fmt: skip

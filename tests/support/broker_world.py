@@ -102,7 +102,6 @@ def make_assignment(role: str, name: str, address: str = "", options: Any = None
         module=f"stages.{role}.main",
         name=name,
         slot=f"slot-{name}",
-        incarnation=0,
         parent_pid=1,
         address=address,
         publish="",

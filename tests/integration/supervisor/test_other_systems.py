@@ -15,7 +15,7 @@ from pipeline.cli.check import cores
 from pipeline.common.files import PROJECT
 from pipeline.common.native_output import quiet_native
 from pipeline.supervisor.child_main import KILLED_STATUS
-from pipeline.supervisor.signals import Signals
+from pipeline.supervisor.runner import Signals
 from pipeline.wire.assignment import Assignment
 from stages.capture.probe import MOST_CAMERAS, candidates
 from stages.display.spec import DisplaySettings, resolve
@@ -70,7 +70,7 @@ def test_sockets_directory_and_keys_on_windows(tmp_path: Path) -> None:
 
 def test_child_ends_with_its_parent_where_the_system_does_not_see_to_it() -> None:
     options = msgspec.Raw(b"{}")
-    assignment = Assignment("detect", "waits", "detect-1", "run/detect-1", 0, 1, "", "", 1, "info", options)
+    assignment = Assignment("detect", "waits", "detect-1", "run/detect-1", 1, "", "", 1, "info", options)
     with subprocess.Popen(
         [sys.executable, "-c", CHILD], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -10,7 +10,7 @@ from pipeline.broker.broker import Broker
 from pipeline.wire import session as session_module
 from pipeline.wire.clock_sync import FIRST_ANSWERS
 from pipeline.wire.messages import AnyMessage, Grant, Heartbeat, Hello, StatusReport
-from pipeline.wire.session import Session
+from pipeline.wire.session import Session, host_name
 from pipeline.wire.sockets import BrokerChannel, Received
 from tests.support.broker_world import make_assignment, make_broker, make_hello, make_source
 
@@ -130,6 +130,6 @@ def test_the_broker_reports_how_the_clock_stands(world: World) -> None:
         world.broker.tick(world.now_ns())
         reports = [o.message for o in world.broker.drain()[0] if isinstance(o.message, StatusReport)]
         (peer,) = reports[-1].peers
-        assert (peer.name, peer.remote) == ("capture-1", True)
+        assert (peer.name, peer.remote) == (f"capture-1@{host_name()}", True)
         assert abs(peer.offset_ns - 1000 * S) <= peer.error_ns + 1 < S
         assert Grant not in map(type, world.heard)

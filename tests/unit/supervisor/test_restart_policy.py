@@ -1,6 +1,6 @@
 """When a dead process is started again, and when the run is given up."""
 
-from pipeline.supervisor.restart_policy import BACK_OFF_S, Restarts
+from pipeline.supervisor.watchdog import BACK_OFF_S, Restarts
 
 
 def test_the_back_off_grows_until_the_fifth_death_gives_up() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.supervisor.signals import Signals
+from pipeline.supervisor.runner import Signals
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
-"""Whom the parent kills since the broker misses it."""
+"""Whom the supervisor kills since the broker misses it."""
 
 import pytest
 
-from pipeline.supervisor.watchdog import AWAY_S, Attendance
+from pipeline.supervisor.watchdog import AWAY_S, Watchdog
 from pipeline.wire.messages import PeerReport, StatusReport
 from tests.support.broker_world import make_report
 
@@ -17,18 +17,18 @@ def report(broker: str, *slots: str, given_up: str = "", silent_s: float = 0.1) 
 
 
 @pytest.fixture
-def here() -> Attendance:
-    return Attendance(PATIENCE_S, broker_is_here=True)
+def here() -> Watchdog:
+    return Watchdog(PATIENCE_S, broker_is_here=True)
 
 
-def test_one_that_is_given_up_is_killed_at_once(here: Attendance) -> None:
+def test_one_that_is_given_up_is_killed_at_once(here: Watchdog) -> None:
     here.hear(report("a", "one", "two"), 0.0)
     here.hear(report("a", "one", given_up="two"), 1.0)
     assert here.overdue(1.0) == {"two"}
     assert here.overdue(9.0) == set()
 
 
-def test_one_that_does_not_come_back_to_a_new_broker_is_killed(here: Attendance) -> None:
+def test_one_that_does_not_come_back_to_a_new_broker_is_killed(here: Watchdog) -> None:
     here.hear(report("a", "one", "two"), 0.0)
     here.hear(report("b"), 5.0)
     here.hear(report("b", "one"), 5.25)
@@ -36,7 +36,7 @@ def test_one_that_does_not_come_back_to_a_new_broker_is_killed(here: Attendance)
     assert here.overdue(5.0 + PATIENCE_S) == {"two"}
 
 
-def test_one_whose_steps_are_long_may_take_long_to_find_a_new_broker(here: Attendance) -> None:
+def test_one_whose_steps_are_long_may_take_long_to_find_a_new_broker(here: Watchdog) -> None:
     here.hear(report("a", "slow", silent_s=5.0), 0.0)
     here.hear(report("a", "slow"), 1.0)
     here.hear(report("b"), 5.0)
@@ -44,7 +44,7 @@ def test_one_whose_steps_are_long_may_take_long_to_find_a_new_broker(here: Atten
     assert here.overdue(15.0) == {"slow"}
 
 
-def test_a_process_that_is_started_is_not_missed(here: Attendance) -> None:
+def test_a_process_that_is_started_is_not_missed(here: Watchdog) -> None:
     here.hear(report("a", "one"), 0.0)
     here.started("one")
     here.hear(report("b"), 5.0)
@@ -52,7 +52,7 @@ def test_a_process_that_is_started_is_not_missed(here: Attendance) -> None:
 
 
 def test_a_stage_that_a_network_cut_off_has_time_to_come_back() -> None:
-    away = Attendance(PATIENCE_S, broker_is_here=False)
+    away = Watchdog(PATIENCE_S, broker_is_here=False)
     away.hear(report("a", "one"), 0.0)
     away.hear(report("a", given_up="one"), 5.0)
     assert away.overdue(5.0) == set()

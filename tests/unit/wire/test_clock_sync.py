@@ -20,11 +20,23 @@ def ask(clock: ClockOffset, now_ns: int, there_ns: int, back_ns: int, truth_ns: 
 def test_nothing_is_known_before_some_answers() -> None:
     clock = ClockOffset()
     assert clock.offset_ns == clock.error_ns(5) == 0
-    for number in range(FIRST_ANSWERS):
+    for number in range(1 + FIRST_ANSWERS):
         assert not clock.known
         ask(clock, number * S, MS, MS)
     assert clock.known
     assert clock.offset_ns == TRUTH
+
+
+def test_answers_to_questions_that_waited_for_the_broker_make_no_clock_known() -> None:
+    """Heartbeats queue while the broker starts; their round trips hold its start."""
+    clock = ClockOffset()
+    for number in range(2 * FIRST_ANSWERS):
+        ask(clock, number * S // 2, 30 * S - number * S // 2, MS)
+    assert not clock.known
+    for number in range(FIRST_ANSWERS):
+        now_ns = ask(clock, (40 + number) * S, MS, MS)
+    assert clock.known
+    assert clock.error_ns(now_ns) < 3 * MS
 
 
 def test_the_answer_with_the_shortest_round_trip_counts() -> None:

@@ -1,0 +1,244 @@
+"""Runs what the supervisor decides: its processes, its session with the broker, signals, and the loop.
+
+Neither OpenCV nor a network is loaded here. The broker is dialed like by any stage; it reports which of them
+have fallen silent.
+"""
+
+import logging
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+
+from pipeline.common.errors import LateError, UserError
+from pipeline.config.schema import PipelineSettings
+from pipeline.supervisor.child_process import KILL_WAIT_S, POLL_S, ChildProcess
+from pipeline.supervisor.plan import RunPlan
+from pipeline.supervisor.reporter import Reporter, print_summary, summary
+from pipeline.supervisor.supervisor import KillChild, LogLine, Send, StartChild, Supervisor, TerminateChild
+from pipeline.wire.addresses import check_free
+from pipeline.wire.assignment import Assignment
+from pipeline.wire.messages import PROTOCOL, AnyMessage, Hello, StatusReport
+from pipeline.wire.session import Session
+
+POLL_MS: Final = 50
+LAST_REPORT_MS: Final = 200
+LINES: Final = 10_000
+"""Lines of children that wait to be printed; a child that writes faster than that waits."""
+
+_ASKING: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one: the terminal is gone; not on Windows
+
+Observer = Callable[[StatusReport, dict[str, int]], None]
+"""Sees each report and the pids of the processes by name."""
+
+
+class Signals:
+    """Use as a context manager: within it, the signals that ask for the run's end collect in `received`."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for name in _ASKING:
+            number = getattr(signal, name, None)
+            # Whoever had SIGHUP ignored (nohup) wants the run to outlive the terminal.
+            if number is None or (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
+                continue
+            self._previous[number] = signal.signal(number, self._record)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+class Runner:
+    """One run on this machine. `observer` sees every report: the benchmark measures through it."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        plan: RunPlan,
+        reporter: Reporter,
+        signals: Signals,
+        observer: Observer | None = None,
+    ) -> None:
+        """`signals` are being recorded already."""
+        self._settings = settings
+        self._plan = plan
+        self._reporter = reporter
+        self._signals = signals
+        self._observer = observer
+        self._slot = os.urandom(6).hex()  # a secret, by which the broker knows this run's processes
+        self._lines: queue.Queue[tuple[str, str]] = queue.Queue(LINES)
+        self._children = {
+            process.name: ChildProcess(process, plan, settings, self._slot, self._lines)
+            for process in plan.processes
+        }
+        slots = {name: child.slot for name, child in self._children.items()}
+        self._supervisor = Supervisor(settings, plan, slots, time.monotonic())
+
+    def run(self) -> int:
+        """Run to the end and return the exit status. No child is left. Raises UserError."""
+        if self._plan.has_broker:
+            check_free(self._plan.address)
+            check_free(self._plan.publish, "broker.publish")
+        handler = self._reporter.log_handler()  # for what the session logs
+        logging.getLogger().addHandler(handler)
+        session = Session(self._assignment(), self._hello)
+        try:
+            self._loop(session)
+        finally:
+            killed = self._stop_children()
+            session.close(linger_ms=0)
+            logging.getLogger().removeHandler(handler)
+        self._supervisor.killed(killed)
+        self._act(session)
+        return self._finish(session)
+
+    def _assignment(self) -> Assignment:
+        """Make for this process what each stage is given, for its session with the broker."""
+        return Assignment(
+            role="supervisor",
+            module=__name__,
+            name=f"supervisor-{os.getpid()}",
+            slot=self._slot,
+            parent_pid=os.getppid(),
+            address=self._plan.dialed,
+            publish=self._plan.publish,
+            max_message_bytes=self._settings.broker.max_message_bytes,
+            log_level=self._settings.log.level,
+            options=msgspec.Raw(b"null"),
+            keys=self._plan.keys_of("supervisor"),
+        )
+
+    def _hello(self) -> Hello:
+        pid = os.getpid()
+        return Hello("supervisor", f"supervisor-{pid}", self._slot, pid, PROTOCOL)
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def _loop(self, session: Session) -> None:
+        supervisor, signalled = self._supervisor, 0
+        while not supervisor.over(time.monotonic()):
+            self._listen(session, 0 if supervisor.starts_now(time.monotonic()) else POLL_MS)
+            self._watch_children(session)
+            for number in self._signals.received[signalled:]:
+                signalled += 1
+                supervisor.signal(number, time.monotonic())
+            supervisor.tick(time.monotonic())
+            self._act(session)
+        if supervisor.all_done:
+            self._listen(session, LAST_REPORT_MS)
+            self._act(session)
+
+    def _listen(self, session: Session, timeout_ms: int) -> None:
+        """Take in all messages, waiting for the first."""
+        try:
+            received = session.receive(timeout_ms)
+            while received is not None:
+                self._on_message(received[0])
+                received = session.receive(0)
+        except UserError as error:
+            self._supervisor.refused(str(error))
+        self._supervisor.handshakes_failed(session.failed_handshakes)
+
+    def _on_message(self, message: AnyMessage) -> None:
+        self._supervisor.receive(message, time.monotonic())
+        if isinstance(message, StatusReport):
+            self._reporter.update(message, self._supervisor.waiting_for())
+            if self._observer is not None:
+                self._observer(message, {name: c.pid for name, c in self._children.items() if c.pid})
+
+    def _watch_children(self, session: Session) -> None:
+        ended = [(name, status) for name, c in self._children.items() if (status := c.reap()) is not None]
+        self._take_lines()
+        if ended:
+            self._listen(session, 0)  # the broker's last report may be that the run has finished
+        for name, status in ended:
+            self._supervisor.child_ended(name, status, time.monotonic())
+
+    def _take_lines(self) -> None:
+        for _ in range(self._lines.qsize()):
+            self._supervisor.child_line(*self._lines.get())
+
+    def _act(self, session: Session) -> None:
+        for action in self._supervisor.drain():
+            match action:
+                case StartChild(name):
+                    self._start(name)
+                case TerminateChild(name):
+                    self._children[name].terminate()
+                case KillChild(name):
+                    self._children[name].kill()
+                case Send(message):
+                    session.send(message)
+                case LogLine(level, text):
+                    self._reporter.log(level, text)
+
+    def _start(self, name: str) -> None:
+        try:
+            self._children[name].start()
+        except OSError as error:  # no memory, or as many processes as this user may have
+            self._supervisor.refused(f"{name}: the process can't be started: {error.strerror}")
+
+    # ------------------------------------------------------------------------------------------- the end
+
+    def _stop_children(self) -> list[str]:
+        """End what still runs; a signal that arrives meanwhile cuts the waiting short."""
+        known = len(self._signals.received)
+        limit_s = 0.0 if self._supervisor.ending.at_once else self._settings.run.stop_timeout_s
+        return stop_all(
+            list(self._children.values()),
+            limit_s,
+            lambda: len(self._signals.received) > known,
+            self._take_lines,
+        )
+
+    def _finish(self, session: Session) -> int:
+        """Print the summary and return the exit status."""
+        self._reporter.close()
+        supervisor, incomplete = self._supervisor, False
+        if supervisor.sources and supervisor.broker.begun:
+            try:
+                print_summary(summary(supervisor.sources, self._reporter.rates, supervisor.elapsed_s))
+            except LateError as error:
+                self._reporter.log("error", str(error))
+                incomplete = True
+        status = supervisor.exit_status(incomplete)
+        self._act(session)
+        return status or int(self._reporter.lost > 0)
+
+
+def stop_all(
+    children: Sequence[ChildProcess], limit_s: float, hurry: Callable[[], bool], attend: Callable[[], None]
+) -> list[str]:
+    """The ladder: ask, wait, kill, wait. All are signalled first, then each is joined.
+
+    `hurry` tells whether the waiting is to be cut short; `attend` is called while it lasts. Returns the names
+    of those that had to be killed.
+    """
+    running = [child for child in children if child.pid and child.poll() is None]
+    for child in running:
+        child.terminate()
+    deadline_s = time.monotonic() + limit_s
+    for child in running:
+        while not child.wait(POLL_S) and time.monotonic() < deadline_s and not hurry():
+            attend()
+    killed = [child for child in running if child.poll() is None]
+    for child in killed:
+        child.kill()
+    for child in children:
+        child.wait(KILL_WAIT_S)
+        child.close()
+        attend()
+    return [child.name for child in killed]
