@@ -2,7 +2,9 @@
 
 import sys
 
+USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130
+OURS = ("pipeline", "stages", "bench")
 
 if __name__ == "__main__":
     try:
@@ -11,3 +13,13 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:  # Ctrl-C while the imports are under way
         sys.exit(INTERRUPTED_STATUS)
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package in OURS:
+            raise
+        print(
+            f"error: the package {package!r} is not installed for {sys.executable}: start with `make run`, "
+            "or install what is needed with `pip install -r requirements.txt`",
+            file=sys.stderr,
+        )
+        sys.exit(USAGE_STATUS)

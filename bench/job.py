@@ -17,10 +17,10 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import PROJECT
 from pipeline.common.model_card import find_model, read_card
 from pipeline.config.schema import PipelineSettings
-from pipeline.supervisor.child_process import LIBRARY_DEFAULTS
+from pipeline.config.stage import cores
+from pipeline.supervisor.child_process import LIBRARY_DEFAULTS, python_path
 from pipeline.supervisor.plan import thread_limits
 from stages.capture.spec import CaptureSettings
 from stages.classify.spec import ClassifySettings
@@ -65,13 +65,6 @@ def describe() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "load": round(psutil.getloadavg()[0], 2),
     }
-
-
-def cores() -> int:
-    """The cores that this process may use: a container may have fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu() -> str:
@@ -161,7 +154,7 @@ def run_job(job: Job, answer: type[Answer]) -> Answer:
     job = msgspec.structs.replace(job, parent_pid=os.getpid())
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "bench.loops"],  # -P: no module of the folder that this is run from
-        env={**_variables(job), "PYTHONPATH": _python_path()},
+        env={**_variables(job), "PYTHONPATH": python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -183,11 +176,6 @@ def _variables(job: Job) -> dict[str, str]:
     if job.kind not in ("plain", "bare"):
         return dict(os.environ)
     return {**LIBRARY_DEFAULTS, **os.environ, **thread_limits(job.threads)}
-
-
-def _python_path() -> str:
-    inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(PROJECT), inherited] if inherited else [str(PROJECT)])
 
 
 def _reason(kind: str, status: int, err: str) -> str:

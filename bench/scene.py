@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, cores, run_job, stage_settings
+from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, run_job, stage_settings
 from bench.pipeline_run import PipelineRun, run_pipeline
 from pipeline.config.schema import PipelineSettings
+from pipeline.config.stage import cores
 
 TUTORIAL_FRAMES: Final = 100
 """The tutorial's loop is slow and a rate needs no more; a shorter clip is played in whole passes."""

@@ -3,7 +3,6 @@
 Nothing heavy is loaded and nothing is opened: packages are asked for their versions, files looked for.
 """
 
-import os
 import platform
 import re
 from collections import Counter
@@ -21,7 +20,7 @@ from pipeline.common.files import PROJECT
 from pipeline.config.loader import DEFAULT_FILE
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec
-from pipeline.config.stage import CheckLine, output_line
+from pipeline.config.stage import CheckLine, cores, output_line
 from pipeline.supervisor.plan import make_plan
 from pipeline.wire.addresses import is_tcp
 from stages.capture.spec import CaptureSettings
@@ -94,17 +93,15 @@ def process_lines(settings: PipelineSettings, only: frozenset[str] | None) -> li
     except UserError:  # a line above says what is missing
         return []
     threads = Counter((process.role, process.threads) for process in plan.processes)
-    return [
-        CheckLine("ok", role, f"{_count(number, 'process', 'es')}, {_count(each, 'thread')} each")
-        for (role, each), number in threads.items()
-    ]
+    return [_processes_line(role, number, each) for (role, each), number in threads.items()]
 
 
-def cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _processes_line(role: str, number: int, threads: int) -> CheckLine:
+    """Return how many processes a stage has, with a note where they are more than can run at once."""
+    text = f"{_count(number, 'process', 'es')}, {_count(threads, 'thread')} each"
+    if number * threads > cores() and number * threads > 1:
+        return CheckLine("note", role, f"{text}: more than this machine's {_count(cores(), 'core')}")
+    return CheckLine("ok", role, text)
 
 
 def _runs(role: str, only: frozenset[str] | None) -> bool:

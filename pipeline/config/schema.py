@@ -11,9 +11,16 @@ from msgspec import Meta
 
 from pipeline.wire.limits import MAX_WINDOW
 
+MAX_WORKERS: Final = 96
+"""Processes of one stage: two such stages and MAX_SOURCES captures stay below MAX_PEERS."""
+
+MAX_THREADS: Final = 256
+
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
+Workers = Annotated[int, Meta(ge=1, le=MAX_WORKERS)]
+Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Encoding = Annotated[str, Meta(extra={"choices": ("auto", "raw", "jpeg")})]
 LogLevel = Annotated[str, Meta(extra={"choices": ("debug", "info", "warning", "error")})]

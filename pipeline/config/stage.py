@@ -87,6 +87,13 @@ class CheckLine(NamedTuple):
     detail: str
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def output_line(name: str, text: str) -> CheckLine:
     """Return whether a file can be written. Tried by permission only: the file stays as it is."""
     path = Path(text)

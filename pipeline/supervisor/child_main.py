@@ -1,8 +1,7 @@
 """How every child process begins and ends: `python -m pipeline.supervisor.child_main NAME`.
 
-Its assignment is a line on its standard input.
-
-A child lives in a session of its own, so that Ctrl-C reaches the parent alone, and dies with its parent.
+Its assignment is a line on its standard input. A child lives in a session of its own, so that Ctrl-C reaches
+the supervisor alone, and dies with the supervisor.
 """
 
 import ctypes
@@ -20,13 +19,13 @@ from pipeline.common.errors import LateError, UserError
 from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 
 LATE_STATUS: Final = 3
-"""A child's own way of telling the parent that its error came after the first frame."""
+"""Exit status of a child whose error came after the first frame."""
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Be killed when the parent is gone, however it went (Linux); stopped processes too."""
+    """Have the system kill this process when its parent is gone, for whatever reason (Linux)."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -35,7 +34,7 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def end_with_stdin() -> None:
-    """End this process when stdin does: the parent holds the other end for as long as it lives."""
+    """End this process when stdin ends: the supervisor holds the other end for as long as it lives."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(KILLED_STATUS)
 

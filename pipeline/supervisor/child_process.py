@@ -86,7 +86,7 @@ class ChildProcess:
                 **LIBRARY_DEFAULTS,
                 **os.environ,
                 **thread_limits(self.plan.threads),
-                "PYTHONPATH": _python_path(),
+                "PYTHONPATH": python_path(),
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # what libraries print there is not the run's result
@@ -151,7 +151,7 @@ class ChildProcess:
             self._lines.put((self.name, line.decode(errors="replace").rstrip()))
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """The project's root before whatever the user has set, so that a child finds the same code."""
     inherited = os.environ.get("PYTHONPATH")
     return os.pathsep.join([str(PROJECT), inherited] if inherited else [str(PROJECT)])

@@ -8,7 +8,7 @@ from msgspec import Meta
 from pipeline.common.errors import UserError
 from pipeline.common.labels import LABEL_SETS
 from pipeline.common.model_card import Card, choose_labels, find_model, read_card
-from pipeline.config.schema import Positive, Settings
+from pipeline.config.schema import Settings, Threads, Workers
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
 from pipeline.wire.limits import MAX_BATCH
 from stages.faces import CROPS, PROBABILITIES
@@ -21,8 +21,8 @@ class ClassifySettings(Settings, frozen=True):
 
     model: str = "models/emotion.onnx"
     labels: Labels = "auto"
-    workers: Positive = 1  # processes
-    threads: Positive = 1  # of the runtime, in each process
+    workers: Workers = 1  # processes
+    threads: Threads = 1  # of the runtime, in each process
     max_batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = 64  # crops in one call of the model
     max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
 

@@ -1,13 +1,12 @@
 """The declaration of the detect stage: it finds the faces of a frame and cuts them out."""
 
-import os
 from typing import Annotated
 
 from msgspec import Meta
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import Fraction, Natural, Positive, Settings
-from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
+from pipeline.config.schema import MAX_WORKERS, Fraction, Natural, Positive, Settings, Threads
+from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step, cores
 from pipeline.wire.limits import MAX_ITEMS
 from stages.detect.model import resolve_model
 from stages.faces import BOXES, CROPS, SCORES
@@ -17,8 +16,8 @@ class DetectSettings(Settings, frozen=True):
     """`[detect]`: the face detector."""
 
     model: str = "yunet"  # yunet | haar | the path of a YuNet .onnx file
-    workers: Natural = 0  # processes; 0: one for each core
-    threads: Positive = 1  # of each process, for OpenCV and ONNX Runtime
+    workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS)] = 0  # processes; 0: one for each core
+    threads: Threads = 1  # of each process, for OpenCV and ONNX Runtime
     score_threshold: Fraction = 0.6  # YuNet: the least score of a face
     nms_threshold: Fraction = 0.3  # YuNet: boxes that overlap more are one face
     max_side: Positive = 1280  # px; YuNet: a longer frame is searched in a smaller copy
@@ -35,7 +34,7 @@ def processes(run: RunFacts) -> list[ProcessPlan]:
     settings = run.settings.of(DetectSettings)
     return [
         ProcessPlan(DETECT.role, DETECT.module, f"detect-{number}", settings, settings.threads)
-        for number in range(1, (settings.workers or os.cpu_count() or 1) + 1)
+        for number in range(1, (settings.workers or min(cores(), MAX_WORKERS)) + 1)
     ]
 
 

@@ -161,11 +161,14 @@ def test_a_worker_host_that_is_cut_off_and_joined_again(
     runs[0].until_records(results, 10)
     for name, child in (("attic", "detect-1"), ("cellar", "classify-1")):
         network[name].cut()
-        runs[0].line(rf"{child} has been silent for .* and is given up")
+        runs[0].line(rf"{child}@\S+ has been silent for .* and is given up")
         count = len(read_jsonl(results))
         network[name].join()
         runs[0].until_records(results, min(count + 10, CLIP_FRAMES))
     all_well(runs)
+    for child in ("detect-1", "classify-1"):
+        joined = [line for line in runs[0].end().stderr if re.search(rf"{child}@\S+ has joined", line)]
+        assert len(joined) == 2
     same_but_for_time(read_jsonl(results), undisturbed)
 
 

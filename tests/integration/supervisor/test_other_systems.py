@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from pipeline.broker.main import OPEN_MAX, take_all_descriptors
-from pipeline.cli.check import cores
 from pipeline.common.files import PROJECT
 from pipeline.common.native_output import quiet_native
+from pipeline.config.stage import cores
 from pipeline.supervisor.child_main import KILLED_STATUS
 from pipeline.supervisor.runner import Signals
 from pipeline.wire.assignment import Assignment

@@ -30,7 +30,10 @@ def states(lines: list[CheckLine]) -> list[str]:
     return [line.state for line in lines]
 
 
-def test_all_there_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_there_would_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cli.check.cores", lambda: 8)
     assignments = [f"classify.model={write_model(tmp_path)}", "detect.model=haar", "detect.workers=3"]
     settings = read_settings(None, [*assignments, "detect.threads=2", "capture.sources=demo:8"])
     assert run_check(settings) == 0
@@ -170,7 +173,8 @@ def test_keys_are_told_of_where_tcp_needs_them(tmp_path: Path) -> None:
     assert key_lines(read_settings(None, publishes), only)[0].state == "note"
 
 
-def test_a_process_for_each_source() -> None:
+def test_a_process_for_each_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cli.check.cores", lambda: 4)
     lines = process_lines(
         PipelineSettings(capture.CaptureSettings(sources=["a", "b"])), frozenset({"capture", "display"})
     )
@@ -178,6 +182,16 @@ def test_a_process_for_each_source() -> None:
         "capture": "2 processes, 1 thread each",
         "display": "1 process, 1 thread each",
     }
+
+
+def test_more_processes_than_cores_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cli.check.cores", lambda: 4)
+    settings = PipelineSettings(detect.DetectSettings(workers=4), ClassifySettings(workers=2, threads=3))
+    lines = process_lines(settings, frozenset({"detect", "classify"}))
+    assert lines == [
+        CheckLine("ok", "detect", "4 processes, 1 thread each"),
+        CheckLine("note", "classify", "2 processes, 3 threads each: more than this machine's 4 cores"),
+    ]
 
 
 def test_the_detector_is_named() -> None:

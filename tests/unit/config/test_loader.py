@@ -77,9 +77,18 @@ def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path)
         ("detect = 3\n", "detect: expected a table [detect], found 3"),
         ("[detect]\nmodl = 'x'\n", "unknown key detect.modl: did you mean detect.model?"),
         ("[log]\nzzz = 1\n", "unknown key log.zzz: expected one of level, file, status_interval_s"),
-        ("[detect]\nworkers = '2'\n", "detect.workers: expected a whole number at least 0, found '2'"),
-        ("[detect]\nworkers = true\n", "detect.workers: expected a whole number at least 0, found true"),
-        ("[detect]\nworkers = 2.0\n", "detect.workers: expected a whole number at least 0, found 2.0"),
+        (
+            "[detect]\nworkers = '2'\n",
+            "detect.workers: expected a whole number at least 0 and at most 96, found '2'",
+        ),
+        (
+            "[detect]\nworkers = true\n",
+            "detect.workers: expected a whole number at least 0 and at most 96, found true",
+        ),
+        (
+            "[detect]\nworkers = 2.0\n",
+            "detect.workers: expected a whole number at least 0 and at most 96, found 2.0",
+        ),
         ("[detect]\nhaar_scale = 1\n", "detect.haar_scale: expected a number above 1, found 1"),
         (
             "[broker]\nfile_share = 2\n",
@@ -127,7 +136,22 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
         ("workers=3", "--set: expected table.key=value, found 'workers=3'"),
         ("detct.workers=3", "--set: unknown table 'detct': did you mean detect?"),
         ("detect.worker=3", "--set: unknown key detect.worker: did you mean detect.workers?"),
-        ("detect.workers=two", "--set: detect.workers: expected a whole number at least 0, found 'two'"),
+        (
+            "detect.workers=two",
+            "--set: detect.workers: expected a whole number at least 0 and at most 96, found 'two'",
+        ),
+        (
+            "detect.workers=99999",
+            "--set: detect.workers: expected a whole number at least 0 and at most 96, found 99999",
+        ),
+        (
+            "classify.workers=97",
+            "--set: classify.workers: expected a whole number at least 1 and at most 96, found 97",
+        ),
+        (
+            "detect.threads=1000",
+            "--set: detect.threads: expected a whole number at least 1 and at most 256, found 1000",
+        ),
         ("display.mirror=yes", "--set: display.mirror: expected true or false, found 'yes'"),
         (
             "classify.max_batch=1025",
