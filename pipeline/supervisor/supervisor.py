@@ -292,7 +292,7 @@ class Supervisor:
     def _kill_hung(self, now_s: float) -> None:
         """Kill what the broker misses, and what hangs before its hello; their ends lead to a restart."""
         overdue = self._watchdog.overdue(now_s)
-        begun_s = now_s - self._settings.run.start_timeout_s  # what was started before is late
+        latest_s = now_s - self._settings.run.start_timeout_s  # of a start that should have joined by now
         for child in self.children.values():
             replaces = child.starts > 1 or self.broker.begun  # else `_watch_start` ends the run
             if child.phase != "running":
@@ -300,7 +300,7 @@ class Supervisor:
             if child.slot in overdue:
                 self._log("warning", f"{child.plan.name} hangs and is killed")
                 self._actions.append(KillChild(child.plan.name))
-            elif replaces and self._awaited(child) and child.started_s < begun_s:
+            elif replaces and self._awaited(child) and child.started_s < latest_s:
                 self._actions.append(KillChild(child.plan.name))
 
     def _has_joined(self, child: Child) -> bool:
