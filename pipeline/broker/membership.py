@@ -41,7 +41,8 @@ def protocol_error(state: State, identity: bytes, what: str, now_ns: int) -> Non
     state.metrics.bad_messages += 1
     peer = state.peers.get(identity)
     if request_hello(state, identity, now_ns):
-        state.log(f"{peer.hello.name if peer else repr(identity)}: {what}; it must say hello again")
+        name = peer.hello.name if peer else identity.decode(errors="backslashreplace")
+        state.log(f"{name}: {what}; it must say hello again")
     if peer is not None:
         leave(state, peer)
 

@@ -51,8 +51,8 @@ class Rates:
         if self._seconds >= 1.0:
             captured = sum(s.captured for s in report.sources) - sum(s.captured for s in self._since.sources)
             self.fps = {"capture": captured / self._seconds}
-            for role in ("detect", "classify", "display"):
-                frames = report.steps.get(role, 0) - self._since.steps.get(role, 0)
+            for role, count in report.steps.items():
+                frames = count - self._since.steps.get(role, 0)
                 self.fps[role] = frames / self._seconds
             self._since, self._seconds = report, 0.0
 
@@ -185,7 +185,7 @@ def render(rates: Rates) -> Group:
     stages = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("stage", "frames/s", "ms a step"):
         stages.add_column(column, justify="left" if column == "stage" else "right")
-    for role in ("capture", "detect", "classify", "display"):
+    for role in ("capture", *report.steps):
         steps, busy_ns = report.steps.get(role, 0), report.busy_ns.get(role, 0)
         a_step = f"{busy_ns / steps / 1e6:.1f}" if steps else ""
         fps = f"{rates.fps[role]:.1f}" if role in rates.fps else ""  # not measured in the first second

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import Natural, Positive, Settings
+from pipeline.config.schema import Natural, Settings, Threads
 from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec
 
@@ -24,7 +24,7 @@ class CaptureSettings(Settings, frozen=True):
     repeat: Natural = 1  # how often a file is played; 0: until stopped
     max_frames: Natural = 0  # a file ends after so many frames, repeats included; 0: all
     pace_fps: Annotated[float, Meta(ge=0)] = 0.0  # rate of a file; 0: its own, or as fast as it goes
-    threads: Positive = 1  # decoder threads
+    threads: Threads = 1  # decoder threads
 
 
 class CaptureOptions(msgspec.Struct, frozen=True):

@@ -1,13 +1,13 @@
 """A fourth step, as docs/extending.md has it: how sharp each face is."""
 
-from pipeline.config.schema import Positive, Settings
+from pipeline.config.schema import Settings, Workers
 from pipeline.config.stage import ArraySpec, ProcessPlan, RunFacts, StageSpec, Step
 
 
 class SharpnessSettings(Settings, frozen=True):
     """`[sharpness]`: a number for each face."""
 
-    workers: Positive = 1  # processes
+    workers: Workers = 1  # processes
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:

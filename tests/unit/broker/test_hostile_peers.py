@@ -87,7 +87,7 @@ def test_each_protocol_error_is_counted_and_the_first_is_in_the_log() -> None:
         world.broker.bad_message(b"stranger", "what it is", world.now_ns)
         world.drain()
     assert bad_messages(world) == 3
-    assert world.log_lines == ["b'stranger': a message is dropped: what it is; it must say hello again"]
+    assert world.log_lines == ["stranger: a message is dropped: what it is; it must say hello again"]
 
 
 def test_peers_that_are_asked_for_their_hello_are_bounded() -> None:
