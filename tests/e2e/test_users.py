@@ -29,6 +29,7 @@ INTRUDER = f"""
 import json, os, socket, sys
 import zmq
 import pipeline.wire.messages as m
+from pipeline.wire.codec import encode
 told = json.loads(sys.argv[1])
 os.setgroups([]); os.setgid({OTHER_USER}); os.setuid({OTHER_USER})
 done = {{}}
@@ -74,7 +75,7 @@ for kind, addresses in ((zmq.DEALER, told["work"]), (zmq.SUB, told["results"])):
             sockets.append(s)
             for lie in lies if kind == zmq.DEALER else []:
                 try:
-                    s.send_multipart(m.encode(lie), zmq.NOBLOCK)
+                    s.send_multipart(encode(lie), zmq.NOBLOCK)
                 except zmq.Again:
                     pass
 heard = sum(s.poll(500) for s in sockets)
