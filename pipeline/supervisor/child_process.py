@@ -26,8 +26,6 @@ LIBRARY_DEFAULTS: Final = {
 }
 """Of every child's environment, unless the user has set them."""
 
-POLL_S: Final = 0.05
-KILL_WAIT_S: Final = 2.0
 LAST_LINES_S: Final = 1.0
 """Something else may hold a dead child's end of the pipe: its lines are not waited for longer."""
 
@@ -64,20 +62,7 @@ class ChildProcess:
 
     def start(self) -> None:
         """Start a fresh interpreter, in a session of its own. Raises OSError if the system refuses."""
-        assignment = Assignment(
-            role=self.plan.role,
-            module=self.plan.module,
-            name=self.plan.name,
-            slot=self.slot,
-            parent_pid=os.getpid(),
-            address=self._run.address if self.plan.role == "broker" else self._run.dialed,
-            publish=self._run.publish,
-            max_message_bytes=self._settings.broker.max_message_bytes,
-            log_level=self._settings.log.level,
-            frames=self._run.frames,
-            keys=self._run.keys_of(self.plan.role),
-            options=msgspec.Raw(msgspec.json.encode(self.plan.options)),
-        )
+        assignment = make_assignment(self.plan, self._run, self._settings, self.slot)
         self._popen = subprocess.Popen(
             # -P: modules of the folder that the user is in are not to be taken for the project's.
             [sys.executable, "-P", "-m", "pipeline.supervisor.child_main", self.plan.name],
@@ -149,6 +134,24 @@ class ChildProcess:
         assert popen.stdout is not None
         for line in popen.stdout:
             self._lines.put((self.name, line.decode(errors="replace").rstrip()))
+
+
+def make_assignment(plan: ProcessPlan, run: RunPlan, settings: PipelineSettings, slot: str) -> Assignment:
+    """Return what a process of this one's is given, so that it can meet the broker and do its work."""
+    return Assignment(
+        role=plan.role,
+        module=plan.module,
+        name=plan.name,
+        slot=slot,
+        parent_pid=os.getpid(),
+        address=run.address if plan.role == "broker" else run.dialed,
+        publish=run.publish,
+        max_message_bytes=settings.broker.max_message_bytes,
+        log_level=settings.log.level,
+        frames=run.frames,
+        keys=run.keys_of(plan.role),
+        options=msgspec.Raw(msgspec.json.encode(plan.options)),
+    )
 
 
 def python_path() -> str:

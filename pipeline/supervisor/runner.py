@@ -9,7 +9,7 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ import msgspec
 
 from pipeline.common.errors import LateError, UserError
 from pipeline.config.schema import PipelineSettings
-from pipeline.supervisor.child_process import KILL_WAIT_S, POLL_S, ChildProcess
+from pipeline.config.stage import ProcessPlan
+from pipeline.supervisor.child_process import ChildProcess, make_assignment
 from pipeline.supervisor.plan import RunPlan
 from pipeline.supervisor.reporter import Reporter, print_summary, summary
 from pipeline.supervisor.supervisor import KillChild, LogLine, Send, StartChild, Supervisor, TerminateChild
@@ -27,6 +28,8 @@ from pipeline.wire.messages import PROTOCOL, AnyMessage, Hello, StatusReport
 from pipeline.wire.session import Session
 
 POLL_MS: Final = 50
+POLL_S: Final = 0.05
+KILL_WAIT_S: Final = 2.0
 LAST_REPORT_MS: Final = 200
 LINES: Final = 10_000
 """Lines of children that wait to be printed; a child that writes faster than that waits."""
@@ -107,19 +110,8 @@ class Runner:
 
     def _assignment(self) -> Assignment:
         """Make for this process what each stage is given, for its session with the broker."""
-        return Assignment(
-            role="supervisor",
-            module=__name__,
-            name=f"supervisor-{os.getpid()}",
-            slot=self._slot,
-            parent_pid=os.getppid(),
-            address=self._plan.dialed,
-            publish=self._plan.publish,
-            max_message_bytes=self._settings.broker.max_message_bytes,
-            log_level=self._settings.log.level,
-            options=msgspec.Raw(b"null"),
-            keys=self._plan.keys_of("supervisor"),
-        )
+        plan = ProcessPlan("supervisor", __name__, f"supervisor-{os.getpid()}", msgspec.Struct())
+        return make_assignment(plan, self._plan, self._settings, self._slot)
 
     def _hello(self) -> Hello:
         pid = os.getpid()
@@ -194,15 +186,29 @@ class Runner:
     # ------------------------------------------------------------------------------------------- the end
 
     def _stop_children(self) -> list[str]:
-        """End what still runs; a signal that arrives meanwhile cuts the waiting short."""
-        known = len(self._signals.received)
+        """Ask, wait, kill, wait: all are signalled first, then each is joined.
+
+        A signal that arrives meanwhile cuts the waiting short. Returns the names of those that were killed.
+        """
+        signalled = len(self._signals.received)
         limit_s = 0.0 if self._supervisor.ending.at_once else self._settings.run.stop_timeout_s
-        return stop_all(
-            list(self._children.values()),
-            limit_s,
-            lambda: len(self._signals.received) > known,
-            self._take_lines,
-        )
+        deadline_s = time.monotonic() + limit_s
+        running = [child for child in self._children.values() if child.pid and child.poll() is None]
+        for child in running:
+            child.terminate()
+        for child in running:
+            while not child.wait(POLL_S) and time.monotonic() < deadline_s:
+                if len(self._signals.received) > signalled:
+                    break
+                self._take_lines()
+        killed = [child for child in running if child.poll() is None]
+        for child in killed:
+            child.kill()
+        for child in self._children.values():
+            child.wait(KILL_WAIT_S)
+            child.close()
+            self._take_lines()
+        return [child.name for child in killed]
 
     def _finish(self, session: Session) -> int:
         """Print the summary and return the exit status."""
@@ -217,28 +223,3 @@ class Runner:
         status = supervisor.exit_status(incomplete)
         self._act(session)
         return status or int(self._reporter.lost > 0)
-
-
-def stop_all(
-    children: Sequence[ChildProcess], limit_s: float, hurry: Callable[[], bool], attend: Callable[[], None]
-) -> list[str]:
-    """The ladder: ask, wait, kill, wait. All are signalled first, then each is joined.
-
-    `hurry` tells whether the waiting is to be cut short; `attend` is called while it lasts. Returns the names
-    of those that had to be killed.
-    """
-    running = [child for child in children if child.pid and child.poll() is None]
-    for child in running:
-        child.terminate()
-    deadline_s = time.monotonic() + limit_s
-    for child in running:
-        while not child.wait(POLL_S) and time.monotonic() < deadline_s and not hurry():
-            attend()
-    killed = [child for child in running if child.poll() is None]
-    for child in killed:
-        child.kill()
-    for child in children:
-        child.wait(KILL_WAIT_S)
-        child.close()
-        attend()
-    return [child.name for child in killed]

@@ -1,7 +1,6 @@
 """The runner with real processes and sockets. Whole runs are in tests/e2e."""
 
 import os
-import queue
 import signal
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from pipeline.config.schema import PipelineSettings
 from pipeline.supervisor.child_process import ChildProcess
 from pipeline.supervisor.plan import RunPlan, laid_out
 from pipeline.supervisor.reporter import Reporter
-from pipeline.supervisor.runner import Runner, Signals, stop_all
+from pipeline.supervisor.runner import Runner, Signals
 from stages.detect.spec import DetectSettings
 from stages.stage import STAGES
 
@@ -57,6 +56,5 @@ def test_a_process_that_the_system_refuses_ends_the_run_in_one_line(
 
 
 def test_what_was_never_started_need_not_be_stopped(settings: PipelineSettings, plan: RunPlan) -> None:
-    lines: queue.Queue[tuple[str, str]] = queue.Queue()
-    children = [ChildProcess(process, plan, settings, "run", lines) for process in plan.processes]
-    assert stop_all(children, 0.0, lambda: False, lambda: None) == []
+    with Signals() as signals:
+        assert Runner(settings, plan, Reporter("info", "", 5.0), signals)._stop_children() == []
