@@ -27,6 +27,7 @@ commands:
   check            is the configuration sound, what would run, which parts are missing
   bench            frames per second, latency, batches, efficiency, against loops in one process
   keys DIR         make the keys that tcp addresses beyond this machine need
+  report RESULTS   what a run that is over has found: a table, a page (--out), JSON (--json)
 
 `python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.
 """
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str, words: Sequence[str]) -> int:
-    commands = {"check": _check, "bench": _bench, "keys": _keys}
+    commands = {"check": _check, "bench": _bench, "keys": _keys, "report": _report}
     if name not in commands:
         _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
     return commands[name](words)
@@ -185,6 +186,37 @@ def _keys(words: Sequence[str]) -> int:
     return 0
 
 
+def _report(words: Sequence[str]) -> int:
+    parser = _Parser(
+        "run.py report",
+        description="Says what was found in a run that is over: when each face was in view, what it showed,\n"
+        "and which frames were dropped or failed. See docs/report.md.",
+    )
+    parser.add_argument("results", metavar="RESULTS", type=Path, help="a .jsonl file that --results has made")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write one self-contained HTML page there")
+    parser.add_argument("--json", metavar="FILE", default="", help="write the figures there; -: print them")
+    parser.add_argument(
+        "--faces",
+        metavar="CLIP",
+        action="append",
+        default=[],
+        help="the file that was analysed, to show a picture of each face on the page; repeatable",
+    )
+    parser.add_argument(
+        "--uncertain-below",
+        metavar="P",
+        type=_share,
+        default=0.5,
+        help="a face is uncertain where its confidence is lower (default 0.5)",
+    )
+    options = parser.read(words)
+    from pipeline.cli.report.command import ReportOptions, run_report
+
+    return run_report(
+        ReportOptions(options.results, options.out, options.json, options.faces, options.uncertain_below)
+    )
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help="settings (default: pipeline.toml beside run.py)"
@@ -281,6 +313,16 @@ def _same_file(first: str, second: str) -> bool:
         return Path(first).samefile(second)
     except OSError:  # one of them is no file: an output to be made, or a source of another kind
         return False
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    return value
 
 
 def _positive(text: str) -> int:

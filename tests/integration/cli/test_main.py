@@ -133,7 +133,7 @@ def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.C
         (["chek"], "unknown command 'chek': did you mean check?"),
         (
             ["clip.mp4"],
-            "unknown command 'clip.mp4': expected one of check, bench, keys; a source needs",
+            "unknown command 'clip.mp4': expected one of check, bench, keys, report; a source needs",
         ),
         (["--display", "none", "check"], "unknown argument 'check': a command comes first"),
         (["--source"], "argument --source: expected one argument"),

@@ -1,0 +1,127 @@
+"""`python run.py report`: what was found in a run that is over, as a table, a page and JSON."""
+
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cli.report.summary import UNCERTAIN, Results, SourceSummary, read_results
+from pipeline.cli.report.words import clock, in_view, number, percent, said
+from pipeline.common.errors import UserError
+from pipeline.common.files import replacing
+
+MOST_ROWS: Final = 30
+"""Tracks of a source in the terminal, those that were seen longest; page and JSON have all."""
+
+
+class ReportOptions(NamedTuple):
+    """What is asked for."""
+
+    results: Path
+    out: Path | None = None  # the page
+    json: str = ""  # the summary; "-": standard output, in place of the table
+    clips: list[str] = []  # noqa: RUF012 - whose faces the page shows
+    uncertain_below: float = 0.5
+
+
+def run_report(options: ReportOptions) -> int:
+    """Read the results, print the table, write what is asked for; return the exit status 0.
+
+    Raises UserError for results, a clip or an output that can't be had.
+    """
+    _check_outputs(options)
+    results = read_results(options.results, options.uncertain_below)
+    if options.json == "-":
+        sys.stdout.write(_json(results))
+    else:
+        print_summary(results, Console(highlight=False))
+    if options.json not in ("", "-"):
+        _write(Path(options.json), _json(results))
+    if options.out is not None:
+        from pipeline.cli.report.page import make_page  # which loads matplotlib
+
+        pictures = {}
+        if options.clips:
+            from pipeline.cli.report.faces import cut_faces
+
+            pictures = cut_faces(results, options.clips)
+        _write(options.out, make_page(results, pictures))
+        print(f"report: {options.out}", file=sys.stderr)
+    return 0
+
+
+def print_summary(results: Results, console: Console) -> None:
+    """Print the figures of each source and its tracks."""
+    for note in results.notes:
+        console.print(Text(note, style="yellow"), soft_wrap=True)
+    for source in results.summary.sources:
+        console.print(Text(source.source, style="bold"), soft_wrap=True)
+        console.print(Text(_source_line(source)), soft_wrap=True)
+        if source.tracks:
+            console.print(_table(source))
+        more = len(source.tracks) - MOST_ROWS
+        if more > 0:
+            console.print(Text(f"and {number(more)} faces that were seen for a shorter time", style="dim"))
+        console.print()
+
+
+def _source_line(source: SourceSummary) -> str:
+    parts = [
+        f"{number(source.captured)} frames in {clock(source.end_s - source.start_s)}",
+        f"{number(source.frames_without_face)} without a face",
+    ]
+    for status, reasons in (("dropped", source.dropped), ("failed", source.failed)):
+        if reasons:
+            named = ", ".join(f"{reason} {number(count)}" for reason, count in reasons.items())
+            parts.append(f"{number(sum(reasons.values()))} {status} ({named})")
+    if source.latency_ms:
+        parts.append(f"latency p50 {source.latency_ms['p50']:.0f} ms, p95 {source.latency_ms['p95']:.0f} ms")
+    return "; ".join(parts)
+
+
+def _table(source: SourceSummary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("face", "in view", "frames", "emotions", "mean confidence", UNCERTAIN):
+        right = name in ("frames", "mean confidence", UNCERTAIN)
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    seen = sorted(source.tracks, key=lambda track: -track.seen_s)[:MOST_ROWS]
+    for track in sorted(seen, key=lambda track: track.track):
+        table.add_row(
+            str(track.track),
+            in_view(track, source.pictures),
+            number(track.frames),
+            said(track, without=UNCERTAIN),
+            percent(track.mean_confidence),
+            percent(track.shares[UNCERTAIN]),
+        )
+    return table
+
+
+def _json(results: Results) -> str:
+    return msgspec.json.format(msgspec.json.encode(results.summary), indent=1).decode() + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _check_outputs(options: ReportOptions) -> None:
+    """Refuse to write over what is read."""
+    read = [str(options.results), *options.clips]
+    for path in (options.out, Path(options.json) if options.json not in ("", "-") else None):
+        if path is not None and any(_same_file(path, text) for text in read):
+            raise UserError(f"{path} is what the report is made from; write to another file")
+    if options.out is None and options.clips:
+        raise UserError("--faces puts pictures on the page: it needs --out FILE")
+
+
+def _same_file(path: Path, text: str) -> bool:
+    try:
+        return path.samefile(text)
+    except OSError:  # one of them is no file yet
+        return False

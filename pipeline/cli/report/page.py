@@ -1,0 +1,156 @@
+"""The report as one HTML page that needs nothing else: no script, no file, no network."""
+
+import base64
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from pipeline.cli.report import plots
+from pipeline.cli.report.summary import SHOWN, UNCERTAIN, Results, SourceSummary, TrackSummary
+from pipeline.cli.report.words import clock, in_view, number, percent, said
+
+MOST_PLOTTED: Final = 24
+"""Tracks of a source with plots, those that were seen longest; the table has all."""
+
+Pictures = Mapping[tuple[str, int], bytes]
+"""JPEG files by source and track."""
+
+
+def make_page(results: Results, pictures: Pictures) -> str:
+    """Return the page. pictures: a face's picture for those tracks that are to have one."""
+    summary = results.summary
+    name = escape(Path(summary.results).name)
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    ids = itertools.count(1)
+    sources = "".join(_source(results, source, pictures, ids) for source in summary.sources)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in results.notes)
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Emotions in {name}</title>\n<style>\n{style}</style>\n"
+        f"<header><h1>Emotions in {name}</h1>{notes}{_key()}</header>\n<main>{sources}</main>\n"
+        f"<footer><p>The figures are of {escape(summary.values)} values. A face is <em>uncertain</em> where "
+        f"its confidence is below {percent(summary.uncertain_below)}.</p>"
+        "<p>The model names expressions, by what people see in pictures of faces. "
+        "An expression is not a feeling.</p></footer>\n</html>\n"
+    )
+
+
+def _key() -> str:
+    items = "".join(f"<li>{_chip(name)}{name}</li>" for name in SHOWN)
+    return f'<ul class="key" aria-label="colours">{items}</ul>'
+
+
+def _chip(name: str, style: str = "") -> str:
+    if name == UNCERTAIN:
+        return f'<i class="uncertain" style="{style}"></i>'
+    return f'<i style="background: var(--{name});{style}"></i>'
+
+
+def _source(results: Results, source: SourceSummary, pictures: Pictures, ids: Iterator[int]) -> str:
+    series = results.series[source.source]
+    end = source.start_s, source.end_s
+    parts = [f"<section><h2>{escape(source.source)}</h2>", _facts(source)]
+    if source.tracks:
+        seen = sorted(source.tracks, key=lambda track: -track.seen_s)[:MOST_PLOTTED]
+        plotted = [track for track in source.tracks if track in seen]
+        plot = plots.timeline(series, [track.track for track in plotted], end, source.pictures)
+        more = f" The {MOST_PLOTTED} that were seen longest." if len(source.tracks) > MOST_PLOTTED else ""
+        caption = f"What each face showed; hatched where it was uncertain.{more}"
+        parts += ["<h3>Who was in view</h3>", _figure(plot, caption, ids)]
+        parts += [_table(source, plotted), "<h3>Each face over time</h3>"]
+        for track in plotted:
+            plot = plots.emotions(series.tracks[track.track], series.step_s, end, source.pictures)
+            picture = pictures.get((source.source, track.track))
+            parts.append(_track(source, track, picture, _figure(plot, "", ids)))
+    if series.lost:
+        plot = plots.losses(series, end, source.pictures)
+        parts += ["<h3>Frames that were not handled</h3>", _losses(source), _figure(plot, "", ids)]
+    return "".join(parts) + "</section>\n"
+
+
+def _facts(source: SourceSummary) -> str:
+    """The few figures that a source is known by."""
+    lost = [f"{number(sum(part.values()))} {name}" for name, part in _lost(source) if part]
+    facts = [
+        ("length", clock(source.end_s - source.start_s), ""),
+        ("frames", number(source.captured), ", ".join([f"{number(source.ok)} ok", *lost])),
+        ("faces", number(len(source.tracks)), f"{number(source.faces)} in all frames"),
+        ("without a face", number(source.frames_without_face), f"of {number(source.ok)} frames"),
+    ]
+    if source.shares:
+        shown = max(source.shares, key=lambda name: source.shares[name])
+        facts.append(("shown most", shown, f"{percent(source.shares[shown])} of all faces"))
+    if source.latency_ms:
+        text = f"{source.latency_ms['p50']:.0f} ms"
+        facts.append(("latency p50", text, f"p95 {source.latency_ms['p95']:.0f} ms"))
+    if source.pictures:
+        facts = facts[1:]  # the frames are the pictures
+    items = "".join(
+        f"<div><dt>{name}</dt><dd>{value}{f'<small>{small}</small>' if small else ''}</dd></div>"
+        for name, value, small in facts
+    )
+    return f'<dl class="facts">{items}</dl>'
+
+
+def _lost(source: SourceSummary) -> list[tuple[str, dict[str, int]]]:
+    return [("dropped", source.dropped), ("failed", source.failed)]
+
+
+def _table(source: SourceSummary, first: list[TrackSummary]) -> str:
+    """Return the table of all tracks; those that are not among the `first` ones open on a click."""
+    others = [track for track in source.tracks if track not in first]
+    if not others:
+        return _rows(source, first)
+    more = f"<details><summary>{number(len(others))} more</summary>{_rows(source, others)}</details>"
+    return _rows(source, first) + more
+
+
+def _rows(source: SourceSummary, tracks: list[TrackSummary]) -> str:
+    rows = "".join(
+        f"<tr><td>{track.track}</td><td>{in_view(track, source.pictures)}</td>"
+        f'<td class="number">{number(track.frames)}</td>'
+        f"<td>{said(track, without=UNCERTAIN)}{_bar(track)}</td>"
+        f'<td class="number">{percent(track.mean_confidence)}</td>'
+        f'<td class="number">{percent(track.shares[UNCERTAIN])}</td></tr>'
+        for track in tracks
+    )
+    heads = "<th>face<th>in view<th class=number>frames<th>emotions<th class=number>mean confidence"
+    return f'<div class="wide"><table><tr>{heads}<th class=number>uncertain</tr>{rows}</table></div>'
+
+
+def _bar(track: TrackSummary) -> str:
+    parts = (_chip(name, f" width: {100 * share:.2f}%") for name, share in track.shares.items() if share)
+    return f'<div class="share" aria-hidden="true">{"".join(parts)}</div>'
+
+
+def _track(source: SourceSummary, track: TrackSummary, picture: bytes | None, figure: str) -> str:
+    image = ""
+    if picture is not None:
+        data = base64.b64encode(picture).decode()
+        image = f'<img src="data:image/jpeg;base64,{data}" alt="face {track.track}, {track.emotion}">'
+    line = f"{in_view(track, source.pictures)}; {said(track)}"
+    return (
+        f'<div class="track">{image}<div><h4>Face {track.track}</h4>'
+        f'<p class="soft">{line}</p>{figure}</div></div>'
+    )
+
+
+def _losses(source: SourceSummary) -> str:
+    rows = "".join(
+        f'<tr><td>{status}</td><td>{escape(reason)}</td><td class="number">{number(count)}</td></tr>'
+        for status, part in _lost(source)
+        for reason, count in part.items()
+    )
+    return f"<table><tr><th>outcome<th>reason<th class=number>frames</tr>{rows}</table>"
+
+
+def _figure(svg: str, caption: str, ids: Iterator[int]) -> str:
+    """Return a plot as a figure, its ids made unique on the page."""
+    own = f"p{next(ids)}-"
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}", svg)
+    text = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><div class="wide">{svg}</div>{text}</figure>'

@@ -1,0 +1,288 @@
+"""A results file read into figures: per source and per track, when it was seen and with which emotions."""
+
+import re
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec.structs import astuple
+from numpy.typing import NDArray
+
+from pipeline.common.errors import UserError
+from pipeline.common.labels import EMOTIONS
+
+UNCERTAIN: Final = "uncertain"
+SHOWN: Final = (*EMOTIONS, UNCERTAIN)
+"""What a face may show in a frame: an emotion, or none that is certain enough."""
+
+GAP_S: Final = 1.0
+"""A track that is not seen for longer was out of view meanwhile."""
+
+Box = tuple[float, float, float, float]
+Floats = NDArray[np.float64]
+
+Probabilities = msgspec.defstruct("Probabilities", [(emotion, float) for emotion in EMOTIONS], frozen=True)
+
+
+class Smoothed(msgspec.Struct, frozen=True):
+    """A face's values, averaged along its track."""
+
+    emotion: str
+    confidence: float
+    probabilities: Probabilities  # type: ignore[valid-type]
+
+
+class FaceLine(Smoothed, frozen=True, kw_only=True):
+    """What the report reads of a face; its own values are the frame's."""
+
+    track: int
+    box: Box
+    smoothed: Smoothed | None = None
+
+
+class RecordLine(msgspec.Struct, frozen=True):
+    """What the report reads of a record."""
+
+    source: str
+    frame: int
+    time_s: float
+    status: Literal["ok", "dropped", "failed"]
+    latency_ms: float
+    faces: list[FaceLine]
+    reason: str = ""
+    file: str = ""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A while without a gap; `end_s` is when its last frame ends."""
+
+    start_s: float
+    end_s: float
+
+
+class TrackSummary(msgspec.Struct, frozen=True):
+    """One face from its first frame to its last."""
+
+    track: int
+    frames: int
+    in_view: list[Span]
+    seen_s: float
+    emotion: str  # the one shown most
+    shares: dict[str, float]  # of its frames, by what was shown; `uncertain` among them
+    mean_confidence: float
+
+
+class SourceSummary(msgspec.Struct, frozen=True):
+    """One source."""
+
+    source: str
+    captured: int
+    ok: int
+    dropped: dict[str, int]  # by reason
+    failed: dict[str, int]
+    start_s: float
+    end_s: float
+    pictures: bool  # a folder's: each counts as one second
+    faces: int  # of all frames together
+    frames_without_face: int
+    shares: dict[str, float]  # of all its faces
+    latency_ms: dict[str, float]  # p50 and p95
+    tracks: list[TrackSummary]  # by their first frame
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A whole results file."""
+
+    results: str
+    values: Literal["smoothed", "each frame's own"]  # which ones the figures are of
+    uncertain_below: float
+    sources: list[SourceSummary]
+
+
+class Sighting(NamedTuple):
+    """Where a face was seen well."""
+
+    score: float
+    frame: int
+    box: Box
+
+
+class TrackSeries:
+    """The values of a track in time, as they are read."""
+
+    def __init__(self) -> None:
+        self._times, self._confidences = array("d"), array("d")
+        self._probabilities = array("d")
+        self._shown = array("b")
+        self.best: dict[int, Sighting] = {}  # by what was shown
+
+    def add(self, record: RecordLine, face: FaceLine, uncertain_below: float) -> None:
+        """Take in a face of this track."""
+        values = face.smoothed or face
+        certain = values.confidence >= uncertain_below and values.emotion in EMOTIONS
+        shown = SHOWN.index(values.emotion if certain else UNCERTAIN)
+        self._times.append(record.time_s)
+        self._confidences.append(values.confidence)
+        self._probabilities.extend(astuple(values.probabilities))
+        self._shown.append(shown)
+        score = values.confidence * max(face.box[2], face.box[3])
+        if shown not in self.best or score > self.best[shown].score:
+            self.best[shown] = Sighting(score, record.frame, face.box)
+
+    @property
+    def times(self) -> Floats:
+        """Seconds, (frames,)."""
+        return np.asarray(self._times)
+
+    @property
+    def confidences(self) -> Floats:
+        return np.asarray(self._confidences)
+
+    @property
+    def probabilities(self) -> Floats:
+        """(frames, 7) in the order of EMOTIONS."""
+        return np.asarray(self._probabilities).reshape(-1, len(EMOTIONS))
+
+    @property
+    def shown(self) -> NDArray[np.int8]:
+        """Places in SHOWN, (frames,)."""
+        return np.asarray(self._shown)
+
+
+class SourceSeries:
+    """The values of a source in time, as they are read."""
+
+    def __init__(self) -> None:
+        self.tracks: dict[int, TrackSeries] = {}
+        self.lost: dict[str, array[float]] = {}  # times of frames that were not handled, by status and reason
+        self._times, self._latencies = array("d"), array("d")
+        self._status: Counter[str] = Counter()
+        self._without_face = 0
+        self._pictures = False
+
+    def add(self, record: RecordLine, uncertain_below: float) -> None:
+        """Take in a record of this source."""
+        self._status[record.status] += 1
+        self._times.append(record.time_s)
+        self._pictures |= bool(record.file)
+        if record.status != "ok":
+            name = f"{record.status}: {_reason(record)}"
+            self.lost.setdefault(name, array("d")).append(record.time_s)
+            return
+        self._latencies.append(record.latency_ms)
+        self._without_face += not record.faces
+        for face in record.faces:
+            self.tracks.setdefault(face.track, TrackSeries()).add(record, face, uncertain_below)
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one frame to the next: the median."""
+        steps = np.diff(np.asarray(self._times))
+        steps = steps[steps > 0]
+        return float(np.median(steps)) if len(steps) else 1.0
+
+    def summary(self, name: str) -> SourceSummary:
+        """Return the figures of this source."""
+        times, step_s = np.asarray(self._times), self.step_s
+        lost = {name: len(times) for name, times in sorted(self.lost.items())}
+        shown = [series.shown for series in self.tracks.values()]
+        return SourceSummary(
+            source=name,
+            captured=self._status.total(),
+            ok=self._status["ok"],
+            dropped=_of_status("dropped", lost),
+            failed=_of_status("failed", lost),
+            start_s=round(float(times.min()), 3),
+            end_s=round(float(times.max()) + step_s, 3),
+            pictures=self._pictures,
+            faces=sum(map(len, shown)),
+            frames_without_face=self._without_face,
+            shares=_shares(np.concatenate(shown)) if shown else {},
+            latency_ms=_percentiles(np.asarray(self._latencies)),
+            tracks=[_track_summary(track, self.tracks[track], step_s) for track in sorted(self.tracks)],
+        )
+
+
+class Results(NamedTuple):
+    """A results file that was read, and what is to be said of it."""
+
+    summary: Summary
+    series: dict[str, SourceSeries]
+    notes: list[str]
+
+
+def read_results(path: Path, uncertain_below: float) -> Results:
+    """Read a results file. Below `uncertain_below`, 0 to 1, of confidence a face shows no emotion.
+
+    A face's values are its `smoothed` ones where the file has them, else the frame's own. Raises UserError
+    for a file that can't be read, that holds something else, or nothing.
+    """
+    if path.suffix.lower() != ".jsonl":
+        raise UserError(f"{path}: expected a results file that ends in .jsonl, as --results FILE.jsonl makes")
+    decoder = msgspec.json.Decoder(RecordLine)
+    series: dict[str, SourceSeries] = {}
+    notes: list[str] = []
+    smoothed = False
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    record = decoder.decode(line)
+                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                    if line.endswith(b"\n") or number == 1:
+                        raise UserError(f"{path}: line {number} is not a record of a run: {error}") from error
+                    notes.append(f"{path}: its last line is cut off and left out: the run was killed")
+                    break
+                smoothed |= any(face.smoothed for face in record.faces)
+                series.setdefault(record.source, SourceSeries()).add(record, uncertain_below)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if not series:
+        raise UserError(f"{path}: holds no record; a run that had frames is expected")
+    sources = [each.summary(name) for name, each in series.items()]
+    values: Literal["smoothed", "each frame's own"] = "smoothed" if smoothed else "each frame's own"
+    return Results(Summary(str(path), values, uncertain_below, sources), series, notes)
+
+
+def spans(times: Floats, step_s: float) -> list[Span]:
+    """Return when a track was in view; a gap is longer than GAP_S and than three frames."""
+    breaks = np.flatnonzero(np.diff(times) > max(GAP_S, 3 * step_s)) + 1
+    parts = np.split(times, breaks)
+    return [Span(round(float(part[0]), 3), round(float(part[-1]) + step_s, 3)) for part in parts]
+
+
+def _track_summary(track: int, series: TrackSeries, step_s: float) -> TrackSummary:
+    in_view, shares = spans(series.times, step_s), _shares(series.shown)
+    return TrackSummary(
+        track=track,
+        frames=len(series.times),
+        in_view=in_view,
+        seen_s=round(sum(span.end_s - span.start_s for span in in_view), 3),
+        emotion=max(shares, key=lambda name: shares[name]),
+        shares=shares,
+        mean_confidence=round(float(series.confidences.mean()), 4),
+    )
+
+
+def _shares(shown: NDArray[np.int8]) -> dict[str, float]:
+    counts = np.bincount(shown, minlength=len(SHOWN)) / len(shown)
+    return {name: round(float(share), 4) for name, share in zip(SHOWN, counts, strict=True)}
+
+
+def _percentiles(values: Floats) -> dict[str, float]:
+    if not len(values):
+        return {}
+    p50, p95 = np.percentile(values, [50, 95])
+    return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}
+
+
+def _reason(record: RecordLine) -> str:
+    """Return the reason without the numbers that make each one another: a hundred sizes are one reason."""
+    return re.sub(r"\d+", "N", record.reason) or "no reason is given"
+
+
+def _of_status(status: str, lost: dict[str, Any]) -> dict[str, int]:
+    return {name.removeprefix(f"{status}: "): n for name, n in lost.items() if name.startswith(f"{status}: ")}
