@@ -17,10 +17,11 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import python_path
 from pipeline.common.model_card import find_model, read_card
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.stage import cores
-from pipeline.supervisor.child_process import LIBRARY_DEFAULTS, python_path
+from pipeline.supervisor.child_process import LIBRARY_DEFAULTS
 from pipeline.supervisor.plan import thread_limits
 from stages.capture.spec import CaptureSettings
 from stages.classify.spec import ClassifySettings

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
+from pipeline.common.files import COMMAND
 from pipeline.config.loader import nearest, override
 from pipeline.config.schema import PipelineSettings
 from pipeline.wire.addresses import check_bindable, check_dialable
@@ -22,14 +23,17 @@ ROLES: Final = tuple(spec.role for spec in (BROKER, *reversed(STAGES)))
 USAGE_STATUS: Final = 2
 INTERRUPTED_STATUS: Final = 130
 
-_EPILOG: Final = """\
+PROGRAM: Final = COMMAND.removeprefix("python ")
+"""As it stands in usage and errors."""
+
+_EPILOG: Final = f"""\
 commands:
   check            is the configuration sound, what would run, which parts are missing
   bench            frames per second, latency, batches, efficiency, against loops in one process
   keys DIR         make the keys that tcp addresses beyond this machine need
   report RESULTS   what a run that is over has found: a table, a page (--out), JSON (--json)
 
-`python run.py COMMAND --help` says more of each. Without a command, the pipeline runs.
+`{COMMAND} COMMAND --help` says more of each. Without a command, the pipeline runs.
 """
 
 
@@ -45,7 +49,8 @@ class _Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_STATUS, f"run.py: error: {message} (python {self.prog} --help says what there is)\n")
+        call = self.prog.replace(PROGRAM, COMMAND, 1)
+        self.exit(USAGE_STATUS, f"{PROGRAM}: error: {message} ({call} --help says what there is)\n")
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         options, unknown = self.parse_known_args(arguments)
@@ -75,13 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(name: str, words: Sequence[str]) -> int:
     commands = {"check": _check, "bench": _bench, "keys": _keys, "report": _report}
     if name not in commands:
-        _Parser("run.py").error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
+        _Parser(PROGRAM).error(f"unknown command {name!r}{nearest(name, commands)}; a source needs --source")
     return commands[name](words)
 
 
 def _run(words: Sequence[str]) -> int:
     parser = _Parser(
-        "run.py",
+        PROGRAM,
         description="Finds faces in live or recorded video and names their emotions.",
         epilog=_EPILOG,
     )
@@ -93,7 +98,7 @@ def _run(words: Sequence[str]) -> int:
 
 def _check(words: Sequence[str]) -> int:
     parser = _Parser(
-        "run.py check",
+        f"{PROGRAM} check",
         description="Says whether the configuration is sound, what would run and what is missing.",
     )
     settings, only, config = _pipeline_options(parser, words)
@@ -104,7 +109,7 @@ def _check(words: Sequence[str]) -> int:
 
 def _bench(words: Sequence[str]) -> int:
     parser = _Parser(
-        "run.py bench",
+        f"{PROGRAM} bench",
         description="Measures the pipeline against the tutorial's loop and a plain loop, or with --against\n"
         "against the pipeline of another checkout. See docs/benchmarks.md.",
     )
@@ -158,7 +163,7 @@ def _bench(words: Sequence[str]) -> int:
 
 def _keys(words: Sequence[str]) -> int:
     parser = _Parser(
-        "run.py keys",
+        f"{PROGRAM} keys",
         description="Makes CURVE key pairs for the broker, each stage, run.py itself (supervisor) and\n"
         "programs that read the results (subscriber). Pairs that are there are kept. See docs/machines.md.",
     )
@@ -188,7 +193,7 @@ def _keys(words: Sequence[str]) -> int:
 
 def _report(words: Sequence[str]) -> int:
     parser = _Parser(
-        "run.py report",
+        f"{PROGRAM} report",
         description="Says what was found in a run that is over: when each face was in view, what it showed,\n"
         "and which frames were dropped or failed. See docs/report.md.",
     )

@@ -1,5 +1,6 @@
 """What a run must settle before its first process starts; what is wrong with it is one line at once."""
 
+import os
 import subprocess
 import sys
 from typing import Final
@@ -7,14 +8,14 @@ from typing import Final
 import msgspec
 
 from pipeline.broker.spec import BROKER
-from pipeline.common.files import PROJECT
+from pipeline.common.files import python_path
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.plan import laid_out
 from pipeline.supervisor.reporter import Reporter, open_reporter
 from pipeline.supervisor.runner import Runner, Signals
 from stages.capture.spec import CaptureSettings
-from stages.display.spec import DisplaySettings
+from stages.display.spec import STDOUT, DisplaySettings
 from stages.stage import STAGES
 
 CAMERA_PROBE_S: Final = 20.0
@@ -25,7 +26,9 @@ def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
 
     Raises UserError for what is wrong before any process has started.
     """
-    reporter = open_reporter(settings.log)
+    # Records on standard output leave no room for the summary there.
+    taken = settings.of(DisplaySettings).results == STDOUT and (only is None or "display" in only)
+    reporter = open_reporter(settings.log, sys.stderr if taken else None)
     try:
         settings, sources = prepare(settings, only, reporter)
         with Signals() as signals, laid_out((BROKER, *STAGES), settings, sources, only) as plan:
@@ -59,9 +62,12 @@ def find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:
     """Return the sources asked for; else the first camera that opens, else the demo."""
     if texts:
         return parse_sources(texts)
-    command = [sys.executable, "-m", "stages.capture.probe"]
+    command = [sys.executable, "-P", "-m", "stages.capture.probe"]
+    environment = os.environ | {"PYTHONPATH": python_path()}
     try:
-        probe = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=CAMERA_PROBE_S)
+        probe = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=CAMERA_PROBE_S
+        )
         camera = probe.stdout.strip()
     except subprocess.TimeoutExpired:
         camera = ""

@@ -3,14 +3,24 @@
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.common.errors import UserError
 
-PROJECT: Final = Path(__file__).resolve().parents[2]
-"""The folder of run.py, pipeline.toml and models/."""
+_CODE: Final = Path(__file__).resolve().parents[2]
+"""The folder of pipeline/ and stages/."""
+
+INSTALLED: Final = not (_CODE / "run.py").is_file()
+"""Whether this is an installed package and not a checkout."""
+
+PROJECT: Final = _CODE / "pipeline" / "installed" if INSTALLED else _CODE
+"""The folder of pipeline.toml and models/; setup.py copies them into the package."""
+
+COMMAND: Final = "emotions" if INSTALLED else "python run.py"
+"""How the command line is called, for messages."""
 
 UNFINISHED: Final = ".unfinished-"
 
@@ -53,6 +63,15 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be created ({error.strerror}); choose another place") from error
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH with which another interpreter finds the same code.
+
+    That is a checkout's folder before whatever the user has set; installed code is found without it.
+    """
+    inherited = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join(part for part in ("" if INSTALLED else str(_CODE), inherited) if part)
 
 
 def sha256(path: Path) -> str:

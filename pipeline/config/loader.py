@@ -209,7 +209,8 @@ def _check_text(text: str, name: str, rules: Mapping[str, Sequence[str]], where:
     choices, endings = rules.get("choices"), rules.get("endings")
     if choices and text not in choices:
         raise UserError(f"{where}{name}: {text!r} is not known{nearest(text, choices)}")
-    if endings and text and Path(text).suffix.lower() not in endings:
+    other = ("", *rules.get("or", ()))
+    if endings and text not in other and Path(text).suffix.lower() not in endings:
         raise UserError(f"{where}{name}: expected a file that ends in {' or '.join(endings)}, found {text!r}")
 
 

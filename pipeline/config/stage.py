@@ -66,6 +66,7 @@ class ProcessPlan(NamedTuple):
     options: msgspec.Struct
     threads: int = 1
     source: str = ""  # of a capture
+    stdout: bool = False  # whether it is given the command line's standard output
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from pipeline.common.files import PROJECT
+from pipeline.common.files import python_path
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.stage import ProcessPlan
 from pipeline.supervisor.plan import RunPlan, thread_limits
-from pipeline.wire.assignment import Assignment
+from pipeline.wire.assignment import STDOUT_VARIABLE, Assignment
 
 LIBRARY_DEFAULTS: Final = {
     # glibc: freed blocks of up to 32 MiB (its limit) are kept and used again. By default the memory of frames
@@ -47,6 +47,9 @@ class ChildProcess:
         self._run = run
         self._settings = settings
         self._lines = lines
+        # Its own standard output is listened to, as every child's is.
+        given = plan.stdout and sys.platform != "win32"
+        self._stdout = {STDOUT_VARIABLE: str(os.dup(1))} if given else {}
         self._popen: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._reaped = False
@@ -72,7 +75,9 @@ class ChildProcess:
                 **os.environ,
                 **thread_limits(self.plan.threads),
                 "PYTHONPATH": python_path(),
+                **self._stdout,
             },
+            pass_fds=[int(number) for number in self._stdout.values()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # what libraries print there is not the run's result
             stderr=subprocess.STDOUT,
@@ -152,9 +157,3 @@ def make_assignment(plan: ProcessPlan, run: RunPlan, settings: PipelineSettings,
         keys=run.keys_of(plan.role),
         options=msgspec.Raw(msgspec.json.encode(plan.options)),
     )
-
-
-def python_path() -> str:
-    """The project's root before whatever the user has set, so that a child finds the same code."""
-    inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(PROJECT), inherited] if inherited else [str(PROJECT)])

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import quantiles
+from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -71,8 +72,20 @@ class Rates:
 class Reporter:
     """Prints the lines of this process and of the children, and the status between them."""
 
-    def __init__(self, level: str, file: str, interval_s: float, *, quiet: bool = False) -> None:
-        """Raises OSError if the log file can't be opened."""
+    def __init__(
+        self,
+        level: str,
+        file: str,
+        interval_s: float,
+        *,
+        quiet: bool = False,
+        summary_to: TextIO | None = None,
+    ) -> None:
+        """summary_to: where the summary goes, by default to standard output.
+
+        Raises OSError if the log file can't be opened.
+        """
+        self.summary_to = summary_to
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._interval_s = interval_s
         self._next_line_s = 0.0
@@ -243,19 +256,19 @@ def _total(sources: list[SourceReport]) -> str:
     return balance(sum(s.captured for s in sources), progress, sum(s.in_flight for s in sources))
 
 
-def print_summary(text: str) -> None:
+def print_summary(text: str, file: TextIO | None = None) -> None:
     """The summary is the run's result for a person or a script: on standard output. Raises LateError."""
     try:
-        print(text, file=sys.stdout, flush=True)
+        print(text, file=file or sys.stdout, flush=True)
     except OSError as error:
         with Path(os.devnull).open("w") as nothing:  # else what is buffered fails again at the very end
             os.dup2(nothing.fileno(), sys.stdout.fileno())
         raise LateError(f"standard output: cannot be written: {error.strerror}") from error
 
 
-def open_reporter(settings: LogSettings) -> Reporter:
+def open_reporter(settings: LogSettings, summary_to: TextIO | None = None) -> Reporter:
     """Return the reporter that the settings ask for. Raises UserError if the log file can't be written."""
     try:
-        return Reporter(settings.level, settings.file, settings.status_interval_s)
+        return Reporter(settings.level, settings.file, settings.status_interval_s, summary_to=summary_to)
     except OSError as error:
         raise UserError(f"log.file: {settings.file} can't be written: {error.strerror}") from error

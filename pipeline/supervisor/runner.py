@@ -216,7 +216,8 @@ class Runner:
         supervisor, incomplete = self._supervisor, False
         if supervisor.sources and supervisor.broker.begun:
             try:
-                print_summary(summary(supervisor.sources, self._reporter.rates, supervisor.elapsed_s))
+                text = summary(supervisor.sources, self._reporter.rates, supervisor.elapsed_s)
+                print_summary(text, self._reporter.summary_to)
             except LateError as error:
                 self._reporter.log("error", str(error))
                 incomplete = True

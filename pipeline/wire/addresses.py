@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import COMMAND
 
 
 def is_remote(address: str) -> bool:
@@ -209,7 +210,7 @@ def _check_tcp(address: str, place: str, name: str, keyed: bool) -> str:
     if not keyed and not _is_loopback(host):
         raise UserError(
             f"{name}: {address!r} can be reached from other machines: that needs keys; make them with: "
-            "python run.py keys DIR, then give: --set security.keys=DIR"
+            f"{COMMAND} keys DIR, then give: --set security.keys=DIR"
         )
     if not (_is_number(host) or _HOST.fullmatch(host)):
         raise UserError(f"{name}: expected a host's name or number, found {host!r} in {address!r}")

@@ -6,6 +6,9 @@ from typing import Final
 
 import msgspec
 
+STDOUT_VARIABLE: Final = "EMOTIONS_STDOUT"
+"""Holds the number of the file that is the command line's standard output, where a child is given it."""
+
 KILLED_STATUS: Final = 137
 """Exit status of a child that ends itself at once, as of a process that the system killed."""
 

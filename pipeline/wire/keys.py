@@ -21,6 +21,7 @@ from zmq import auth
 from zmq.utils import z85
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import COMMAND
 
 OTHERS: Final = ("supervisor", "subscriber")
 """Who dials in besides the stages: `run.py` itself, and other programs, which read the results."""
@@ -124,7 +125,7 @@ def user_directory(stages: Sequence[str]) -> Path:
     except OSError as error:
         raise UserError(
             f"no place for this user's keys: {directory}: {error.strerror}; name one that can be written: "
-            "--set security.keys=DIR, made with: python run.py keys DIR"
+            f"--set security.keys=DIR, made with: {COMMAND} keys DIR"
         ) from error
     return directory
 
@@ -214,7 +215,7 @@ def check_directory(directory: Path) -> None:
     except OSError as error:
         raise UserError(f"keys: {directory} can't be read: {error.strerror}") from error
     if not there:
-        raise UserError(f"keys: no directory {directory}; make it with: python run.py keys {directory}")
+        raise UserError(f"keys: no directory {directory}; make it with: {COMMAND} keys {directory}")
     _check_private(directory, "700")
 
 
@@ -224,7 +225,7 @@ def _the_secret(directory: Path, role: str) -> Path:
     if not found:
         raise UserError(
             f"keys: {directory} has no {role}.secret; copy it there, or make it with: "
-            f"python run.py keys {directory}"
+            f"{COMMAND} keys {directory}"
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)

@@ -11,7 +11,7 @@ from stages.display.record import advance, make_record, round_box, round_time, t
 from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.open import open_sinks
 from stages.display.sinks.sink import Image, Outcome
-from stages.display.spec import DisplaySettings
+from stages.display.spec import STDOUT, DisplaySettings
 from stages.display.tracker import Tracker
 from stages.faces import Faces
 
@@ -37,7 +37,8 @@ class Display:
         self._checkpoint = Checkpoint(checkpoint)
         state = self._checkpoint.state
         # Without results nobody knows which numbers came after the checkpoint: none is given twice.
-        skip = 0 if settings.results else SKIPPED_TRACKS
+        kept = settings.results not in ("", STDOUT)  # so that it can be read back
+        skip = 0 if kept else SKIPPED_TRACKS
         self._trackers = defaultdict(
             Tracker, {name: Tracker(source.tracker, skip) for name, source in state.sources.items()}
         )
@@ -45,7 +46,7 @@ class Display:
         self.patience = Patience()
         self._begun = state.begun
         self._since = 0  # the last checkpoint, records
-        self._every = CHECKPOINT_EVERY if settings.results else CHECKPOINT_UNWRITTEN
+        self._every = CHECKPOINT_EVERY if kept else CHECKPOINT_UNWRITTEN
         self._sinks = open_sinks(settings, sources, self._checkpoint, self.patience, self._remember)
         self.wants_pixels = any(sink.wants_pixels for sink in self._sinks)
         self.watched = any(sink.watched for sink in self._sinks)

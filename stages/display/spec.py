@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,10 @@ from pipeline.config.schema import Settings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, output_line
 
 Mode = Annotated[str, Meta(extra={"choices": ("auto", "window", "web", "none")})]
-ResultsFile = Annotated[str, Meta(extra={"endings": (".jsonl", ".csv")})]
+STDOUT: Final = "-"
+"""In place of a results file: lines of JSON on standard output."""
+
+ResultsFile = Annotated[str, Meta(extra={"endings": (".jsonl", ".csv"), "or": (STDOUT,)})]
 VideoFile = Annotated[str, Meta(extra={"endings": (".mkv", ".mp4")})]
 
 
@@ -20,7 +23,7 @@ class DisplaySettings(Settings, frozen=True):
     """`[display]`: what people see and what is written."""
 
     mode: Mode = "auto"
-    results: ResultsFile = ""  # .jsonl or .csv file; empty: none
+    results: ResultsFile = ""  # .jsonl or .csv file; -: standard output; empty: none
     record: VideoFile = ""  # .mkv or .mp4 file; empty: none
     mirror: bool = False  # show the window as a mirror does; files are never mirrored
 
@@ -35,8 +38,9 @@ class DisplayOptions(msgspec.Struct, frozen=True):
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
     names, checkpoint = [source.name for source in run.sources], str(run.directory / "display.json")
-    options = DisplayOptions(run.settings.of(DisplaySettings), names, checkpoint)
-    return [ProcessPlan(DISPLAY.role, DISPLAY.module, "display", options)]
+    settings = run.settings.of(DisplaySettings)
+    options = DisplayOptions(settings, names, checkpoint)
+    return [ProcessPlan(DISPLAY.role, DISPLAY.module, "display", options, stdout=settings.results == STDOUT)]
 
 
 def has_screen() -> bool:
@@ -73,7 +77,7 @@ def check(settings: DisplaySettings) -> list[CheckLine]:
     except UserError as error:
         found = [CheckLine("missing", "display", str(error))]
     outputs = {"results": settings.results, "record": settings.record}
-    return found + [output_line(name, text) for name, text in outputs.items() if text]
+    return found + [output_line(name, text) for name, text in outputs.items() if text not in ("", STDOUT)]
 
 
 DISPLAY = StageSpec("display", "stages.display.main", DisplaySettings, processes, resolve, check)

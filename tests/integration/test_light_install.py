@@ -11,7 +11,7 @@ import importlib, sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))  # as if they were not installed
 from stages.stage import STAGES
 modules = [spec.module for spec in STAGES]
-for name in ["pipeline.cli.main", "pipeline.cli.check", "pipeline.broker.main", "tools.wheels", *modules]:
+for name in ["pipeline.cli.main", "pipeline.cli.check", "pipeline.broker.main", "tools.wheels", "emotions", *modules]:
     importlib.import_module(name)
 """
 

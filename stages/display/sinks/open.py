@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from stages.display.output_file import Patience
 from stages.display.resume import Checkpoint, Past
 from stages.display.sinks.sink import Sink
-from stages.display.spec import DisplaySettings
+from stages.display.spec import STDOUT, DisplaySettings
 
 
 def open_sinks(
@@ -47,7 +47,11 @@ def open_sinks(
                 )
             )
             opened.callback(sinks[-1].close)
-        if settings.results:
+        if settings.results == STDOUT:
+            from stages.display.sinks.lines import Lines
+
+            sinks.append(Lines(patience))
+        elif settings.results:
             from stages.display.sinks.results import Results
 
             sinks.append(Results(settings.results, patience, checkpoint, on_past))

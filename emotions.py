@@ -1,0 +1,18 @@
+"""Facial emotions from Python: docs/python.md has examples.
+
+import emotions
+
+analyser = emotions.load()
+record = analyser.analyse("portrait.jpg")
+
+for record in emotions.watch("0"):
+    print(record.faces)
+"""
+
+from pipeline.api.analyser import Analyser, draw, load
+from pipeline.api.watch import Watch, watch
+from pipeline.common.errors import UserError as Error
+from pipeline.common.labels import EMOTIONS
+from stages.display.record import FaceRecord, Record
+
+__all__ = ["EMOTIONS", "Analyser", "Error", "FaceRecord", "Record", "Watch", "draw", "load", "watch"]
