@@ -1,6 +1,7 @@
 """`python run.py check`: is the configuration sound, what would run, which parts are missing.
 
-Nothing heavy is loaded and nothing is opened: packages are asked for their versions, files looked for.
+Nothing heavy is loaded and nothing is opened: packages are asked for their versions, files looked for. Only
+with --cameras each camera is opened, in another process.
 """
 
 import platform
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.broker.spec import BROKER
+from pipeline.cli.cameras import camera_lines
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from pipeline.config.loader import DEFAULT_FILE
@@ -31,16 +33,22 @@ _MISSING_STATUS: Final = 2
 
 
 def run_check(
-    settings: PipelineSettings, only: frozenset[str] | None = None, config: Path | None = None
+    settings: PipelineSettings,
+    only: frozenset[str] | None = None,
+    config: Path | None = None,
+    cameras: bool = False,
 ) -> int:
     """Print the listing; return 0 if the pipeline would run and 2 if something that it needs is missing.
 
     only: the roles that run here, None for all. config: the file that was named, None for the usual one.
+    cameras: open each camera, and say what it gives.
     """
     lines = [*system_lines(config), *package_lines(PROJECT / "requirements.txt")]
     for spec in reversed(STAGES):  # sources first
         if spec.check is not None and _runs(spec.role, only):
             lines += spec.check(settings.of(spec.settings))
+    if cameras:
+        lines += camera_lines(settings.of(CaptureSettings))
     if settings.log.file:
         lines.append(output_line("log", settings.log.file))
     lines += key_lines(settings, only)

@@ -27,13 +27,23 @@ PROGRAM: Final = COMMAND.removeprefix("python ")
 """As it stands in usage and errors."""
 
 _EPILOG: Final = f"""\
+examples:
+  {COMMAND}                                        the camera or, where there is none, a demo
+  {COMMAND} --source clip.mp4 --results out.jsonl  a record of every frame
+  {COMMAND} --source clip.mp4 --record out.mkv     the video with its faces drawn
+  {COMMAND} --source pictures/ --results out.csv   a folder of pictures, a row a face
+  {COMMAND} --source 0 --source rtsp://…           several sources at once
+  {COMMAND} --source 0 --results - --quiet | jq .  records for another program
+
 commands:
-  check            is the configuration sound, what would run, which parts are missing
+  check            is the configuration sound, what would run, what is missing, which cameras are there
+  report RESULTS   what a run that is over has found: a table, a page (--out), JSON (--json)
   bench            frames per second, latency, batches, efficiency, against loops in one process
   keys DIR         make the keys that tcp addresses beyond this machine need
-  report RESULTS   what a run that is over has found: a table, a page (--out), JSON (--json)
 
-`{COMMAND} COMMAND --help` says more of each. Without a command, the pipeline runs.
+`{COMMAND} COMMAND --help` says more of each. Without a command, the pipeline runs; q in the window or
+Ctrl-C ends it. Nothing is stored unless --results or --record asks for it. Every setting with its default
+is in pipeline.toml.
 """
 
 
@@ -101,10 +111,15 @@ def _check(words: Sequence[str]) -> int:
         f"{PROGRAM} check",
         description="Says whether the configuration is sound, what would run and what is missing.",
     )
-    settings, only, config = _pipeline_options(parser, words)
+    parser.add_argument(
+        "--cameras",
+        action="store_true",
+        help="open each camera: its sizes and rates, and what it gives for the capture.camera_… settings",
+    )
+    settings, only, options = _pipeline_options(parser, words)
     from pipeline.cli.check import run_check
 
-    return run_check(settings, only, config)
+    return run_check(settings, only, options.config, options.cameras)
 
 
 def _bench(words: Sequence[str]) -> int:
@@ -211,8 +226,7 @@ def _report(words: Sequence[str]) -> int:
         "--uncertain-below",
         metavar="P",
         type=_share,
-        default=0.5,
-        help="a face is uncertain where its confidence is lower (default 0.5)",
+        help="a face is uncertain where its confidence is lower (default: where the run said so, else 0.5)",
     )
     options = parser.read(words)
     from pipeline.cli.report.command import ReportOptions, run_report
@@ -237,8 +251,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _pipeline_options(
     parser: _Parser, words: Sequence[str]
-) -> tuple[PipelineSettings, frozenset[str] | None, Path | None]:
-    """Read the options of `run` and `check`: the settings, the roles of --only, and --config."""
+) -> tuple[PipelineSettings, frozenset[str] | None, argparse.Namespace]:
+    """Read the options of `run` and `check`: the settings, the roles of --only, and all as given."""
     _add_common(parser)
     parser.add_argument(
         "--source",
@@ -249,16 +263,26 @@ def _pipeline_options(
     parser.add_argument(
         "--display", choices=("auto", "window", "web", "none"), help="auto: a window where there is a screen"
     )
-    parser.add_argument("--results", metavar="FILE", help=".jsonl or .csv, one record a frame or a face")
+    parser.add_argument(
+        "--results",
+        metavar="FILE",
+        help=".jsonl or .csv, one record a frame or a face; -: JSON lines on stdout",
+    )
     parser.add_argument("--record", metavar="FILE", help="annotated video, .mkv or .mp4")
     parser.add_argument("--only", metavar="ROLES", help=f"only these stages, here: {','.join(ROLES)}")
     parser.add_argument(
         "--broker", metavar="ADDRESS", help="address of the broker, ipc://PATH or tcp://HOST:PORT"
     )
+    parser.add_argument(
+        "--quiet", action="store_true", help="warnings and errors only: no status, no summary"
+    )
+    parser.add_argument("--log-json", action="store_true", help="each line of the log as a JSON object")
     options = parser.read(words)
     only = _roles(parser, options.only)
     _check_only(parser, options, only)
-    settings = override(read_settings(options.config, options.set), _overrides(options), TABLES)
+    settings = read_settings(options.config, options.set)
+    quiet = options.quiet and settings.log.level != "error"
+    settings = override(settings, _overrides(options) | ({"log.level": "warning"} if quiet else {}), TABLES)
     _check_outputs(settings)
     address = settings.broker.address
     if only is not None and not address:
@@ -269,7 +293,7 @@ def _pipeline_options(
                 check_bindable(text, name)
     else:
         check_dialable(address)
-    return settings, only, options.config
+    return settings, only, options
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
@@ -279,6 +303,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         "display.results": options.results,
         "display.record": options.record,
         "broker.address": options.broker,
+        "log.json": options.log_json or None,
+        "log.status": False if options.quiet else None,
     }
     return {name: value for name, value in given.items() if value is not None}
 

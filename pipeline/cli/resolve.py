@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
-from typing import Final
+from io import StringIO
+from typing import Final, TextIO
 
 import msgspec
 
 from pipeline.broker.spec import BROKER
+from pipeline.common.errors import UserError
 from pipeline.common.files import python_path
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec, parse_sources
@@ -19,6 +21,7 @@ from stages.display.spec import STDOUT, DisplaySettings
 from stages.stage import STAGES
 
 CAMERA_PROBE_S: Final = 20.0
+REFUSED_STATUS: Final = 2
 
 
 def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
@@ -26,15 +29,26 @@ def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
 
     Raises UserError for what is wrong before any process has started.
     """
-    # Records on standard output leave no room for the summary there.
-    taken = settings.of(DisplaySettings).results == STDOUT and (only is None or "display" in only)
-    reporter = open_reporter(settings.log, sys.stderr if taken else None)
+    reporter = open_reporter(settings.log, _summary_to(settings, only))
     try:
         settings, sources = prepare(settings, only, reporter)
         with Signals() as signals, laid_out((BROKER, *STAGES), settings, sources, only) as plan:
             return Runner(settings, plan, reporter, signals).run()
+    except UserError as error:
+        if not settings.log.json:
+            raise
+        reporter.log("error", str(error))
+        return REFUSED_STATUS
     finally:
         reporter.close()
+
+
+def _summary_to(settings: PipelineSettings, only: frozenset[str] | None) -> TextIO | None:
+    """Return where the summary goes; None: to standard output."""
+    if not settings.log.status:
+        return StringIO()
+    taken = settings.of(DisplaySettings).results == STDOUT and (only is None or "display" in only)
+    return sys.stderr if taken else None  # records leave no room for it on standard output
 
 
 def prepare(

@@ -74,6 +74,8 @@ class LogSettings(Settings, frozen=True):
     level: LogLevel = "info"
     file: str = ""  # empty: standard error only
     status_interval_s: Seconds = 5.0  # between status lines where there is no terminal
+    status: bool = True  # show how the run goes, and its summary
+    json: bool = False  # each line as a JSON object
 
 
 S = TypeVar("S", bound=Settings)

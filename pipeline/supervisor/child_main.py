@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from pipeline.common.errors import LateError, UserError
+from pipeline.common.json_log import JsonFormatter
 from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 
 LATE_STATUS: Final = 3
@@ -39,7 +40,7 @@ def end_with_stdin() -> None:
     os._exit(KILLED_STATUS)
 
 
-def set_up_logging(name: str, level: str) -> None:
+def set_up_logging(name: str, level: str, json: bool = False) -> None:
     logging.basicConfig(
         level=level.upper(),
         format=f"%(asctime)s {name}: %(message)s",
@@ -47,6 +48,8 @@ def set_up_logging(name: str, level: str) -> None:
         stream=sys.stderr,
         force=True,
     )
+    if json:
+        logging.getLogger().handlers[0].setFormatter(JsonFormatter(name))
 
 
 def main() -> int:
@@ -56,7 +59,7 @@ def main() -> int:
     else:
         threading.Thread(target=end_with_stdin, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_up_logging(assignment.name, assignment.log_level)
+    set_up_logging(assignment.name, assignment.log_level, assignment.log_json)
     try:
         module = importlib.import_module(assignment.module)
         status: int = module.run(assignment, StopFlag())

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.common.errors import LateError, UserError
+from pipeline.common.json_log import as_json, json_line
 from pipeline.config.schema import LogSettings
 from pipeline.supervisor.logfile import LogFile
 from pipeline.wire.messages import PeerReport, Progress, SourceReport, StatusReport
@@ -79,13 +80,17 @@ class Reporter:
         interval_s: float,
         *,
         quiet: bool = False,
+        status: bool = True,
+        json: bool = False,
         summary_to: TextIO | None = None,
     ) -> None:
-        """summary_to: where the summary goes, by default to standard output.
+        """quiet: print nothing at all. status: show how the run goes. json: lines as JSON objects.
 
-        Raises OSError if the log file can't be opened.
+        summary_to: where the summary goes, by default to standard output. Raises OSError if the log file
+        can't be opened.
         """
         self.summary_to = summary_to
+        self._status, self._json = status, json
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._interval_s = interval_s
         self._next_line_s = 0.0
@@ -95,7 +100,8 @@ class Reporter:
         self.rates = Rates()
 
     def line(self, text: str) -> None:
-        """Print a line as it is, and write it to the log file."""
+        """Print a line as it is, or as JSON, and write it to the log file."""
+        text = as_json(text) if self._json else text
         self._print(text)
         trouble = self._file.write(text) if self._file is not None else ""
         if trouble:
@@ -118,7 +124,8 @@ class Reporter:
         elif level == "error":
             self.line(f"error: {text}")
         elif getattr(logging, level.upper()) >= getattr(logging, self._level):
-            self.line(f"{time.strftime('%H:%M:%S')} run: {text}")
+            plain = f"{time.strftime('%H:%M:%S')} run: {text}"
+            self.line(json_line("run", level, text) if self._json else plain)
 
     def info(self, text: str) -> None:
         self.log("info", text)
@@ -130,7 +137,9 @@ class Reporter:
     def update(self, report: StatusReport, waiting_for: str) -> None:
         """Show a report: at once in a terminal, every few seconds elsewhere."""
         self.rates.update(report, waiting_for)
-        if self._console.is_terminal:
+        if not self._status:
+            return
+        if self._console.is_terminal and not self._json:
             if self._live is None and report.started:
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)
                 self._live.start()
@@ -269,6 +278,13 @@ def print_summary(text: str, file: TextIO | None = None) -> None:
 def open_reporter(settings: LogSettings, summary_to: TextIO | None = None) -> Reporter:
     """Return the reporter that the settings ask for. Raises UserError if the log file can't be written."""
     try:
-        return Reporter(settings.level, settings.file, settings.status_interval_s, summary_to=summary_to)
+        return Reporter(
+            settings.level,
+            settings.file,
+            settings.status_interval_s,
+            status=settings.status,
+            json=settings.json,
+            summary_to=summary_to,
+        )
     except OSError as error:
         raise UserError(f"log.file: {settings.file} can't be written: {error.strerror}") from error

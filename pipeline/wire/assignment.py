@@ -26,6 +26,7 @@ class Assignment(msgspec.Struct, frozen=True):
     max_message_bytes: int
     log_level: str
     options: msgspec.Raw  # of the struct that the stage's spec makes
+    log_json: bool = False
     frames: str = ""  # directory of shared frames; empty: they travel in messages
     keys: str = ""  # directory of the keys, never a key itself; empty: the address needs none
 

@@ -12,6 +12,7 @@ from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.open import open_sinks
 from stages.display.sinks.sink import Image, Outcome
 from stages.display.spec import STDOUT, DisplaySettings
+from stages.display.tally import Tally
 from stages.display.tracker import Tracker
 from stages.faces import Faces
 
@@ -44,6 +45,7 @@ class Display:
         )
         self.progress = {name: source.progress for name, source in state.sources.items()}
         self.patience = Patience()
+        self.tally = Tally()  # of this process: what one before it has shown is not in it
         self._begun = state.begun
         self._since = 0  # the last checkpoint, records
         self._every = CHECKPOINT_EVERY if kept else CHECKPOINT_UNWRITTEN
@@ -76,6 +78,7 @@ class Display:
         outcome = Outcome(delivery, record, line, image)
         for sink in self._sinks:
             sink.write(outcome)
+        self.tally.add(record)
         self.progress[delivery.source] = advance(progress, record.frame, record.status, delivery.reason)
         self._since += 1
         if self._since >= self._every:

@@ -116,6 +116,8 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, rea
                 display.end_source(source)
             case (End(), _):
                 display.complete()
+                if display.tally:
+                    log.info("%s", display.tally)
                 return
         if wish is None:
             wish = display.poll()

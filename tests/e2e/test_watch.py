@@ -1,4 +1,4 @@
-"""Records of a run on standard output, and from Python with `watch`."""
+"""Records of a run on standard output, from Python with `watch`, and its log for programs."""
 
 import json
 import signal
@@ -144,3 +144,25 @@ def test_a_reader_that_goes_ends_the_run_well(place: Path, quick: list[str]) -> 
     assert run.wait(LIMIT_S) == 0
     assert "demo: captured" in said
     assert "error" not in said
+
+
+def run_it(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "run.py", *words]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=LIMIT_S)
+
+
+def test_quiet_says_nothing_of_a_run_that_goes_well(place: Path, clip: Path, quick: list[str]) -> None:
+    done = run_it(*quick, "--source", str(clip), "--quiet")
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_every_line_of_the_log_is_json(place: Path, clip: Path, quick: list[str]) -> None:
+    done = run_it(*quick, "--source", str(clip), "--log-json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"run", "display"} <= {line["process"] for line in lines}
+    assert all(line["level"] == "info" and line["time"] for line in lines)
+    assert any("frames without a face" in line["message"] for line in lines)
+    assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
+    refused = run_it(*quick, "--source", "none.mp4", "--log-json")
+    assert refused.returncode == 2
+    assert "no such file" in json.loads(refused.stderr.splitlines()[-1])["message"]

@@ -11,7 +11,8 @@ import importlib, sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))  # as if they were not installed
 from stages.stage import STAGES
 modules = [spec.module for spec in STAGES]
-for name in ["pipeline.cli.main", "pipeline.cli.check", "pipeline.broker.main", "tools.wheels", "emotions", *modules]:
+others = ["pipeline.cli.main", "pipeline.cli.check", "pipeline.broker.main", "tools.wheels", "emotions"]
+for name in [*others, *modules]:
     importlib.import_module(name)
 """
 

@@ -25,7 +25,7 @@ class ReportOptions(NamedTuple):
     out: Path | None = None  # the page
     json: str = ""  # the summary; "-": standard output, in place of the table
     clips: list[str] = []  # noqa: RUF012 - whose faces the page shows
-    uncertain_below: float = 0.5
+    uncertain_below: float | None = None  # None: as the records say
 
 
 def run_report(options: ReportOptions) -> int:

@@ -32,11 +32,17 @@ def make_page(results: Results, pictures: Pictures) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Emotions in {name}</title>\n<style>\n{style}</style>\n"
         f"<header><h1>Emotions in {name}</h1>{notes}{_key()}</header>\n<main>{sources}</main>\n"
-        f"<footer><p>The figures are of {escape(summary.values)} values. A face is <em>uncertain</em> where "
-        f"its confidence is below {percent(summary.uncertain_below)}.</p>"
+        f"<footer><p>The figures are of {escape(summary.values)} values. A face is <em>uncertain</em> "
+        f"{_rule(summary.uncertain_below)}.</p>"
         "<p>The model names expressions, by what people see in pictures of faces. "
         "An expression is not a feeling.</p></footer>\n</html>\n"
     )
+
+
+def _rule(uncertain_below: float | None) -> str:
+    if uncertain_below is None:
+        return "where the run said so"
+    return f"where its confidence is below {percent(uncertain_below)}"
 
 
 def _key() -> str:

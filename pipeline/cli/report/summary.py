@@ -18,6 +18,9 @@ UNCERTAIN: Final = "uncertain"
 SHOWN: Final = (*EMOTIONS, UNCERTAIN)
 """What a face may show in a frame: an emotion, or none that is certain enough."""
 
+UNCERTAIN_BELOW: Final = 0.5
+"""Where neither the file nor the user says."""
+
 GAP_S: Final = 1.0
 """A track that is not seen for longer was out of view meanwhile."""
 
@@ -33,10 +36,11 @@ class Smoothed(msgspec.Struct, frozen=True):
     emotion: str
     confidence: float
     probabilities: Probabilities  # type: ignore[valid-type]
+    uncertain: bool | None = None  # None: the file does not say
 
 
 class FaceLine(Smoothed, frozen=True, kw_only=True):
-    """What the report reads of a face; its own values are the frame's."""
+    """What the report reads of a face; its own values are those of the frame alone."""
 
     track: int
     box: Box
@@ -98,7 +102,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     results: str
     values: Literal["smoothed", "each frame's own"]  # which ones the figures are of
-    uncertain_below: float
+    uncertain_below: float | None  # None: as the records say
     sources: list[SourceSummary]
 
 
@@ -119,11 +123,13 @@ class TrackSeries:
         self._shown = array("b")
         self.best: dict[int, Sighting] = {}  # by what was shown
 
-    def add(self, record: RecordLine, face: FaceLine, uncertain_below: float) -> None:
+    def add(self, record: RecordLine, face: FaceLine, uncertain_below: float | None) -> None:
         """Take in a face of this track."""
         values = face.smoothed or face
-        certain = values.confidence >= uncertain_below and values.emotion in EMOTIONS
-        shown = SHOWN.index(values.emotion if certain else UNCERTAIN)
+        uncertain = values.uncertain
+        if uncertain is None or uncertain_below is not None:
+            uncertain = values.confidence < (UNCERTAIN_BELOW if uncertain_below is None else uncertain_below)
+        shown = SHOWN.index(UNCERTAIN if uncertain or values.emotion not in EMOTIONS else values.emotion)
         self._times.append(record.time_s)
         self._confidences.append(values.confidence)
         self._probabilities.extend(astuple(values.probabilities))
@@ -163,7 +169,7 @@ class SourceSeries:
         self._without_face = 0
         self._pictures = False
 
-    def add(self, record: RecordLine, uncertain_below: float) -> None:
+    def add(self, record: RecordLine, uncertain_below: float | None) -> None:
         """Take in a record of this source."""
         self._status[record.status] += 1
         self._times.append(record.time_s)
@@ -214,18 +220,19 @@ class Results(NamedTuple):
     notes: list[str]
 
 
-def read_results(path: Path, uncertain_below: float) -> Results:
+def read_results(path: Path, uncertain_below: float | None = None) -> Results:
     """Read a results file. Below `uncertain_below`, 0 to 1, of confidence a face shows no emotion.
 
-    A face's values are its `smoothed` ones where the file has them, else the frame's own. Raises UserError
-    for a file that can't be read, that holds something else, or nothing.
+    None: where the record says so, or below UNCERTAIN_BELOW in a file that does not say. A face's values are
+    its `smoothed` ones where the file has them, else the frame's own. Raises UserError for a file that can't
+    be read, that holds something else, or nothing.
     """
     if path.suffix.lower() != ".jsonl":
         raise UserError(f"{path}: expected a results file that ends in .jsonl, as --results FILE.jsonl makes")
     decoder = msgspec.json.Decoder(RecordLine)
     series: dict[str, SourceSeries] = {}
     notes: list[str] = []
-    smoothed = False
+    smoothed = said = False
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -237,6 +244,7 @@ def read_results(path: Path, uncertain_below: float) -> Results:
                     notes.append(f"{path}: its last line is cut off and left out: the run was killed")
                     break
                 smoothed |= any(face.smoothed for face in record.faces)
+                said |= any(face.smoothed and face.smoothed.uncertain is not None for face in record.faces)
                 series.setdefault(record.source, SourceSeries()).add(record, uncertain_below)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
@@ -244,6 +252,8 @@ def read_results(path: Path, uncertain_below: float) -> Results:
         raise UserError(f"{path}: holds no record; a run that had frames is expected")
     sources = [each.summary(name) for name, each in series.items()]
     values: Literal["smoothed", "each frame's own"] = "smoothed" if smoothed else "each frame's own"
+    if uncertain_below is None and not said:
+        uncertain_below = UNCERTAIN_BELOW
     return Results(Summary(str(path), values, uncertain_below, sources), series, notes)
 
 

@@ -95,8 +95,18 @@ def test_check_gets_the_same_options(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     config = tmp_path / "c.toml"
     config.touch()
     assert main(["check", "--source", "demo", "--config", str(config)]) == 2
-    settings, only, named = check.arguments
-    assert (settings.of(CaptureSettings).sources, only, named) == (["demo"], None, config)
+    settings, only, named, cameras = check.arguments
+    assert (settings.of(CaptureSettings).sources, only, named, cameras) == (["demo"], None, config, False)
+    main(["check", "--cameras"])
+    assert check.arguments[3]
+
+
+def test_quiet_and_json_are_settings_of_the_log(supervisor: Handed) -> None:
+    main(["--quiet", "--log-json"])
+    log = supervisor.arguments[0].log
+    assert (log.level, log.status, log.json) == ("warning", False, True)
+    main(["--quiet", "--set", "log.level=error"])
+    assert supervisor.arguments[0].log.level == "error"
 
 
 def test_bench_hands_over_what_it_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> Results:
-    return read_results(path, 0.5)
+    return read_results(path)
 
 
 def test_figures_of_a_source(results: Path) -> None:
@@ -70,6 +70,20 @@ def test_smoothed_values_are_taken_where_the_file_has_them(tmp_path: Path) -> No
     assert found.summary.values == "smoothed"
     assert found.summary.sources[0].tracks[0].emotion == "happy"
     assert read(write_records(path, [record(0, face(1, "fear"))])).summary.values == "each frame's own"
+
+
+def test_what_the_run_showed_as_uncertain_is_uncertain(tmp_path: Path) -> None:
+    def shown(confidence: float, uncertain: bool) -> dict[str, object]:
+        values = face(1, "happy", confidence)
+        kept = {key: values[key] for key in ("emotion", "confidence", "probabilities")}
+        return face(1, "happy", smoothed=kept | {"uncertain": uncertain})
+
+    path = write_records(tmp_path / "r.jsonl", [record(0, shown(0.45, False)), record(1, shown(0.55, True))])
+    found = read_results(path)
+    assert found.summary.uncertain_below is None
+    assert found.series["clip.mp4"].tracks[1].shown.tolist() == [3, 7]
+    assert read_results(path, 0.5).series["clip.mp4"].tracks[1].shown.tolist() == [7, 3]
+    assert "where the run said so" in make_page(found, {})
 
 
 def test_pictures_of_a_folder_are_counted_instead_of_timed(
