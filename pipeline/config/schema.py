@@ -68,6 +68,19 @@ class RunSettings(Settings, frozen=True):
     max_restarts: Positive = 5  # deaths of one role without progress between them that end the run
 
 
+class WordsSettings(Settings, frozen=True):
+    """`[words]`: what emotions are called where people see them; records keep the names of the fields."""
+
+    angry: str = "angry"
+    disgust: str = "disgust"
+    fear: str = "fear"
+    happy: str = "happy"
+    sad: str = "sad"
+    surprise: str = "surprise"
+    neutral: str = "neutral"
+    uncertain: str = "uncertain"
+
+
 class LogSettings(Settings, frozen=True):
     """`[log]`."""
 
@@ -127,6 +140,7 @@ CORE_TABLES: Final[dict[str, type[Settings]]] = {
     "network": NetworkSettings,
     "security": SecuritySettings,
     "run": RunSettings,
+    "words": WordsSettings,
     "log": LogSettings,
 }
 """Those that belong to no stage."""

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.display.lettering import put_text, text_size, word_for
 from stages.display.record import Box, FaceRecord
 
 Image = NDArray[np.uint8]
@@ -24,7 +25,6 @@ COLOURS: Final[dict[str, Colour]] = {
 """BGR. Okabe and Ito's palette, which people with any colour vision tell apart; the word always stands there
 too."""
 
-_FONT: Final = cv2.FONT_HERSHEY_DUPLEX
 _SMALLEST: Final = 0.3  # font scale: capitals of about 7 px, the least that can be read
 _LARGEST: Final = 1 / 600  # font scale for each pixel of the frame's shorter side
 _BLACK: Final = (0, 0, 0)
@@ -53,10 +53,10 @@ def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
         _draw_box(image, face.box, COLOURS[face.emotion], thickness)
     labels: list[_Label] = []
     for face in ordered:
-        text = f"{face.emotion} {100 * face.confidence:.0f}%"
+        text = f"{word_for(face.emotion)} {100 * face.confidence:.0f}%"
         label = _place(image, face, text, _scale(image, face, text), thickness)
         if any(_touch(label, other) for other in labels):
-            label = _place(image, face, face.emotion, label.scale, thickness)
+            label = _place(image, face, word_for(face.emotion), label.scale, thickness)
         labels.append(label)
     for face, label in zip(reversed(ordered), reversed(labels), strict=True):
         _draw_label(image, label, COLOURS[face.emotion])
@@ -89,7 +89,7 @@ def _touch(a: _Label, b: _Label) -> bool:
 
 def _scale(image: Image, face: FaceRecord, text: str) -> float:
     """Return the font scale that makes the text about as wide as the face, within what can be read."""
-    (unit_width, _), _ = cv2.getTextSize(text, _FONT, 1.0, 1)
+    (unit_width, _), _ = text_size(text, 1.0)
     shorter: int = min(image.shape[:2])
     return min(max(_SMALLEST, 1.2 * face.box[2] / unit_width), max(_SMALLEST, shorter * _LARGEST))
 
@@ -98,7 +98,7 @@ def _place(image: Image, face: FaceRecord, text: str, scale: float, thickness: i
     """Return the label above the face's box, moved as far as it takes to lie inside the frame."""
     frame_height, frame_width = image.shape[:2]
     x, y, _, _ = face.box
-    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, _stroke_px(scale))
+    (text_width, text_height), below = text_size(text, scale)
     pad = max(2, round(text_height / 4))
     label_width, label_height = text_width + 2 * pad, text_height + below // 2 + 2 * pad
     left = round(x) - thickness // 2 - 1
@@ -121,8 +121,4 @@ def _draw_label(image: Image, label: _Label, colour: Colour) -> None:
     blue, green, red = colour
     text_colour = _BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 110 else _WHITE
     at = (pad, label.baseline)
-    cv2.putText(area, label.text, at, _FONT, label.scale, text_colour, _stroke_px(label.scale), cv2.LINE_AA)
-
-
-def _stroke_px(scale: float) -> int:
-    return max(1, round(scale))
+    put_text(area, label.text, at, label.scale, text_colour)

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.schema import WordsSettings
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
@@ -45,6 +46,10 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     """Open the outputs and serve; they are closed complete, however the loop ends."""
     options = msgspec.json.decode(assignment.options, type=DisplayOptions)
     display = Display(options.settings, options.sources, Path(options.checkpoint))
+    if display.wants_pixels and options.words != WordsSettings():
+        from stages.display.lettering import use_words  # which loads OpenCV
+
+        use_words(msgspec.structs.asdict(options.words))
     stop.listen()
 
     def hello() -> Hello:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import Settings
+from pipeline.config.schema import Settings, WordsSettings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, output_line
 
 Mode = Annotated[str, Meta(extra={"choices": ("auto", "window", "web", "none")})]
@@ -34,12 +34,13 @@ class DisplayOptions(msgspec.Struct, frozen=True):
     settings: DisplaySettings  # mode is window or none
     sources: list[str]  # names, in their order
     checkpoint: str  # a file in the run's directory, for the process that replaces this one
+    words: WordsSettings = WordsSettings()
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
     names, checkpoint = [source.name for source in run.sources], str(run.directory / "display.json")
     settings = run.settings.of(DisplaySettings)
-    options = DisplayOptions(settings, names, checkpoint)
+    options = DisplayOptions(settings, names, checkpoint, run.settings.of(WordsSettings))
     return [ProcessPlan(DISPLAY.role, DISPLAY.module, "display", options, stdout=settings.results == STDOUT)]
 
 
