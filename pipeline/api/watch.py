@@ -40,6 +40,7 @@ def watch(
     several = [sources] if isinstance(sources, str | Path) else list(sources)
     words = [f"--source={source}" for source in several]
     words += [f"--display={display}", "--results=-", *(f"--set={setting}" for setting in settings)]
+    words.append("--set=log.json=false")  # errors are read as they stand in the plain log
     if config is not None:
         words.append(f"--config={config}")
     return Watch(words)

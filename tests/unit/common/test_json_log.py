@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 
 from pipeline.common.json_log import JsonFormatter, as_json
@@ -10,7 +11,7 @@ from pipeline.common.json_log import JsonFormatter, as_json
 def fields(line: str) -> tuple[str, str, str]:
     values = json.loads(line)
     assert list(values) == ["time", "process", "level", "message"]
-    assert values["time"].endswith("+00:00")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", values["time"])
     return values["process"], values["level"], values["message"]
 
 
