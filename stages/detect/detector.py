@@ -1,12 +1,14 @@
 """What a face detector is, and the one that the settings ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.detect.model import resolve_model
+from stages.detect.model import DETECTORS, resolve_model
 from stages.detect.spec import DetectSettings
 from stages.faces import Box, Face
 
@@ -31,12 +33,7 @@ class Detector(Protocol):
 
 def open_detector(settings: DetectSettings) -> Detector:
     """Load the detector. Raises UserError if its file is missing or broken."""
-    # Each is imported when it is chosen: they need nothing of each other.
     choice = resolve_model(settings.model)
-    if choice.path is None:
-        from stages.detect.haar import HaarDetector
-
-        return HaarDetector(settings)
-    from stages.detect.yunet import YuNetDetector
-
-    return YuNetDetector(choice.path, settings)
+    kind = DETECTORS[choice.kind]
+    opener: Callable[[DetectSettings, Path | None], Detector] = getattr(import_module(kind.module), kind.name)
+    return opener(settings, choice.path)

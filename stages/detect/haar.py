@@ -18,7 +18,8 @@ CASCADE = "haarcascade_frontalface_default.xml"
 class HaarDetector:
     """The tutorial's detector, with its settings unless they are changed."""
 
-    def __init__(self, settings: DetectSettings) -> None:
+    def __init__(self, settings: DetectSettings, path: Path | None = None) -> None:
+        """The cascade comes with OpenCV, so that there is no `path`. Raises UserError if it is not there."""
         path = Path(cv2.__file__).parent / "data" / CASCADE
         if not path.is_file():
             raise UserError(f"no {path}: opencv-python below 5 brings it; install requirements.txt again")

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,31 +12,45 @@ from pipeline.common.files import PROJECT
 YUNET: Final = Path("models/face_detector.onnx")
 """The project's own, from its directory."""
 
-EXPECTED: Final = "yunet, haar or the path of a YuNet .onnx file"
+
+class DetectorKind(NamedTuple):
+    """Where a detector's class is; it is called with the settings and the path of its file."""
+
+    module: str
+    name: str
+    own_file: Path | None = None  # from the project's directory, with a card beside it
+
+
+DETECTORS: Final = {
+    "yunet": DetectorKind("stages.detect.yunet", "YuNetDetector", YUNET),
+    "haar": DetectorKind("stages.detect.haar", "HaarDetector"),
+}
+"""By the word in `detect.model`. A module is imported when it is chosen."""
+
+EXPECTED: Final = f"{', '.join(DETECTORS)} or the path of a YuNet .onnx file"
 
 
 class DetectorChoice(NamedTuple):
-    """The detector, and YuNet's file."""
+    """The detector, and its file if it has one."""
 
-    kind: Literal["haar", "yunet"]
+    kind: str
     path: Path | None
 
 
 class _Card(msgspec.Struct, frozen=True):
-    """What is read of the card beside the project's own YuNet; the rest is for people."""
+    """What is read of the card beside a file of the project's own; the rest is for people."""
 
     sha256: str
 
 
 def resolve_model(model: str, root: Path = PROJECT) -> DetectorChoice:
-    """Return the detector for `yunet`, `haar` or the path of a YuNet file.
+    """Return the detector for a word of DETECTORS or the path of a YuNet file.
 
     Raises UserError if the file that is asked for is not there, or the project's own is not its card's.
     """
-    if model == "haar":
-        return DetectorChoice("haar", None)
-    if model == "yunet":
-        return DetectorChoice("yunet", _own_yunet(root / YUNET))
+    if model in DETECTORS:
+        own_file = DETECTORS[model].own_file
+        return DetectorChoice(model, own_file and _checked(root / own_file))
     if model == "auto":
         raise UserError(f"detect.model: auto is gone, for yunet is the default now; {EXPECTED} expected")
     path = Path(model)
@@ -49,8 +63,8 @@ def resolve_model(model: str, root: Path = PROJECT) -> DetectorChoice:
     return DetectorChoice("yunet", path)
 
 
-def _own_yunet(path: Path) -> Path:
-    """Return the path of the project's own YuNet, checked against its card."""
+def _checked(path: Path) -> Path:
+    """Return the path of a file of the project's own, checked against its card."""
     card = path.with_suffix(".json")
     try:
         expected = msgspec.json.decode(card.read_bytes(), type=_Card).sha256

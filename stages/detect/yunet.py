@@ -103,7 +103,7 @@ RISE: Final = 0.02  # of the square's side
 class YuNetDetector:
     """Finds more faces than Haar and invents fewer, ten times faster."""
 
-    def __init__(self, path: Path, settings: DetectSettings) -> None:
+    def __init__(self, settings: DetectSettings, path: Path) -> None:
         """Raises UserError if the file can't be read or is not YuNet."""
         data = _read(path)
         self.fingerprint = f"yunet {hashlib.sha256(data).hexdigest()[:16]}"

@@ -7,11 +7,11 @@ call that could run it has no place here, in tests either, unless it is listed b
 import ast
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pipeline.common.files import PROJECT
+from tests.support.sources import sources
 
 FORBIDDEN_MODULES = {
     "pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml",
@@ -36,11 +36,6 @@ ALLOWED: set[tuple[str, str]] = {
     ("trainer/models/build.py", "torch"),
 }
 """(file, what) that are there for a reason, which stands beside them."""
-
-
-def sources() -> list[Path]:
-    places = [PROJECT / name for name in ("pipeline", "stages", "trainer", "bench", "tests")]
-    return [PROJECT / "run.py", *sorted(path for place in places for path in place.rglob("*.py"))]
 
 
 def findings(text: str) -> Iterator[str]:

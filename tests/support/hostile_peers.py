@@ -31,7 +31,7 @@ from pipeline.wire.messages import (
 )
 from stages.faces import Face
 from tests.support.broker_world import World, classified, detected, make_broker, make_source
-from tests.unit.broker.test_balance import Run
+from tests.support.honest_run import Run
 
 T = TypeVar("T")
 

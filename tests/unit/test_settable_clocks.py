@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from pipeline.common.files import PROJECT
-from tests.integration.test_nothing_executed import sources
+from tests.support.sources import sources
 
 OF_THE_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.datetime.now", "datetime.utcnow"}
 

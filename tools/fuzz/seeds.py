@@ -7,7 +7,7 @@ from pipeline.wire.codec import encode
 from pipeline.wire.messages import Clock, Died, Goodbye, Grant, Heartbeat, Progress, StatusReport, Welcome
 from tests.support.broker_world import make_no_frame, make_report
 from tests.support.graphs import plain, quantised
-from tests.unit.wire.test_messages import EXAMPLES
+from tests.support.wire_examples import EXAMPLES
 from tools.fuzz.targets import join
 
 SIEGES = 40

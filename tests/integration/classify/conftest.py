@@ -1,16 +1,11 @@
 """Models, made by Keras in a process of its own: the tests load no TensorFlow."""
 
-import hashlib
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.common.files import PROJECT
-from pipeline.common.labels import EMOTIONS
+from tests.support.keras_files import keras_says
+from tests.support.models import write_card
 
 _MODELS = """
 import sys
@@ -65,30 +60,6 @@ for name, options in {
 }.items():
     save_keras(folder / f"{name}.keras", **options)
 """
-
-
-def write_card(model: Path, **more: object) -> Path:
-    """Write the card that fits a model file, as a stranger would as well; return the model's path."""
-    card = {
-        "format": 1,
-        "name": model.stem,
-        "file": model.name,
-        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "labels": list(EMOTIONS),
-        "input": {"shape": [48, 48, 1], "dtype": "uint8"},
-    }
-    model.with_suffix(".json").write_text(json.dumps(card | more), encoding="utf-8")
-    return model
-
-
-def keras_says(script: str, *arguments: object) -> list[str]:
-    """Run a script with Keras and return its lines."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=PROJECT, env=environment, check=True, capture_output=True, text=True, timeout=300
-    )
-    return done.stdout.splitlines()
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import LABEL_SETS
-from tests.integration.classify.conftest import keras_says, write_card
-from tests.integration.classify.test_model_file import members, packed
-from tests.support.models import CONFIDENCE
+from tests.support.keras_files import keras_says, members, packed
+from tests.support.models import CONFIDENCE, write_card
 
 pytestmark = pytest.mark.long
 

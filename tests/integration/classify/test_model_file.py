@@ -13,22 +13,9 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from stages.classify import keras_file
 from stages.classify.keras_file import check_model_file
+from tests.support.keras_files import Members, members, packed
 
-Members = dict[str, bytes]
 Config = dict[str, Any]
-
-
-def members(model: Path) -> Members:
-    with zipfile.ZipFile(model) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def packed(parts: Members, compression: int = zipfile.ZIP_STORED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-    return file.getvalue()
 
 
 def refusal(data: bytes) -> str:

@@ -23,4 +23,4 @@ def zoo_path(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def yunet(yunet_path: Path) -> YuNetDetector:
-    return YuNetDetector(yunet_path, DetectSettings())
+    return YuNetDetector(DetectSettings(), yunet_path)

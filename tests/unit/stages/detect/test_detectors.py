@@ -109,7 +109,7 @@ def test_boxes_of_the_smaller_copy_are_in_the_frames_pixels(
 ) -> None:
     image = portrait(640, 480)
     (expected,) = yunet.detect(image)
-    (face,) = YuNetDetector(yunet_path, DetectSettings(max_side=max_side)).detect(image)
+    (face,) = YuNetDetector(DetectSettings(max_side=max_side), yunet_path).detect(image)
     assert np.abs(np.subtract(face.box_px, expected.box_px)).max() < 15
 
 
@@ -176,7 +176,7 @@ def test_a_file_that_is_no_yunet(
 
 def test_a_file_that_vanished(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't be read"):
-        YuNetDetector(tmp_path / "gone.onnx", DetectSettings())
+        YuNetDetector(DetectSettings(), tmp_path / "gone.onnx")
 
 
 def test_which_detector_is_opened(yunet_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_which_detector_is_opened(yunet_path: Path) -> None:
 def test_fingerprints_name_the_files(yunet: YuNetDetector, yunet_path: Path) -> None:
     haar = HaarDetector(DetectSettings())
     assert haar.fingerprint.startswith("haar ")
-    assert yunet.fingerprint == YuNetDetector(yunet_path, DetectSettings(score_threshold=0.9)).fingerprint
+    assert yunet.fingerprint == YuNetDetector(DetectSettings(score_threshold=0.9), yunet_path).fingerprint
     assert yunet.fingerprint.startswith("yunet ")
 
 
@@ -211,7 +211,7 @@ def opencv_faces(path: Path, image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def our_faces(path: Path, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    faces = YuNetDetector(path, DetectSettings()).detect(image)
+    faces = YuNetDetector(DetectSettings(), path).detect(image)
     return by_position(np.array([(*face.box_px, face.score) for face in faces]).reshape(-1, 5))
 
 
@@ -240,7 +240,7 @@ def test_boxes_equal_those_of_opencv_at_odd_sizes(yunet_path: Path, size: tuple[
 
 
 def test_agrees_with_the_zoos_file(yunet: YuNetDetector, zoo_path: Path, shared: Path) -> None:
-    zoo = YuNetDetector(zoo_path, DetectSettings())
+    zoo = YuNetDetector(DetectSettings(), zoo_path)
     counts = [compare(yunet, zoo, read_frames(shared / "video" / clip, 4)) for clip in CLIPS]
     faces, same, own = (sum(column) for column in zip(*counts, strict=True))
     assert faces > 400
@@ -251,7 +251,7 @@ def test_agrees_with_the_zoos_file(yunet: YuNetDetector, zoo_path: Path, shared:
 def test_buffers_forget_the_frame_before(yunet: YuNetDetector, yunet_path: Path) -> None:
     """A frame between others of all sizes gives what it gives to a new detector."""
     image = portrait(301, 299)
-    expected = YuNetDetector(yunet_path, DetectSettings()).detect(image)
+    expected = YuNetDetector(DetectSettings(), yunet_path).detect(image)
     for size in ((720, 1280), (33, 65), (1080, 1920), (299, 320)):
         yunet.detect(np.full((*size, 3), 255, np.uint8))
         assert yunet.detect(image) == expected

@@ -14,7 +14,7 @@ from stages.detect.yunet import MAX_BYTES, YuNetDetector
 
 def refused(path: Path, *said: str) -> None:
     with pytest.raises(UserError) as caught:
-        YuNetDetector(path, DetectSettings())
+        YuNetDetector(DetectSettings(), path)
     message = str(caught.value)
     assert "\n" not in message
     assert all(text in message for text in ("detect.model", str(path), *said)), message
