@@ -34,7 +34,8 @@ from stages.detect.detector import Detector, open_detector
 from stages.detect.main import detect_step
 from stages.display.annotate import draw_faces
 from stages.display.display import Display
-from stages.display.record import make_record, round_box
+from stages.display.record import make_record, round_box, round_rows
+from stages.display.smoothing import Smoother
 from stages.display.spec import DisplaySettings
 from stages.faces import Face, Faces
 
@@ -149,8 +150,9 @@ def bare_cost(job: Job) -> BareCost:
             delivery = deliverable(clip, picture, frames, time.monotonic_ns())
             boxes = [round_box(face.box_px) for face in faces]
             tracks = list(range(1, len(faces) + 1))
-            results = faces_of(faces, probabilities)
-            record = make_record(delivery, boxes, tracks, results, time.monotonic_ns())
+            rows = round_rows(probabilities)
+            smoothed = Smoother().update(picture.time_s, tracks, rows)
+            record = make_record(delivery, boxes, tracks, rows, smoothed, time.monotonic_ns())
             with _timed(spent_ns, "draw"):
                 draw_faces(picture.image.copy(), record.faces)
     parts = ("decode", "detect", "classify", "draw")

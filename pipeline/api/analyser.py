@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from pipeline.cli.resolve import choose_threshold
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import parse_sources
 from pipeline.wire.messages import Delivery
@@ -60,7 +61,7 @@ class Analyser:
         from stages.classify.classifier import open_classifier
         from stages.detect.detector import open_detector
 
-        self._settings = settings
+        self._settings = settings.replace(choose_threshold(settings))
         self._detector = open_detector(settings.of(DetectSettings))
         self._classifier = open_classifier(settings.of(ClassifySettings))
 

@@ -11,13 +11,15 @@ import msgspec
 from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
 from pipeline.common.files import python_path
+from pipeline.common.model_card import choose_labels, find_model, read_card
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.plan import laid_out
 from pipeline.supervisor.reporter import Reporter, open_reporter
 from pipeline.supervisor.runner import Runner, Signals
 from stages.capture.spec import CaptureSettings
-from stages.display.spec import STDOUT, DisplaySettings
+from stages.classify.spec import ClassifySettings
+from stages.display.spec import STDOUT, UNCERTAIN_BELOW, DisplaySettings
 from stages.stage import STAGES
 
 CAMERA_PROBE_S: Final = 20.0
@@ -64,12 +66,30 @@ def prepare(
             settings = settings.replace(resolved)
             for line in lines:
                 reporter.info(line)
+    settings = settings.replace(choose_threshold(settings))
     capture = settings.of(CaptureSettings)
     sources = find_sources(capture.sources, reporter) if only is None or "capture" in only else []
     if settings.of(DisplaySettings).mode == "window" and [source.form for source in sources] == ["demo"]:
         # Watched, the demo repeats until it is stopped.
         settings = settings.replace(msgspec.structs.replace(capture, repeat=0))
     return settings, sources
+
+
+def choose_threshold(settings: PipelineSettings) -> DisplaySettings:
+    """Return the display's settings with the confidence below which faces are uncertain.
+
+    It is the model card's where that is left open; UNCERTAIN_BELOW where the card has none, or is not here.
+    """
+    display, classify = settings.of(DisplaySettings), settings.of(ClassifySettings)
+    if display.uncertain_below >= 0:
+        return display
+    try:
+        path = find_model(classify.model)
+        card = read_card(path)
+        found = card.uncertain_below(choose_labels(card, classify.labels, path))
+    except UserError:
+        found = None  # a display alone on its machine needs no model
+    return msgspec.structs.replace(display, uncertain_below=UNCERTAIN_BELOW if found is None else found)
 
 
 def find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:

@@ -54,6 +54,12 @@ class Card(msgspec.Struct, frozen=True):
     """Metrics by label set, as in {"fer2013": {"top1": 0.66, …}}."""
     onnx: OnnxFile | None = None
 
+    def uncertain_below(self, label_set: str) -> float | None:
+        """Return the confidence below which a label of this set is shown as uncertain; None: not measured."""
+        figures = self.figures.get(label_set)
+        value = figures.get("uncertain_below") if isinstance(figures, dict) else None
+        return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
+
     def sha256_of(self, model: Path) -> str:
         """Return the sha256 that the file `model` must have. Raises UserError if the card has none for it."""
         if model.suffix != ".onnx":

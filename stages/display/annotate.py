@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,9 @@ COLOURS: Final[dict[str, Colour]] = {
 }
 """BGR. Okabe and Ito's palette, which people with any colour vision tell apart; the word always stands there
 too."""
+
+UNCERTAIN: Final = (160, 160, 160)
+"""BGR, of a face whose emotion is uncertain: darker than neutral."""
 
 _SMALLEST: Final = 0.3  # font scale: capitals of about 7 px, the least that can be read
 _LARGEST: Final = 1 / 600  # font scale for each pixel of the frame's shorter side
@@ -50,16 +54,27 @@ def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
     ordered = sorted(faces, key=lambda face: -face.box[2] * face.box[3])
     thickness = line_px(image)
     for face in ordered:
-        _draw_box(image, face.box, COLOURS[face.emotion], thickness)
+        _draw_box(image, face.box, colour_of(face), thickness)
     labels: list[_Label] = []
     for face in ordered:
-        text = f"{word_for(face.emotion)} {100 * face.confidence:.0f}%"
+        short = short_label(face)
+        text = short if face.smoothed.uncertain else f"{short} {100 * face.smoothed.confidence:.0f}%"
         label = _place(image, face, text, _scale(image, face, text), thickness)
         if any(_touch(label, other) for other in labels):
-            label = _place(image, face, word_for(face.emotion), label.scale, thickness)
+            label = _place(image, face, short, label.scale, thickness)
         labels.append(label)
     for face, label in zip(reversed(ordered), reversed(labels), strict=True):
-        _draw_label(image, label, COLOURS[face.emotion])
+        _draw_label(image, label, colour_of(face))
+
+
+def short_label(face: FaceRecord) -> str:
+    """Return the emotion that is shown for a face, or that it is uncertain."""
+    return word_for("uncertain" if face.smoothed.uncertain else face.smoothed.emotion)
+
+
+def colour_of(face: FaceRecord) -> Colour:
+    """Return the colour of a face's box and label, BGR."""
+    return UNCERTAIN if face.smoothed.uncertain else COLOURS[face.smoothed.emotion]
 
 
 def line_px(image: Image) -> int:
@@ -71,7 +86,7 @@ def line_px(image: Image) -> int:
 def mirrored(face: FaceRecord, width: int) -> FaceRecord:
     """Return the face as it stands in the mirror image of a frame that is `width` px wide."""
     x, y, w, h = face.box
-    return FaceRecord(face.track, (width - x - w, y, w, h), face.emotion, face.confidence, face.probabilities)
+    return msgspec.structs.replace(face, box=(width - x - w, y, w, h))
 
 
 def _draw_box(image: Image, box: Box, colour: Colour, thickness: int) -> None:

@@ -7,10 +7,12 @@ from typing import Final
 
 from pipeline.wire.messages import Delivery, Progress
 from stages.display.output_file import Patience
-from stages.display.record import advance, make_record, round_box, round_time, to_json
+from stages.display.record import Record, advance, make_record, round_box, round_rows, round_time, to_json
 from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.open import open_sinks
 from stages.display.sinks.sink import Image, Outcome
+from stages.display.smoothing import Smoother
+from stages.display.spec import DisplaySettings
 from stages.display.spec import STDOUT, DisplaySettings
 from stages.display.tally import Tally
 from stages.display.tracker import Tracker
@@ -43,6 +45,11 @@ class Display:
         self._trackers = defaultdict(
             Tracker, {name: Tracker(source.tracker, skip) for name, source in state.sources.items()}
         )
+        smoothing = settings.smoothing_s, max(0.0, settings.uncertain_below)
+        self._smoothers = defaultdict(
+            lambda: Smoother(*smoothing),
+            {name: Smoother(*smoothing, source.smoothed) for name, source in state.sources.items()},
+        )
         self.progress = {name: source.progress for name, source in state.sources.items()}
         self.patience = Patience()
         self.tally = Tally()  # of this process: what one before it has shown is not in it
@@ -69,11 +76,7 @@ class Display:
         if delivery.sequence < progress.written:
             return b""
         self.begin()
-        boxes = [round_box(box) for box in faces.boxes]
-        tracks: list[int] = []
-        if delivery.status == "ok":
-            tracks = self._trackers[delivery.source].update(round_time(delivery.time_s), boxes)
-        record = make_record(delivery, boxes, tracks, faces, now_ns)
+        record = self._record(delivery, faces, now_ns)
         line = to_json(record)
         outcome = Outcome(delivery, record, line, image)
         for sink in self._sinks:
@@ -84,6 +87,18 @@ class Display:
         if self._since >= self._every:
             self._keep()
         return line
+
+    def _record(self, delivery: Delivery, faces: Faces, now_ns: int) -> Record:
+        """Return the record of an outcome, its faces tracked and smoothed."""
+        if delivery.status != "ok":
+            return make_record(delivery, [], [], [], [], now_ns)
+        boxes = [round_box(box) for box in faces.boxes]
+        rows = round_rows(faces.probabilities)
+        time_s = round_time(delivery.time_s)
+        tracks = self._trackers[delivery.source].update(time_s, boxes)
+        smoother = self._smoothers[delivery.source]
+        smoothed = smoother.update(time_s, tracks, rows, alone=bool(delivery.file))
+        return make_record(delivery, boxes, tracks, rows, smoothed, now_ns, faces.extras)
 
     def begin(self) -> None:
         """From the first outcome on the results are this run's: what an earlier one left is gone.
@@ -129,7 +144,8 @@ class Display:
         """Make a checkpoint."""
         self._since = 0
         sources = {
-            name: SourceState(written, self._trackers[name].state) for name, written in self.progress.items()
+            name: SourceState(written, self._trackers[name].state, self._smoothers[name].state)
+            for name, written in self.progress.items()
         }
         mark = next((sink.mark for sink in self._sinks if sink.mark is not None), None)
         self._checkpoint.keep(mark, sources)
@@ -141,4 +157,7 @@ class Display:
         self.progress[past.source] = advance(progress, past.frame, past.status, past.reason)
         if past.status == "ok":
             boxes = [face.box for face in past.faces]
-            self._trackers[past.source].restore(past.time_s, boxes, [face.track for face in past.faces])
+            tracks = [face.track for face in past.faces]
+            rows = [[face.probabilities[emotion] for emotion in EMOTIONS] for face in past.faces]
+            self._trackers[past.source].restore(past.time_s, boxes, tracks)
+            self._smoothers[past.source].update(past.time_s, tracks, rows, alone=bool(past.file))

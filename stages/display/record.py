@@ -4,6 +4,10 @@ Values are rounded here, once, and the rounded ones are what everything else (tr
 so that a run which goes on from its results file continues as if nothing had happened.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
@@ -11,7 +15,6 @@ from numpy.typing import NDArray
 
 from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Delivery, Progress, Status
-from stages.faces import Faces
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the source, to a tenth."""
@@ -19,14 +22,24 @@ Box = tuple[float, float, float, float]
 Extra = float | list[float]
 
 
+class Smoothed(msgspec.Struct, frozen=True):
+    """What is shown of a face: averaged along its track (smoothing.py)."""
+
+    emotion: str
+    confidence: float  # the averaged probability of `emotion`
+    uncertain: bool  # whether `confidence` is below display.uncertain_below
+    probabilities: dict[str, float]
+
+
 class FaceRecord(msgspec.Struct, frozen=True):
-    """One face of a frame."""
+    """One face of a frame. Its emotion, confidence and probabilities are this frame's own."""
 
     track: int  # the same person's number in later frames; from 1, unique in the source
     box: Box
     emotion: str
     confidence: float  # the probability of `emotion`
     probabilities: dict[str, float]
+    smoothed: Smoothed
     extras: dict[str, Extra] | UnsetType = UNSET  # what further steps say of the face, by the array's name
 
 
@@ -62,14 +75,28 @@ def round_time(time_s: float) -> float:
     return round(time_s, 4)
 
 
-def make_record(delivery: Delivery, boxes: list[Box], tracks: list[int], faces: Faces, now_ns: int) -> Record:
+def round_rows(probabilities: NDArray[np.float32]) -> list[list[float]]:
+    """Return probabilities (faces, 7) as lists, to four digits."""
+    return [[round(value, 4) for value in row] for row in probabilities.tolist()]
+
+
+def make_record(
+    delivery: Delivery,
+    boxes: list[Box],
+    tracks: list[int],
+    rows: list[list[float]],
+    smoothed: list[Smoothed],
+    now_ns: int,
+    extras: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> Record:
     """Return the record of a delivery.
 
-    `boxes`, `tracks` and the rows of `faces` belong together; a frame that is not `ok` has none.
+    `boxes`, `tracks`, `rows` (the rounded probabilities, seven each in the order of EMOTIONS) and `smoothed`
+    belong together, as do the rows of `extras`, what further steps give; a frame that is not `ok` has none.
     """
     ok = delivery.status == "ok"
-    rows = zip(boxes, tracks, faces.probabilities, strict=True)
-    found = [_make_face(*row, _extras(faces, number)) for number, row in enumerate(rows)]
+    together = enumerate(zip(boxes, tracks, rows, smoothed, strict=True))
+    faces = [_make_face(*face, _extras(extras, number)) for number, face in together]
     return Record(
         source=delivery.source,
         frame=delivery.sequence,
@@ -78,24 +105,26 @@ def make_record(delivery: Delivery, boxes: list[Box], tracks: list[int], faces: 
         reason=UNSET if ok else delivery.reason,
         latency_ms=round(max(0, now_ns - delivery.captured_ns) / 1e6, 2),
         file=delivery.file or UNSET,
-        faces=found,
+        faces=faces,
     )
 
 
-def _extras(faces: Faces, number: int) -> dict[str, Extra]:
+def _extras(extras: Mapping[str, NDArray[Any]], number: int) -> dict[str, Extra]:
     """Return what further steps say of a face, to four decimals."""
-    return {name: np.round(values[number].astype(float), 4).tolist() for name, values in faces.extras.items()}
+    return {name: np.round(values[number].astype(float), 4).tolist() for name, values in extras.items()}
 
 
-def _make_face(box: Box, track: int, row: NDArray[np.float32], extras: dict[str, Extra]) -> FaceRecord:
-    best = int(row.argmax())
-    values = [round(float(value), 4) for value in row]
+def _make_face(
+    box: Box, track: int, row: list[float], smoothed: Smoothed, extras: dict[str, Extra]
+) -> FaceRecord:
+    best = max(range(len(row)), key=row.__getitem__)
     return FaceRecord(
         track=track,
         box=box,
         emotion=EMOTIONS[best],
-        confidence=values[best],
-        probabilities=dict(zip(EMOTIONS, values, strict=True)),
+        confidence=row[best],
+        probabilities=dict(zip(EMOTIONS, row, strict=True)),
+        smoothed=smoothed,
         extras=extras or UNSET,
     )
 

@@ -13,6 +13,7 @@ from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Progress, Status
 from stages.display.output_file import OutputFailed, why
 from stages.display.record import Box
+from stages.display.smoothing import SmoothedTrack
 from stages.display.tracker import TrackerState
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class SourceState(msgspec.Struct, frozen=True):
 
     progress: Progress = Progress()
     tracker: TrackerState = TrackerState()
+    smoothed: dict[int, SmoothedTrack] = {}
 
 
 class State(msgspec.Struct, frozen=True):
@@ -105,6 +107,8 @@ COLUMNS: Final = (
     "emotion",
     "confidence",
     *EMOTIONS,
+    "smoothed_emotion",
+    "smoothed_confidence",
 )
 """The header of a .csv results file. There is a row for each face, and one whose columns from `track` on are
 empty for a frame without. `faces` is the number of faces in the frame: it tells how many rows belong to it,
@@ -116,6 +120,7 @@ class PastFace(msgspec.Struct, frozen=True):
 
     track: int
     box: Box
+    probabilities: dict[str, float]
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -126,6 +131,7 @@ class Past(msgspec.Struct, frozen=True):
     time_s: float
     status: Status
     reason: str = ""
+    file: str = ""
     faces: list[PastFace] = []
 
 
@@ -228,6 +234,7 @@ def _next_frame(rows: Iterable[list[str]], lines: _Lines) -> Past | None:
             "time_s": float(first["time_s"]),
             "status": first["status"],
             "reason": first["reason"],
+            "file": first["file"],
             "faces": faces,
         },
         Past,
@@ -236,4 +243,5 @@ def _next_frame(rows: Iterable[list[str]], lines: _Lines) -> Past | None:
 
 def _face(row: dict[str, str]) -> PastFace:
     box = (float(row["x"]), float(row["y"]), float(row["w"]), float(row["h"]))
-    return PastFace(track=int(row["track"]), box=box)
+    probabilities = {emotion: float(row[emotion]) for emotion in EMOTIONS}
+    return PastFace(track=int(row["track"]), box=box, probabilities=probabilities)

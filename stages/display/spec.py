@@ -19,12 +19,18 @@ ResultsFile = Annotated[str, Meta(extra={"endings": (".jsonl", ".csv"), "or": (S
 VideoFile = Annotated[str, Meta(extra={"endings": (".mkv", ".mp4")})]
 
 
+UNCERTAIN_BELOW: Final = 0.5
+"""Where a model's card has no threshold: a calibrated confidence below it is more often wrong than right."""
+
+
 class DisplaySettings(Settings, frozen=True):
     """`[display]`: what people see and what is written."""
 
     mode: Mode = "auto"
     results: ResultsFile = ""  # .jsonl or .csv file; -: standard output; empty: none
     record: VideoFile = ""  # .mkv or .mp4 file; empty: none
+    smoothing_s: Annotated[float, Meta(ge=0)] = 0.3  # time constant of the shown probabilities; 0: off
+    uncertain_below: Annotated[float, Meta(ge=-1, le=1)] = -1.0  # smoothed confidence; -1: the model card's
     mirror: bool = False  # show the window as a mirror does; files are never mirrored
 
 

@@ -144,6 +144,7 @@ def print_scores(scores: Mapping[str, Any]) -> None:
             f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "
             f"{chance['level']:.0%} below {chance['up_to']:.4f}"
         )
+    print(f"  {'uncertain':<9} {uncertainty_line(scores)}")
     table = Table("emotion")
     for column in ("precision", "recall", "F1", "pictures"):
         table.add_column(column, justify="right")
@@ -161,6 +162,17 @@ def calibration_line(scores: Mapping[str, Any]) -> str:
     if scores["ece"] is None:
         return f"unknown, no picture in {scores['ece_of']}; {overall} of all"
     return f"{scores['ece']:.4f}   of {scores['ece_pictures']:,}, {scores['ece_of']}; {overall} of all"
+
+
+def uncertainty_line(scores: Mapping[str, Any]) -> str:
+    """Return the threshold of confidence, and what the nearest point of the curve has of it."""
+    threshold = scores["uncertain_below"]
+    point = min(scores["risk_coverage"], key=lambda point: abs(point["threshold"] - threshold))
+    risk = "unknown" if point["risk"] is None else f"{point['risk']:.1%}"
+    return (
+        f"below {threshold:.2f}; at {point['threshold']:.2f} {point['coverage']:.1%} are shown, "
+        f"{risk} of them wrong, {1 - scores['top1']:.1%} of all"
+    )
 
 
 def comparison_lines(found: Mapping[str, Any]) -> str:

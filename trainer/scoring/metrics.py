@@ -18,6 +18,7 @@ from trainer.scoring.calibration import (
     reliability,
 )
 from trainer.scoring.network import predict
+from trainer.scoring.selective import risk_coverage, uncertain_below
 
 LEVEL: Final = 0.95
 RESAMPLES: Final = 2000
@@ -102,6 +103,8 @@ def score(
         "output": predictions.output,
         "intervals": intervals(np.array(metrics["confusion"]), resamples),
         "reliability": reliability(labels[measured], probabilities[measured]),
+        "uncertain_below": uncertain_below(labels, probabilities),
+        "risk_coverage": risk_coverage(labels, probabilities),
     }
 
 

@@ -23,14 +23,41 @@ MOST_CONFIDENT: Final = 40
 
 
 def draw(scores: Mapping[str, Any], split: str, folder: Path) -> None:
-    """Plot confusion matrix and reliability diagram of each label set in `scores`. Raises UserError."""
+    """Plot confusion matrix, reliability and risk by coverage of each label set. Raises UserError."""
     for label_set, one in scores.items():
         title = f"{label_set}, {split}: top-1 {one['top1']:.1%}, macro-F1 {one['macro_f1']:.3f}"
         plot_confusion(one, title, plot_path(folder, "confusion", label_set))
+        below = f"{label_set}, {split}: uncertain below {one['uncertain_below']:.2f}"
+        plot_risk_coverage(one, below, plot_path(folder, "risk", label_set))
         if one["ece"] is not None:
             error = f"calibration error {one['ece']:.3f} of {one['ece_pictures']:,} pictures"
             path = plot_path(folder, "reliability", label_set)
             plot_reliability(one["reliability"], f"{label_set}, {split}: {error}", path)
+
+
+def plot_risk_coverage(scores: Mapping[str, Any], title: str, path: Path) -> None:
+    """Plot the share of wrong answers by the share of pictures that are answered, one point a threshold."""
+    points = [point for point in scores["risk_coverage"] if point["risk"] is not None]
+    figure = Figure(figsize=(6.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([p["coverage"] for p in points], [p["risk"] for p in points], "o-", markersize=4)
+    for point in points:
+        if round(100 * point["threshold"]) % 10 == 0 and point["threshold"] >= 0.3:
+            place = (point["coverage"], point["risk"])
+            axes.annotate(
+                f"{point['threshold']:.1f}",
+                place,
+                (-4, 6),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+            )
+    axes.set(xlabel="pictures with at least this confidence", ylabel="of them wrong", title=title)
+    axes.set(xlim=(0, 1.02), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    save(figure, path)
 
 
 def plot_path(folder: Path, what: str, label_set: str) -> Path:

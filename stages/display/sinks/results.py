@@ -110,7 +110,8 @@ def _csv_lines(record: Record, line: bytes) -> bytes:
 
 def _face_columns(face: FaceRecord) -> list[object]:
     probabilities = [face.probabilities[emotion] for emotion in EMOTIONS]
-    return [face.track, *face.box, face.emotion, face.confidence, *probabilities]
+    smoothed = [face.smoothed.emotion, face.smoothed.confidence]
+    return [face.track, *face.box, face.emotion, face.confidence, *probabilities, *smoothed]
 
 
 _FORMATS: Final = {

@@ -52,7 +52,7 @@ def test_json_and_plots(trained: Path, tiny: Path, tmp_path: Path) -> None:
     assert found["model"]["bytes"] == model.stat().st_size
     assert min(found["speed"]["batch_1"], found["speed"]["batch_32"]) > 0
     drawn = {path.name: path.read_bytes()[:4] for path in plots.iterdir()}
-    names = ("confusion.png", "reliability.png", "mistakes.png", "worst.png")
+    names = ("confusion.png", "risk.png", "reliability.png", "mistakes.png", "worst.png")
     assert drawn == dict.fromkeys(names, b"\x89PNG")
 
 

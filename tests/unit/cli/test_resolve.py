@@ -11,6 +11,7 @@ from pipeline.common.errors import UserError
 from pipeline.supervisor.plan import make_plan
 from pipeline.supervisor.reporter import Reporter
 from stages.classify.spec import ClassifyOptions
+from stages.display.spec import UNCERTAIN_BELOW, DisplaySettings
 from stages.stage import STAGES, read_settings
 from tests.support.model_cards import write_model
 
@@ -42,3 +43,29 @@ def test_labels_that_the_model_has_not_end_a_run_before_it_starts(tmp_path: Path
     assignments = [f"classify.model={write_model(tmp_path)}", "classify.labels=consensus"]
     with pytest.raises(UserError, match="consensus expected"):
         prepare(read_settings(None, assignments), ONLY, reporter)
+
+
+@pytest.mark.parametrize(
+    ("figures", "given", "expected"),
+    [
+        ({"fer2013": {"uncertain_below": 0.47}}, [], 0.47),
+        ({"fer2013": {"uncertain_below": 0.47}}, ["display.uncertain_below=0.3"], 0.3),
+        ({"fer2013": {"uncertain_below": 0.47}}, ["display.uncertain_below=0"], 0.0),
+        ({"fer2013": {"top1": 0.6}}, [], UNCERTAIN_BELOW),
+        ({"consensus": {"uncertain_below": 0.47}}, [], UNCERTAIN_BELOW),
+        ({"fer2013": {"uncertain_below": "high"}}, [], UNCERTAIN_BELOW),
+    ],
+)
+def test_threshold_of_uncertain_faces_is_the_cards_unless_it_is_given(
+    tmp_path: Path, reporter: Reporter, figures: object, given: list[str], expected: float
+) -> None:
+    model = write_model(tmp_path, figures=figures)
+    settings = read_settings(None, [f"classify.model={model}", *given])
+    settings, _ = prepare(settings, ONLY, reporter)
+    assert settings.of(DisplaySettings).uncertain_below == expected
+
+
+def test_display_on_a_machine_without_the_model_has_a_threshold(tmp_path: Path, reporter: Reporter) -> None:
+    settings = read_settings(None, [f"classify.model={tmp_path / 'none.onnx'}", "display.mode=none"])
+    settings, _ = prepare(settings, frozenset({"display"}), reporter)
+    assert settings.of(DisplaySettings).uncertain_below == UNCERTAIN_BELOW

@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.annotate import COLOURS, draw_faces, line_px, mirrored
-from stages.display.record import Box, FaceRecord
+from stages.display.annotate import COLOURS, UNCERTAIN, draw_faces, line_px, mirrored
+from stages.display.record import Box, FaceRecord, Smoothed
 
 GREY = 130
 
 
-def face(box: Box, emotion: str = "happy", confidence: float = 0.93) -> FaceRecord:
-    return FaceRecord(1, box, emotion, confidence, {})
+def face(box: Box, emotion: str = "happy", confidence: float = 0.93, uncertain: bool = False) -> FaceRecord:
+    """Return a face of which this frame alone would say fear."""
+    return FaceRecord(1, box, "fear", 0.4, {}, Smoothed(emotion, confidence, uncertain, {}))
 
 
 def changed(height: int, width: int, faces: list[FaceRecord]) -> np.ndarray:
@@ -80,6 +81,18 @@ def test_in_a_crowd_labels_give_way_to_the_emotion_alone() -> None:
     apart = changed(480, 640, [face((100.0, 200.0, 40.0, 50.0)), face((400.0, 200.0, 38.0, 50.0))])
     close = changed(480, 640, [face((100.0, 200.0, 40.0, 50.0)), face((145.0, 200.0, 38.0, 50.0))])
     assert close.sum() < apart.sum()
+
+
+def test_an_uncertain_face_has_a_colour_of_its_own_and_a_label_without_confidence() -> None:
+    box = (200.0, 200.0, 100.0, 120.0)
+    drawn = []
+    for confidence in (0.3, 0.4):
+        image = np.full((480, 640, 3), GREY, np.uint8)
+        draw_faces(image, [face(box, "sad", confidence, uncertain=True)])
+        drawn.append(image)
+    assert np.array_equal(*drawn)
+    assert (drawn[0] == UNCERTAIN).all(axis=2).any()
+    assert not (drawn[0] == COLOURS["sad"]).all(axis=2).any()
 
 
 def test_a_mirrored_face_stands_on_the_other_side() -> None:
