@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cli.resolve import choose_threshold
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
-from pipeline.cli.resolve import choose_threshold
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import parse_sources
 from pipeline.wire.messages import Delivery

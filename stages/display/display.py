@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
+from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Delivery, Progress
 from stages.display.output_file import Patience
 from stages.display.record import Record, advance, make_record, round_box, round_rows, round_time, to_json
@@ -12,7 +13,6 @@ from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.open import open_sinks
 from stages.display.sinks.sink import Image, Outcome
 from stages.display.smoothing import Smoother
-from stages.display.spec import DisplaySettings
 from stages.display.spec import STDOUT, DisplaySettings
 from stages.display.tally import Tally
 from stages.display.tracker import Tracker

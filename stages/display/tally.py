@@ -21,7 +21,8 @@ class Tally:
         if record.status == "ok":
             self._frames += 1
             self._without += not record.faces
-            self._emotions.update(face.emotion for face in record.faces)
+            shown = (face.smoothed for face in record.faces)
+            self._emotions.update("uncertain" if s.uncertain else s.emotion for s in shown)
 
     def __str__(self) -> str:
         faces, emotions = self._emotions.total(), self._emotions.most_common()

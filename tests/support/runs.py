@@ -28,7 +28,7 @@ CLIP_SIZE = (480, 270)
 
 EMOTIONS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 RECORD_KEYS = ["source", "frame", "time_s", "status", "latency_ms", "faces"]
-FACE_KEYS = ["track", "box", "emotion", "confidence", "probabilities"]
+FACE_KEYS = ["track", "box", "emotion", "confidence", "probabilities", "smoothed"]
 
 _OUR_LINE = re.compile(r"\d\d:\d\d:\d\d [\w-]+: \S|(run\.py: )?error: \S")
 """What may stand on stderr: anything else is the noise of a library, or a traceback."""

@@ -19,8 +19,8 @@ HOLD: Final = 50
 
 JITTER_PX: Final = 1.5
 NOISE: Final = 4.0
-"""A held face sways by so much and gets noise of so many grey levels (standard deviation), as before a camera:
-a still picture would have the same probabilities in every frame."""
+"""A held face sways by so much and gets noise of so many grey levels (standard deviation), as before a
+camera: a still picture would have the same probabilities in every frame."""
 
 SEED: Final = 0
 

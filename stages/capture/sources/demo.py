@@ -1,9 +1,10 @@
-"""The demo: the portrait that matplotlib ships, tiled and moved so that real faces cross the picture."""
+"""The demo: faces that move and change expression, made of the portrait that matplotlib ships."""
 
 import importlib.util
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,33 +14,55 @@ from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, demo_faces
 from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import TimedFrame
+from stages.capture.sources.expressions import EXPRESSIONS, Expressions
 
 FRAMES: Final = 300
 FPS: Final = 25.0
 WIDTH, HEIGHT = 960, 540
-DEFAULT_FACES: Final = 4
 
 PORTRAIT: Final = "mpl-data/sample_data/grace_hopper.jpg"  # Rear Admiral Grace Hopper, public domain
 HEAD: Final = (slice(25, 365), slice(125, 400))  # rows and columns of the portrait: the head in its cap
 SPREAD: Final = 0.82  # share of the picture that the tiles take up; in the rest they move
 GAP: Final = 0.90  # share of its cell that a tile takes up
 
+HOLD: Final = FRAMES // len(EXPRESSIONS)
+"""Frames from one expression to the next: three seconds."""
+
+CHANGE: Final = 10
+"""Frames of them in which the face changes."""
+
+SCENE_HEIGHT: Final = 236
+"""Of the faces in the scene, px."""
+
+
+class Placed(NamedTuple):
+    """A face in a frame: its left upper corner, px, and how many expressions it is ahead."""
+
+    x: int
+    y: int
+    ahead: int
+
 
 class DemoReader:
-    """300 frames of 960×540, the same each time; the last leads back to the first."""
+    """300 frames of 960×540, the same each time; the last leads back to the first.
+
+    `demo` is a scene: two faces cross, one comes, one leaves. `demo:N` has N faces in every frame.
+    """
 
     def __init__(self, spec: SourceSpec) -> None:
         self.info = SourceInfo(spec.name, "file", WIDTH, HEIGHT, FPS)
-        faces = demo_faces(spec.text, DEFAULT_FACES)
-        self._background = _background()
         head = _portrait()[HEAD]
-        self._columns, self._rows = _grid(faces, head.shape[1] / head.shape[0])
-        self._faces = faces
+        self._faces = demo_faces(spec.text, 0)
+        self._columns, self._rows = _grid(max(1, self._faces), head.shape[1] / head.shape[0])
         self._cell = SPREAD * WIDTH / self._columns, SPREAD * HEIGHT / self._rows
         scale = GAP * min(self._cell[0] / head.shape[1], self._cell[1] / head.shape[0])
-        size = max(1, int(head.shape[1] * scale)), max(1, int(head.shape[0] * scale))
+        if not self._faces:
+            scale = SCENE_HEIGHT / head.shape[0]
+        self._size = max(1, int(head.shape[1] * scale)), max(1, int(head.shape[0] * scale))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        self._tile = np.asarray(cv2.resize(head, size, interpolation=method), np.uint8)
+        face = np.asarray(cv2.resize(head, self._size, interpolation=method), np.uint8)
+        self._expressions = Expressions(face, scale)
+        self._background = _background()
         self._next = 0
 
     def read(self) -> TimedFrame | None:
@@ -48,30 +71,72 @@ class DemoReader:
         number = self._next
         self._next += 1
         image = self._background.copy()
-        tile_height, tile_width = self._tile.shape[:2]
-        for x, y in self._places(number):
-            image[y : y + tile_height, x : x + tile_width] = self._tile
+        for face in self._grid_places(number) if self._faces else self._scene(number):
+            _paste(image, self._face(number, face.ahead), face.x, face.y)
         return TimedFrame(image, number / FPS)
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _places(self, number: int) -> list[tuple[int, int]]:
-        """Upper left corners: the block glides on a figure of eight, each tile sways in its cell."""
+    def _face(self, number: int, ahead: int) -> NDArray[np.uint8]:
+        """Return a face in the expression of this moment."""
+        turn, since = divmod(number, HOLD)
+        old, new = (EXPRESSIONS[(turn + ahead + step) % len(EXPRESSIONS)] for step in (-1, 0))
+        return self._expressions.between(old, new, _smooth((since + 1) / CHANGE))
+
+    def _scene(self, number: int) -> Iterator[Placed]:
+        """Four faces, from the back to the front: two cross above, one comes and one leaves below."""
+        turn = 2 * math.pi * number / FRAMES
+        width, height = self._size
+        middle, way = (WIDTH - width) / 2, 300.0
+        # They meet a moment after an expression has changed and before the next one does.
+        across = way * math.cos(turn - 2 * math.pi * 35 / FRAMES)
+        yield Placed(round(middle - across), 16, 0)
+        yield Placed(round(middle + across), 30, 1)
+        below = HEIGHT - height - 14
+        away = WIDTH + 1
+        yield Placed(round(590 + (away - 590) * _visit(number, 200, 120)), below, 2)
+        yield Placed(round(190 - (width + 1 + 190) * _visit(number, 45, 225)), below - 6, 3)
+
+    def _grid_places(self, number: int) -> Iterator[Placed]:
+        """A block of faces that glides on a figure of eight, while each sways in its cell."""
         turn = 2 * math.pi * number / FRAMES
         free_x, free_y = (1 - SPREAD) * WIDTH, (1 - SPREAD) * HEIGHT
         left = free_x * (0.5 + 0.5 * math.sin(turn))
         top = free_y * (0.5 + 0.5 * math.sin(2 * turn))
         cell_width, cell_height = self._cell
-        places = []
+        room_x, room_y = cell_width - self._size[0], cell_height - self._size[1]
         for face in range(self._faces):
             row, column = divmod(face, self._columns)
-            room_x, room_y = cell_width - self._tile.shape[1], cell_height - self._tile.shape[0]
             sway = turn + 2.4 * face  # neighbours are out of step: 2.4 rad is the golden angle
             x = left + column * cell_width + room_x * (0.5 + 0.5 * math.sin(sway))
             y = top + row * cell_height + room_y * (0.5 + 0.5 * math.cos(sway))
-            places.append((int(x), int(y)))
-        return places
+            yield Placed(int(x), int(y), face)
+
+
+def _visit(number: int, comes: int, leaves: int) -> float:
+    """Return how far away a visitor is, from 0, in view, to 1.
+
+    From frame `comes` on, and from frame `leaves` on, it moves for 35 frames.
+    """
+    since_come, since_left = (number - comes) % FRAMES, (number - leaves) % FRAMES
+    if since_come < since_left:  # it came after it last left
+        return 1 - _smooth(since_come / 35)
+    return _smooth(since_left / 35)
+
+
+def _smooth(share: float) -> float:
+    """Return 0 to 1 without a jolt at either end."""
+    share = min(max(share, 0.0), 1.0)
+    return share * share * (3 - 2 * share)
+
+
+def _paste(image: NDArray[np.uint8], face: NDArray[np.uint8], x: int, y: int) -> None:
+    """Put a face into a frame; what lies outside is cut off."""
+    height, width = face.shape[:2]
+    left, right = max(0, x), min(image.shape[1], x + width)
+    if left < right:
+        image[y : y + height, left:right] = face[:, left - x : right - x]
 
 
 def _grid(faces: int, aspect: float) -> tuple[int, int]:

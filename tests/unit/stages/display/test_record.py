@@ -1,9 +1,7 @@
 import json
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Progress
