@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cli.resolve import choose_threshold
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
 from pipeline.config.schema import PipelineSettings
@@ -58,6 +57,7 @@ class Analyser:
     """Detector and model, loaded and warm. Use one in one thread at a time."""
 
     def __init__(self, settings: PipelineSettings) -> None:
+        from pipeline.cli.resolve import choose_threshold
         from stages.classify.classifier import open_classifier
         from stages.detect.detector import open_detector
 

@@ -7,7 +7,7 @@ import pytest
 
 from stages.display.annotate import draw_faces
 from stages.display.lettering import put_text, text_size, use_words, word_for
-from stages.display.record import FaceRecord
+from stages.display.record import FaceRecord, Smoothed
 
 GERMAN = {"happy": "fröhlich", "sad": "traurig", "fear": "  ", "angry": "wütend\n!"}
 
@@ -39,7 +39,8 @@ def test_text_lies_within_its_size(text: str, scale: float) -> None:
 
 
 def test_a_face_is_drawn_with_its_word() -> None:
-    face = FaceRecord(1, (60.0, 60.0, 80.0, 90.0), "happy", 0.9, {"happy": 0.9})
+    values = "happy", 0.9, False, {"happy": 0.9}
+    face = FaceRecord(1, (60.0, 60.0, 80.0, 90.0), "happy", 0.9, {"happy": 0.9}, Smoothed(*values))
     images = []
     for words in ({}, GERMAN, {"happy": "joy"}):
         use_words(words)
