@@ -26,9 +26,9 @@ def open_sinks(
     with contextlib.ExitStack() as opened:
         # Each is imported when it is asked for: OpenCV and PyAV take memory, and half a second of the start.
         if settings.mode == "window":
-            from stages.display.sinks.window import Windows
+            from stages.display.sinks.window import Window
 
-            sinks.append(Windows(mirror=settings.mirror))
+            sinks.append(Window(sources, mirror=settings.mirror))
             opened.callback(sinks[-1].close)
         if settings.mode == "draw":
             from stages.display.sinks.null import NullSink

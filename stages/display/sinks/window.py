@@ -1,14 +1,23 @@
-"""Windows on this machine's screen, one a source."""
+"""The window on this machine's screen: a tile for each source."""
 
 import os
 import subprocess
 import sys
-from typing import Final
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import cv2
+import numpy as np
 
 from pipeline.common.errors import UserError
-from stages.display.sinks.sink import Outcome, Sink
+from stages.display.annotate import mirrored
+from stages.display.overlay import draw_bars, text_scale, write
+from stages.display.record import FaceRecord
+from stages.display.sinks.sink import Image, Outcome, Sink
+from stages.display.tiles import CANVAS, EMPTY, Tile, compose
 
 LARGEST: Final = (1280, 720)
 """A window opens no larger than this, px, which fits on every screen of today; people resize it."""
@@ -16,54 +25,204 @@ LARGEST: Final = (1280, 720)
 SMALLEST: Final = (480, 360)
 """A window opens so large that one of its sides reaches this, px."""
 
+REDRAW_S: Final = 1 / 30
+"""The window is drawn no more often: with several sources a picture of all of them takes 10 ms of a core."""
+
+RATE_S: Final = 2.0  # over which frames a second and latency are taken
+NOTE_S: Final = 3.0  # how long it is said that a picture was saved
+
+DETAILS: Final = ("labels", "labels and bars", "picture only")
+HELP: Final = (
+    "h: these keys",
+    "d: labels, bars for every face, picture only",
+    "m: mirror",
+    "space: pause the picture; the run goes on",
+    "s: save the picture",
+    "q: quit",
+    "mouse over a face: its seven probabilities",
+)
+
 PROBE_TIMEOUT_S: Final = 20.0
 _PROBE: Final = "import cv2; cv2.namedWindow('probe'); cv2.pollKey(); cv2.destroyAllWindows()"
 _MEND: Final = "use --display none with --record FILE or --results FILE"
 
 
-class Windows(Sink):
-    """The open windows."""
+class Arrival(NamedTuple):
+    """When a frame was shown, and how long it took from its capture."""
+
+    at_s: float
+    latency_ms: float
+
+
+class View:
+    """One source in the window: its newest frame, and how fast frames come."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        self.ended = False
+        self._arrivals: deque[Arrival] = deque()
+
+    def take(self, outcome: Outcome, now_s: float) -> None:
+        self.outcome = outcome
+        self._arrivals.append(Arrival(now_s, outcome.record.latency_ms))
+        while now_s - self._arrivals[0].at_s > RATE_S:
+            self._arrivals.popleft()
+
+    def rate(self) -> str:
+        """Return frames a second and median latency, empty while too little is known."""
+        if len(self._arrivals) < 2:
+            return ""
+        took_s = self._arrivals[-1].at_s - self._arrivals[0].at_s
+        latency_ms = float(np.median([arrival.latency_ms for arrival in self._arrivals]))
+        return f"{(len(self._arrivals) - 1) / max(took_s, 1e-6):.0f} frames/s  {latency_ms:.0f} ms"
+
+
+class Window(Sink):
+    """The open window."""
 
     wants_pixels = True
     watched = True
 
-    def __init__(self, *, mirror: bool = False) -> None:
-        """Make sure that there is a screen. Raises UserError in one line if there is none."""
+    def __init__(self, sources: Sequence[str], *, mirror: bool = False) -> None:
+        """Open the window, which says what is awaited. Raises UserError in one line if there is no screen."""
         self._mirror = mirror
         _quiet_qt()
         _probe()
-        self._shown: set[str] = set()
-        self._closed: set[str] = set()
+        self._views = {source: View() for source in sources}
+        self._title = f"{sources[0]} - facial emotions" if len(sources) == 1 else "facial emotions"
+        self._detail = 0
+        self._paused = self._help = self._sized = False
+        self._mouse = (-1, -1)
+        self._note, self._note_until_s = "", 0.0
+        self._dirty, self._drawn_s = True, 0.0
+        self._canvas: Image = np.full((CANVAS[1], CANVAS[0], 3), EMPTY, np.uint8)
+        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.resizeWindow(self._title, *window_size(*CANVAS))
+        cv2.setMouseCallback(self._title, self._on_mouse)
+        self._open = True
+        self._show()
 
     def write(self, outcome: Outcome) -> None:
-        """Show a frame; the window of its source opens with the first one, sized to fit."""
-        image = outcome.mirrored if self._mirror else outcome.drawn
-        source = outcome.record.source
-        if image is None or source in self._closed:
+        """Take a frame: it is shown with the next look at the window's events."""
+        if outcome.image is None:
             return
-        title = _title(source)
-        if source not in self._shown:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-            cv2.resizeWindow(title, *window_size(image.shape[1], image.shape[0]))
-            self._shown.add(source)
-        cv2.imshow(title, image)
+        view = self._views.setdefault(outcome.record.source, View())
+        if not self._paused:
+            view.take(outcome, time.monotonic())
+            self._dirty = True
+
+    def end_source(self, source: str) -> None:
+        self._views.setdefault(source, View()).ended = True
+        self._dirty = True
 
     def poll(self) -> str | None:
-        """Let the windows act; return "q" when the user pressed q or closed the last window."""
-        if not self._shown:
+        """Draw what is new and act on keys; return "q" when the user pressed q or closed the window."""
+        if not self._open:
             return None
-        pressed = cv2.pollKey() & 0xFF in (ord("q"), ord("Q"))
-        for source in [s for s in self._shown if not _visible(_title(s))]:
-            self._shown.discard(source)
-            self._closed.add(source)
-        return "q" if pressed or not self._shown else None
+        now_s = time.monotonic()
+        if self._note and now_s > self._note_until_s:
+            self._note, self._dirty = "", True
+        if self._dirty and now_s - self._drawn_s >= REDRAW_S:
+            self._show()
+        key = cv2.pollKey() & 0xFF
+        if key != 0xFF and self._act(chr(key).lower()):
+            return "q"
+        return None if _visible(self._title) else "q"
 
     def close(self) -> None:
-        """Close all windows."""
-        if self._shown:
+        """Close the window."""
+        if self._open:
+            self._open = False
             cv2.destroyAllWindows()
-            cv2.pollKey()  # they go only when events are looked after
-            self._shown.clear()
+            cv2.pollKey()  # it goes only when events are looked after
+
+    def _act(self, key: str) -> bool:
+        """Do what a key stands for; return whether it is to quit."""
+        if key == "d":
+            self._detail = (self._detail + 1) % len(DETAILS)
+            self._say(DETAILS[self._detail])
+        elif key == "m":
+            self._mirror = not self._mirror
+        elif key == " ":
+            self._paused = not self._paused
+        elif key == "h":
+            self._help = not self._help
+        elif key == "s":
+            self._say(save(self._canvas))
+        self._dirty = True
+        return key == "q"
+
+    def _say(self, text: str) -> None:
+        self._note, self._note_until_s = text, time.monotonic() + NOTE_S
+
+    def _on_mouse(self, event: int, x: int, y: int, *_: object) -> None:
+        self._mouse = (x, y)
+        self._dirty = True
+
+    def _show(self) -> None:
+        """Draw the window anew."""
+        self._dirty, self._drawn_s = False, time.monotonic()
+        self._canvas, tiles = compose([self._picture(view) for view in self._views.values()] or [None])
+        for (name, view), tile in zip(self._views.items(), tiles, strict=False):
+            self._draw_tile(name, view, tile)
+        if not self._views:
+            write(self._canvas, ["waiting for a source"], "middle")
+        if self._help:
+            write(self._canvas, HELP, "middle")
+        notes = [note for note in ("paused" if self._paused else "", self._note) if note]
+        if notes:
+            write(self._canvas, notes, "lower right")
+        if not self._sized and any(view.outcome for view in self._views.values()):
+            self._sized = True  # a single source's window has its proportions
+            cv2.resizeWindow(self._title, *window_size(self._canvas.shape[1], self._canvas.shape[0]))
+        cv2.imshow(self._title, self._canvas)
+
+    def _picture(self, view: View) -> Image | None:
+        if view.outcome is None or view.outcome.image is None:
+            return None
+        if DETAILS[self._detail] == "picture only":
+            image = view.outcome.image
+            return np.ascontiguousarray(image[:, ::-1]) if self._mirror else image
+        return view.outcome.mirrored if self._mirror else view.outcome.drawn
+
+    def _draw_tile(self, name: str, view: View, tile: Tile) -> None:
+        """Write what there is to say of a source over its tile."""
+        area = self._canvas[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+        if view.outcome is None:
+            awaited = "ended without a frame" if view.ended else "waiting for its first frame ..."
+            write(area, [name, awaited], "middle")
+            return
+        if rate := view.rate():
+            write(area, [rate], "upper right")
+        if len(self._views) > 1 or view.ended:
+            write(area, [f"{name}: ended" if view.ended else name], "lower left")
+        for face in self._barred(view, tile):
+            x, y, width, _ = face.box
+            corner = (x + width) * tile.scale, y * tile.scale
+            draw_bars(area, face, corner, text_scale(area))
+
+    def _barred(self, view: View, tile: Tile) -> list[FaceRecord]:
+        """Return the faces whose bars are drawn, as they lie in the picture that is shown."""
+        assert view.outcome is not None and view.outcome.image is not None
+        faces = view.outcome.record.faces
+        if self._mirror:
+            faces = [mirrored(face, view.outcome.image.shape[1]) for face in faces]
+        if DETAILS[self._detail] == "labels and bars":
+            return faces
+        place = tile.inside(*self._mouse)
+        return [] if place is None else [face for face in faces if _holds(face, *place)][:1]
+
+
+def save(canvas: Image) -> str:
+    """Write a picture, uint8 BGR, into the current folder; return what there is to say of it."""
+    path = Path(time.strftime("emotions-%Y%m%d-%H%M%S.png"))
+    encoded, data = cv2.imencode(".png", canvas)
+    try:
+        if encoded:
+            path.write_bytes(data.tobytes())
+    except OSError as error:
+        return f"{path} can't be written: {error.strerror}"
+    return f"saved as {path}"
 
 
 def window_size(width: int, height: int) -> tuple[int, int]:
@@ -74,8 +233,9 @@ def window_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _title(source: str) -> str:
-    return f"{source} - facial emotions"
+def _holds(face: FaceRecord, x: float, y: float) -> bool:
+    left, top, width, height = face.box
+    return left <= x <= left + width and top <= y <= top + height
 
 
 def _visible(title: str) -> bool:

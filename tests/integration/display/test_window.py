@@ -3,12 +3,13 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from stages.display.sinks.window import Windows, window_size
+from stages.display.sinks.window import Window, window_size
 
 PRELUDE = """
 import subprocess, sys, time
@@ -58,14 +59,14 @@ def test_no_screen_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(UserError, match=r"no screen here .* --display none"):
-        Windows()
+        Window(["clip.mp4"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="DISPLAY names the screen on Linux only")
 def test_a_screen_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":9999")
     with pytest.raises(UserError, match="cannot open a window on :9999") as caught:
-        Windows()
+        Window(["clip.mp4"])
     assert "\n" not in str(caught.value)
 
 
@@ -153,7 +154,7 @@ def press_close(title):  # what a window manager does when its close button is p
 """
 
 
-def test_closing_the_last_window_quits() -> None:
+def test_closing_the_window_quits() -> None:
     under_xvfb(
         CLOSE
         + """
@@ -161,12 +162,72 @@ display = Display(DisplaySettings(mode="window"), ["a", "b"], None)
 for source in "ab":
     display.deliver(*half_red(0, source=source))
 assert until_quit(display, 0.5) is None
-press_close("^a - ")
-assert until_quit(display, 1.0) is None
-display.deliver(*half_red(1, source="a"))
-search = ["xdotool", "search", "--onlyvisible", "--name"]
-assert not subprocess.run([*search, "^a - "], capture_output=True).stdout
-press_close("^b - ")
+press_close("^facial emotions")
+assert until_quit(display, 5.0) == "q"
+display.close()
+""",
+        "xdotool",
+    )
+
+
+def test_window_opens_at_once_and_its_keys_change_the_picture(tmp_path: Path) -> None:
+    """Each picture is looked at in the file that `s` saves."""
+    under_xvfb(
+        f"""
+import os
+from pathlib import Path
+import cv2
+os.chdir({str(tmp_path)!r})
+display = Display(DisplaySettings(mode="window"), ["a", "b"], None)
+window = display._sinks[0]
+
+def press(keys):
+    search = ["xdotool", "search", "--onlyvisible", "--name", "^facial emotions"]
+    subprocess.run([*search, "windowfocus"], check=True)
+    for key in keys.split():
+        subprocess.run(["xdotool", "key", key], check=True)
+        assert until_quit(display, 0.3) is None
+
+def saved():
+    press("s")
+    (path,) = Path().glob("emotions-*.png")
+    image = cv2.imread(str(path))
+    path.unlink()
+    return image
+
+def show(sequence, *sources):
+    for source in sources:
+        display.deliver(*half_red(sequence, boxes=[(50.0, 20.0, 20.0, 30.0)], source=source))
+    assert until_quit(display, 0.3) is None
+
+def reds(image):  # in each quarter of the canvas
+    red = (image == (0, 0, 255)).all(axis=2)
+    return [int(half.sum()) > 20_000 for half in np.split(red, 4, axis=1)]
+
+def whites(image):
+    return int((image > 200).all(axis=2).sum())
+
+assert until_quit(display, 0.3) is None
+waiting = saved()
+assert waiting.shape == (720, 1280, 3) and whites(waiting) > 300
+show(0, "a")
+assert reds(saved()) == [True, False, False, False]
+show(1, "b")
+assert reds(saved()) == [True, False, True, False]
+plain = saved()
+press("h")
+assert whites(saved()[250:470, 300:980]) > whites(plain[250:470, 300:980]) + 1000
+press("h m")
+assert reds(saved()) == [False, True, False, True]
+press("m space")
+show(2, "a", "b")
+assert window._views["a"].outcome.record.frame == 0
+press("space d")
+show(3, "a", "b")
+assert window._views["a"].outcome.record.frame == 3
+assert whites(saved()[:, 320:640]) > whites(plain[:, 320:640]) + 300  # bars
+press("d d")
+subprocess.run(["xdotool", "key", "q"], check=True)
 assert until_quit(display, 5.0) == "q"
 display.close()
 """,
