@@ -11,8 +11,9 @@ from stages.capture.spec import CAPTURE
 from stages.classify.spec import CLASSIFY
 from stages.detect.spec import DETECT
 from stages.display.spec import DISPLAY
+from stages.web.spec import WEB
 
-STAGES: Final[tuple[StageSpec[Any], ...]] = (DISPLAY, DETECT, CLASSIFY, CAPTURE)
+STAGES: Final[tuple[StageSpec[Any], ...]] = (WEB, DISPLAY, DETECT, CLASSIFY, CAPTURE)
 """In the order of their start, and of their steps: what takes outcomes is there before what makes frames."""
 
 ROLES: Final = tuple(spec.role for spec in STAGES)

@@ -4,7 +4,7 @@ from typing import Final
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.peers import Job, Peer
-from pipeline.broker.state import State, is_child, source_of
+from pipeline.broker.state import OBSERVERS, State, is_child, source_of
 from pipeline.wire.limits import MAX_PEERS
 from pipeline.wire.messages import (
     PROTOCOL,
@@ -80,7 +80,7 @@ def refusal(state: State, hello: Hello) -> str:
         return f"this broker speaks protocol {PROTOCOL}, {hello.name} speaks {hello.protocol}: update one"
     if len(state.peers) >= MAX_PEERS and not state.peers.in_slot(hello.slot):
         return f"{hello.name}: the run has {MAX_PEERS} stages already; it takes no more"
-    if hello.role not in ("capture", "display", "supervisor", *state.worker_roles):
+    if hello.role not in ("capture", "display", *OBSERVERS, *state.worker_roles):
         return f"{hello.name}: this run has no stage {hello.role!r}"
     if hello.role in ("display", *state.worker_roles) and not hello.credits:
         return f"{hello.name}: without credits it can be given nothing to do"

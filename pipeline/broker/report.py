@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.peers import Peer
-from pipeline.broker.state import State, is_child
+from pipeline.broker.state import OBSERVERS, State, is_child
 from pipeline.wire.limits import MAX_ERROR, MAX_PEERS
 from pipeline.wire.messages import Heartbeat, PeerReport, SourceReport, StatusReport
 
@@ -14,7 +14,7 @@ REPORT_INTERVAL_NS: Final = 250_000_000
 
 
 def report(state: State, now_ns: int) -> None:
-    """Send the state of the run to every supervisor."""
+    """Send the state of the run to every supervisor and to the web page."""
     state.outbox.next_report_ns = now_ns + REPORT_INTERVAL_NS
     interval_s, latency_ns = state.metrics.take(now_ns)
     peers = [peer_report(p, now_ns, given_up=False) for p in state.peers if p.hello.role != "supervisor"]
@@ -35,9 +35,9 @@ def report(state: State, now_ns: int) -> None:
         bad_messages=state.metrics.bad_messages,
     )
     state.outbox.given_up = []
-    for supervisor in state.peers.of("supervisor"):
-        seen = [peer_seen_by(supervisor, peer) for peer in message.peers]
-        state.send(supervisor.identity, replace(message, peers=seen))
+    for observer in (peer for role in OBSERVERS for peer in state.peers.of(role)):
+        seen = [peer_seen_by(observer, peer) for peer in message.peers]
+        state.send(observer.identity, replace(message, peers=seen))
 
 
 def peer_seen_by(supervisor: Peer, peer: PeerReport) -> PeerReport:

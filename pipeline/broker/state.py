@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.liveness import Liveness
@@ -16,6 +16,9 @@ from pipeline.wire.messages import Buffer, Hello, Message, PeerReport, Progress
 
 FrameName = tuple[str, int]
 """Source and sequence."""
+
+OBSERVERS: Final = ("supervisor", "web")
+"""Roles that are sent the reports. They are given no work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,7 +261,9 @@ def _pipeline_options(
         help="0, /dev/video0, a file, a folder, rtsp://…, demo, demo:8 (faces); repeatable",
     )
     parser.add_argument(
-        "--display", choices=("auto", "window", "web", "none"), help="auto: a window where there is a screen"
+        "--display",
+        choices=("auto", "window", "web", "none"),
+        help="auto: a window where there is a screen, else a web page",
     )
     parser.add_argument(
         "--results",

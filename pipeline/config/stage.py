@@ -122,3 +122,4 @@ class StageSpec(Generic[S]):
     resolve: Callable[[S], tuple[S, list[str]]] | None = None
     check: Callable[[S], list[CheckLine]] | None = None
     step: Callable[[S], Step] | None = None
+    optional: bool = False  # a run may have no process of it, and waits for none

@@ -69,11 +69,12 @@ def make_plan(
     """
     keyed = bool(settings.security.keys)
     address = broker_address(settings.broker.address, directory, keyed)
-    roles = tuple(spec.role for spec in stages)
-    here = frozenset(roles) if only is None else only
+    here = frozenset(spec.role for spec in stages) if only is None else only
     steps = [spec.step(settings.of(spec.settings)) for spec in stages if spec.step is not None]
     run = RunFacts(settings, sources, steps, "capture" in here, directory)
     processes = [plan for spec in stages if spec.role in here for plan in spec.processes(run)]
+    planned = {process.role for process in processes}
+    roles = tuple(spec.role for spec in stages if spec.role in planned or not spec.optional)
     publish = ""
     if "broker" in here:
         publish = publish_address(

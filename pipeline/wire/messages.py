@@ -46,7 +46,8 @@ PROTOCOL: Final = 5
 
 Buffer = bytes | memoryview
 Role = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
-"""capture, display and supervisor have messages of their own; every other role does one step of the work."""
+"""capture, display and supervisor have messages of their own, web is sent the reports; every other role does
+one step of the work."""
 
 DType = Literal["uint8", "float32", "float64"]
 SourceKind = Literal["live", "file"]
@@ -343,7 +344,7 @@ Digits = Annotated[str, Meta(pattern="^[0-9]{1,6}$")]
 
 
 class StatusReport(Message, frozen=True):
-    """To the parent, a few times a second. Rates are over the time since the last report."""
+    """To the parent and the web page, a few times a second. Rates are over the time since the last report."""
 
     broker: Label
     started: bool

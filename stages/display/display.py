@@ -30,8 +30,11 @@ SKIPPED_TRACKS: Final = 1000
 class Display:
     """All outputs of a run: results, recordings and windows, opened when this is made."""
 
-    def __init__(self, settings: DisplaySettings, sources: list[str], checkpoint: Path | None) -> None:
-        """Open every output that `settings` asks for; `mode` is `window`, `draw` or else there is none.
+    def __init__(
+        self, settings: DisplaySettings, sources: list[str], checkpoint: Path | None, page: str = ""
+    ) -> None:
+        """Open every output that `settings` asks for; `mode` is `window`, `web` (whose process is met at the
+        address `page`), `draw` or else there is none.
 
         Where `checkpoint` is there, this process replaces another in the same run: results are gone on with
         and recordings continue in new files. None: nothing is kept for a replacement. Raises UserError, in
@@ -56,7 +59,7 @@ class Display:
         self._begun = state.begun
         self._since = 0  # the last checkpoint, records
         self._every = CHECKPOINT_EVERY if kept else CHECKPOINT_UNWRITTEN
-        self._sinks = open_sinks(settings, sources, self._checkpoint, self.patience, self._remember)
+        self._sinks = open_sinks(settings, sources, self._checkpoint, self.patience, self._remember, page)
         self.wants_pixels = any(sink.wants_pixels for sink in self._sinks)
         self.watched = any(sink.watched for sink in self._sinks)
 

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 def run(assignment: Assignment, stop: StopFlag) -> int:
     """Open the outputs and serve; they are closed complete, however the loop ends."""
     options = msgspec.json.decode(assignment.options, type=DisplayOptions)
-    display = Display(options.settings, options.sources, Path(options.checkpoint))
+    display = Display(options.settings, options.sources, Path(options.checkpoint), options.page)
     if display.wants_pixels and options.words != WordsSettings():
         from stages.display.lettering import use_words  # which loads OpenCV
 
@@ -68,7 +68,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     try:
         with Session(assignment, hello) as session:
             display.patience.pause = lambda seconds: _pause(session, stop, seconds)
-            poll_ms = WINDOW_POLL_MS if display.watched else POLL_MS
+            poll_ms = WINDOW_POLL_MS if options.settings.mode == "window" else POLL_MS
             reader = ImageReader(assignment.max_message_bytes, assignment.frames)
             failed = _serve_and_close(session, display, stop, poll_ms, reader)
     finally:

@@ -10,6 +10,7 @@ from msgspec import Meta
 from pipeline.common.errors import UserError
 from pipeline.config.schema import Settings, WordsSettings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, output_line
+from pipeline.wire.addresses import has_ipc
 
 Mode = Annotated[str, Meta(extra={"choices": ("auto", "window", "web", "none")})]
 STDOUT: Final = "-"
@@ -37,17 +38,24 @@ class DisplaySettings(Settings, frozen=True):
 class DisplayOptions(msgspec.Struct, frozen=True):
     """What the display process is given."""
 
-    settings: DisplaySettings  # mode is window or none
+    settings: DisplaySettings  # mode is window, web or none
     sources: list[str]  # names, in their order
     checkpoint: str  # a file in the run's directory, for the process that replaces this one
     words: WordsSettings = WordsSettings()
+    page: str = ""  # where the web page's process is met
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
     names, checkpoint = [source.name for source in run.sources], str(run.directory / "display.json")
     settings = run.settings.of(DisplaySettings)
-    options = DisplayOptions(settings, names, checkpoint, run.settings.of(WordsSettings))
+    words = run.settings.of(WordsSettings)
+    options = DisplayOptions(settings, names, checkpoint, words, page_address(run))
     return [ProcessPlan(DISPLAY.role, DISPLAY.module, "display", options, stdout=settings.results == STDOUT)]
+
+
+def page_address(run: RunFacts) -> str:
+    """Return where display meets the web page's process."""
+    return f"ipc://{run.directory}/page"
 
 
 def has_screen() -> bool:
@@ -58,21 +66,23 @@ def has_screen() -> bool:
 
 
 def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
-    """Return the settings with the mode window or none, and what there is to say of that choice.
+    """Return the settings with the mode window, web or none, and what there is to say of that choice.
 
     Raises UserError for a display that can't be had.
     """
-    if settings.mode == "web":
-        raise UserError("display.mode: there is no web page yet; use window, or none with --record FILE")
+    if settings.mode == "web" and not has_ipc():
+        raise UserError("display.mode: the web page needs ipc, which this system lacks; use window or none")
     if settings.mode == "window" and not has_screen():
         raise UserError(
             "display.mode: a window needs a screen, and DISPLAY is not set; "
-            "use --display none, with --record FILE for an annotated video"
+            "use --display web, or none with --record FILE for an annotated video"
         )
     if settings.mode != "auto":
         return settings, []
     if has_screen():
         return msgspec.structs.replace(settings, mode="window"), []
+    if has_ipc():
+        return msgspec.structs.replace(settings, mode="web"), ["no screen: a web page is served instead"]
     said = "no screen: the status is shown here; --record FILE makes an annotated video"
     return msgspec.structs.replace(settings, mode="none"), [said]
 

@@ -41,7 +41,13 @@ def refused(done: Ended, *said: str) -> None:
     [
         (["--source", "nowhere.mp4"], ["nowhere.mp4", "no such file or folder"]),
         (["--sorce", "demo"], ["--sorce", "did you mean --source?"]),
-        (["--display", "web"], ["display.mode", "no web page yet"]),
+        (
+            ["--display", "web", "--set", "web.host=0.0.0.0"],
+            ["web.host", "web.token", "secrets.token_urlsafe"],
+        ),
+        (["--display", "web", "--set", "web.host=here"], ["web.host", "'here'", "by number"]),
+        (["--display", "web", "--set", "web.token=short"], ["web.token", "16", "found 5"]),
+        (["--display", "web", "--set", "web.key=k.pem"], ["web.certificate", "both or neither"]),
         (["--display", "window"], ["display.mode", "DISPLAY is not set", "--display none"]),
         (["--set", "detect.worker=2"], ["detect.worker", "did you mean detect.workers?"]),
         (["--set", "detect.workers=two"], ["detect.workers", "a whole number", "'two'"]),

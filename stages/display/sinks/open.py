@@ -15,12 +15,14 @@ def open_sinks(
     checkpoint: Checkpoint,
     patience: Patience,
     on_past: Callable[[Past], None],
+    page: str = "",
 ) -> list[Sink]:
     """Return the open sinks in the order in which they are written; results are last, since a record is
     acknowledged once it is written.
 
-    `on_past` takes each record that an earlier process of this run wrote after the checkpoint. Raises
-    UserError in one line for what can't be opened; nothing stays open then.
+    `on_past` takes each record that an earlier process of this run wrote after the checkpoint; `page` is the
+    address of the web page's process. Raises UserError in one line for what can't be opened; nothing stays
+    open then.
     """
     sinks: list[Sink] = []
     with contextlib.ExitStack() as opened:
@@ -29,6 +31,11 @@ def open_sinks(
             from stages.display.sinks.window import Window
 
             sinks.append(Window(sources, mirror=settings.mirror))
+            opened.callback(sinks[-1].close)
+        if settings.mode == "web":
+            from stages.display.sinks.page import Page
+
+            sinks.append(Page(page))
             opened.callback(sinks[-1].close)
         if settings.mode == "draw":
             from stages.display.sinks.null import NullSink

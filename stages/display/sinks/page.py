@@ -1,0 +1,95 @@
+"""What the web page gets: each record, and a JPEG of a frame when the page has asked for it.
+
+Pictures are encoded in a thread of their own, once for all viewers and only while someone watches.
+"""
+
+import threading
+from typing import Final
+
+import cv2
+
+from pipeline.wire.page_link import DisplayEnd
+from stages.display.sinks.sink import Image, Outcome, Sink
+from stages.image_codec import to_jpeg
+
+JPEG_QUALITY: Final = 80
+
+LARGEST_SIDE: Final = 1280
+"""A frame whose longer side is longer, px, is made smaller: pages show it smaller still."""
+
+
+class Page(Sink):
+    """See Sink. Nothing here waits for the page."""
+
+    wants_pixels = True
+    watched = True
+
+    def __init__(self, address: str) -> None:
+        """`address` is the one that the page's process binds."""
+        self._link = DisplayEnd(address)
+        self._asked: set[str] = set()  # sources
+        self._encoder = _Encoder(address)
+
+    def write(self, outcome: Outcome) -> None:
+        """Pass the record on, and the frame if the page has asked for the next one of its source."""
+        self._link.send_record(outcome.line)
+        self._asked.update(self._link.requests())
+        source = outcome.record.source
+        if outcome.image is not None and source in self._asked:
+            self._asked.discard(source)
+            # A copy: the memory of a frame is used again as soon as its record is written.
+            self._encoder.put(source, outcome.image.copy(), outcome.line)
+
+    def close(self) -> None:
+        if self._encoder.is_alive():
+            self._encoder.finish()
+            self._link.close()
+
+
+class _Encoder(threading.Thread):
+    """Encodes the newest frame of each source and sends it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(daemon=True)
+        self._address = address
+        self._changed = threading.Condition()
+        self._frames: dict[str, tuple[Image, bytes]] = {}
+        self._over = False
+        self.start()
+
+    def put(self, source: str, image: Image, record: bytes) -> None:
+        """Encode this frame next; one of the same source that still waits is left out."""
+        with self._changed:
+            self._frames[source] = image, record
+            self._changed.notify()
+
+    def finish(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+        self.join()
+
+    def run(self) -> None:
+        link = DisplayEnd(self._address)
+        while (frame := self._take()) is not None:
+            image, record = frame
+            height, width = image.shape[:2]
+            link.send_picture(record, width, height, to_jpeg(_fit(image), JPEG_QUALITY))
+        link.close()
+
+    def _take(self) -> tuple[Image, bytes] | None:
+        """Wait for a frame; None when there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frames or self._over)
+            return None if self._over else self._frames.pop(next(iter(self._frames)))
+
+
+def _fit(image: Image) -> Image:
+    """Return a frame (height, width, 3) no larger than pages need it, in its proportions."""
+    height, width = image.shape[:2]
+    scale = LARGEST_SIDE / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    smaller: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype("uint8", copy=False)
+    return smaller
