@@ -17,7 +17,7 @@ from trainer.settings import known_models
 PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn")
 """The modules of the packages that requirements-train.txt adds to requirements.txt."""
 
-DATA_HELP: Final = "FER2013: Kaggle's folder, that as a .zip, or fer2013.csv (plain, .gz, .xz)"
+DATA_HELP: Final = "FER2013 or your own: folders as Kaggle's, those as a .zip, or a .csv (plain, .gz, .xz)"
 VOTES_HELP: Final = "FER+ (ferplus.csv, fer2013new.csv): the votes of ten people for each picture"
 
 
@@ -76,12 +76,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def add_fit(command: argparse.ArgumentParser) -> None:
-    """Add the options of `fit`."""
-    command.set_defaults(teachers=[])
+def add_data(command: argparse.ArgumentParser) -> None:
+    """Add the options that say what data is read, and how."""
     add = command.add_argument
     add("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
     add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
+    add("--labels", nargs="+", metavar="EMOTION", help="what folders or rows named by numbers stand for")
+    add("--resize", action="store_true", help="make pictures of other sizes 48x48, their middle square")
+
+
+def add_fit(command: argparse.ArgumentParser) -> None:
+    """Add the options of `fit`."""
+    command.set_defaults(teachers=[])
+    add_data(command)
+    add = command.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="for model, card, plots, checkpoints")
     network = command.add_mutually_exclusive_group()
     network.add_argument("--model", choices=known_models(), default="small", help="default: small")
@@ -122,10 +130,9 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Add the options of `evaluate`."""
     add = command.add_argument
     add("--model", type=Path, required=True, metavar="FILE", help=".onnx or .keras file with its card")
-    add("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
+    add_data(command)
     add("--split", choices=["validation", "test"], default="validation", help="default: validation")
     add("--pictures", type=Path, metavar="FILE", help="score only the pictures named here, one a line")
-    add("--votes", type=Path, metavar="FILE", help=f"{VOTES_HELP}; scores by their majority too")
     add("--compare", type=Path, metavar="FILE", help="another model to compare on the same pictures")
     add("--bootstrap", type=at_least(1), default=2000, metavar="N", help="resamples (default: 2000)")
     add("--json", type=Path, metavar="FILE", help="write all scores here")

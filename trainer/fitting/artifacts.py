@@ -19,13 +19,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.common.files import replacing, write_json
 from pipeline.common.model_card import card_path, new_card
-from trainer.data.dataset import Dataset
-from trainer.data.pictures import PARTS
+from trainer.data.dataset import Dataset, missing_emotions
+from trainer.data.pictures import PREFIXES
 from trainer.export.command import write_onnx
 from trainer.export.graph import checked_onnx
 from trainer.fitting import checkpoint
 from trainer.fitting.checkpoint import Epoch, Progress
-from trainer.fitting.training_data import TrainingData, logit_offsets
+from trainer.fitting.training_data import TrainingData, logit_offsets, not_learned
 from trainer.models.build import for_training, for_use, multiply_adds
 from trainer.scoring.calibration import fit_temperature, fitting_half
 from trainer.scoring.metrics import label_sets, predict_by_label_set, score
@@ -34,7 +34,7 @@ from trainer.scoring.plots import COLOURS, draw, save
 from trainer.settings import Settings
 
 OPTIONS: Final = (
-    *("model", "settings", "data", "votes", "teachers", "teacher_share", "outputs"),
+    *("model", "settings", "data", "votes", "labels", "teachers", "teacher_share", "outputs"),
     *("epochs", "batch", "backend", "precision", "start", "folds"),
 )
 """The options on which a result depends, in the order of the card's command."""
@@ -44,6 +44,8 @@ PURPOSES: Final = {
     "validation": "choosing the settings, the temperatures (one half of it), the figures of this card",
     "test": "nothing",
 }
+
+RESIZED: Final = "pictures of other sizes than 48x48: their middle square, in grey, resampled (bicubic)"
 
 CHOSEN_BY: Final = {
     "best": "highest top-1 on validation (of several outputs the sum), which `figures` are of as well",
@@ -102,6 +104,7 @@ def write_artifacts(
         "multiply_adds": multiply_adds(model),
         "offsets": offsets,
         "temperatures": temperatures,
+        "not_learned": not_learned(data.targets),
         "data": describe(dataset),
         "settings": progress.settings,
         "seed": settings.seed,
@@ -147,13 +150,16 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "name": dataset.path.resolve().name,
         "sha256": dataset.sha256,
         "votes": votes,
+        **({"labels": list(dataset.reading.labels)} if dataset.reading.labels else {}),
+        **({"resized": RESIZED} if dataset.reading.resize else {}),
         "parts": {
             part: {
                 "pictures": len(faces),
                 "prefixes": sorted(
-                    {PurePosixPath(name).name.split("_")[0] for name in faces.names} & {*PARTS}
+                    {PurePosixPath(name).name.split("_")[0] for name in faces.names} & {*PREFIXES}
                 ),
                 "used_for": PURPOSES[part],
+                **({"missing": missing_emotions(faces)} if len(faces) and missing_emotions(faces) else {}),
             }
             for part, faces in dataset.parts.items()
         },
@@ -170,8 +176,7 @@ def command_line(args: argparse.Namespace, seed: int, out: Path) -> str:
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
     for change in args.set or []:
         words += ["--set", change]
-    if args.deterministic:
-        words.append("--deterministic")
+    words += [f"--{name}" for name in ("resize", "deterministic") if getattr(args, name)]
     return shlex.join([*words, "--seed", str(seed), "--out", str(args.out if args.folds else out)])
 
 

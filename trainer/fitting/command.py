@@ -1,6 +1,7 @@
 """The commands `fit` and `distill`: check settings and data, train, write the artifacts."""
 
 import argparse
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +9,16 @@ from typing import Any, Final
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder
 from pipeline.common.model_card import read_all_keys
 from trainer.backend import choose_backend, load_keras
-from trainer.data.dataset import Dataset, folds, read_dataset
+from trainer.data.dataset import TRAINING_PARTS, Dataset, folds, missing_emotions, read_dataset
+from trainer.data.pictures import reading_of
 from trainer.fitting.checkpoint import STATE, Epoch, Progress
 from trainer.fitting.training_data import make_training_data, predict_teachers
+from trainer.progress import bar
 from trainer.settings import MODELS, Fitting, Settings, change, face_size, parse_change, read_settings
 
 OPTION_KEYS: Final = {
@@ -31,6 +32,11 @@ OPTION_KEYS: Final = {
     "deterministic": "deterministic",
 }
 """The key of the settings that each option changes."""
+
+FEWEST_STEPS: Final = 10
+"""An epoch of fewer is told, with a smaller batch to choose."""
+SMALLEST_BATCH: Final = 8
+"""That is suggested: batch normalisation needs some faces."""
 
 TEACHER_SHARE: Final = 0.5
 """Default of `distill`, where the settings have none."""
@@ -51,10 +57,9 @@ def fit_command(args: argparse.Namespace) -> None:
             f"{args.out}: has a checkpoint already; add --resume to continue, or choose another --out"
         )
     choose_backend(settings.backend, settings.deterministic)
-    dataset = replace(read_dataset(args.data, args.votes), ancestors=tuple(ancestors))
-    print(
-        ", ".join(f"{len(faces):,} faces for {part}" for part, faces in dataset.parts.items() if len(faces))
-    )
+    dataset = read_dataset(args.data, args.votes, reading_of(args))
+    dataset = replace(dataset, ancestors=tuple(ancestors))
+    print_parts(dataset)
     make_folder(args.out)
     load_keras()
     if args.teachers:
@@ -65,6 +70,17 @@ def fit_command(args: argparse.Namespace) -> None:
         fit_one(settings, dataset, args.out, args)
     else:
         fit_several(settings, dataset, args)
+
+
+def print_parts(dataset: Dataset) -> None:
+    """Print the number of faces by part, and the emotions of which there are none."""
+    print(
+        ", ".join(f"{len(faces):,} faces for {part}" for part, faces in dataset.parts.items() if len(faces))
+    )
+    for part in TRAINING_PARTS:
+        if missing := missing_emotions(dataset.parts[part]):
+            then = "the network will not learn them" if part == "train" else "they are not scored"
+            print(f"no pictures of {', '.join(missing)} for {part}: {then}")
 
 
 def choose_settings(args: argparse.Namespace) -> Settings:
@@ -123,16 +139,18 @@ def fit_one(settings: Settings, dataset: Dataset, out: Path, args: argparse.Name
 
     data = make_training_data(settings, dataset)
     epochs = settings.fitting.epochs
-    with progress_bar() as bar:
-        task = bar.add_task(f"epoch 1/{epochs}", total=1)
+    print_small_batch(len(data.train), settings.fitting.batch)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    with bar(console, "{task.completed:.0f}/{task.total:.0f} steps") as drawn:
+        task = drawn.add_task(f"epoch 1/{epochs}", total=1)
 
         def on_step(done: int, steps: int) -> None:
-            bar.update(task, completed=done, total=steps)
+            drawn.update(task, completed=done, total=steps)
 
         def on_epoch(progress: Progress) -> None:
-            bar.console.print(epoch_line(progress, settings.fitting))
+            console.print(epoch_line(progress, settings.fitting))
             write_history(progress.history, out / "history.csv")
-            bar.reset(task, description=f"epoch {min(progress.epochs_done + 1, epochs)}/{epochs}")
+            drawn.reset(task, description=f"epoch {min(progress.epochs_done + 1, epochs)}/{epochs}")
 
         try:
             progress = train.fit(settings, data, out, args.resume, on_step, on_epoch, args.start)
@@ -144,6 +162,17 @@ def fit_one(settings: Settings, dataset: Dataset, out: Path, args: argparse.Name
         print(f"{name}: validation top-1 {scores['top1']:.4f}, epoch {progress.kept.epoch}")
     print(f"wrote emotion.keras, emotion.onnx, their card emotion.json, history.csv and plots to {out}")
     return card
+
+
+def print_small_batch(faces: int, batch: int) -> None:
+    """Suggest a smaller batch where an epoch has so few steps that little is learned in it."""
+    smaller = max(SMALLEST_BATCH, 2 ** int(math.log2(max(1, faces // FEWEST_STEPS))))
+    steps = math.ceil(faces / batch)
+    if steps < FEWEST_STEPS and smaller < batch:
+        print(
+            f"{faces:,} faces in batches of {batch:,} are {steps} step{'s' * (steps > 1)} an epoch; "
+            f"with --batch {smaller} they are {math.ceil(faces / smaller)}"
+        )
 
 
 def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace) -> None:
@@ -162,20 +191,6 @@ def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace) 
         make_folder(args.out / name)
         cards[name] = fit_one(one, part, args.out / name, args)
     write_seed_summary(cards, args.out / "summary.json")
-
-
-def progress_bar() -> RichProgress:
-    """Return a bar for the steps of an epoch."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    return RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,  # a log file gets only the line of each epoch
-        transient=True,
-    )
 
 
 def epoch_line(progress: Progress, fitting: Fitting) -> str:

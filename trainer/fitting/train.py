@@ -119,15 +119,21 @@ def steps_per_epoch(fitting: Fitting, data: TrainingData) -> int:
 
 
 def copy_weights(network: Any, path: Path, settings: Settings) -> None:
-    """Copy the weights of the model in the file `path` to `network`. Raises UserError if they don't fit."""
-    outputs = read_card(path).outputs
-    if settings.network.outputs != outputs:
+    """Copy the weights of the model in the file `path` to `network`, of the outputs that both have.
+
+    Raises UserError if they don't fit, or if the model lacks an output of the network.
+    """
+    wanted, given = settings.network.outputs, read_card(path).outputs
+    if missing := set(wanted) - set(given):
         raise UserError(
-            f"{path}: expected a model with the outputs {', '.join(settings.network.outputs)} to start with, "
-            f"found {', '.join(outputs)}; choose another --start, or other --outputs"
+            f"{path}: expected a model with the outputs {', '.join(wanted)} to start with, found "
+            f"{', '.join(given)}; choose another --start"
+            + (f", or --outputs {' '.join(set(wanted) - missing)}" if set(wanted) - missing else "")
         )
+    unused = {f"{name}_logits" for name in given if name not in wanted}
+    layers = [layer for layer in open_keras_model(path).layers if layer.name not in unused]
     try:
-        network.set_weights(open_keras_model(path).get_weights())
+        network.set_weights([weight for layer in layers for weight in layer.get_weights()])
     except ValueError as error:
         raise UserError(
             f"{path}: expected a model of the network that is trained, found another "

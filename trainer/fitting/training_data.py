@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from trainer.data.dataset import TRAINING_PARTS, Dataset, Faces, digest
 from trainer.data.votes import distribution, majority
 from trainer.scoring.network import open_keras_model, predict
 from trainer.settings import Adjustment, Settings
+
+NEVER: Final = -1000.0
+"""Added to the logit of an emotion that was not learned, so that its probability is 0 at any temperature."""
 
 Probabilities = dict[str, NDArray[np.float32]]
 """(n, 7) float32 by output, rows adding up to 1."""
@@ -87,8 +90,10 @@ def make_targets(
     nothing to be trained with.
     """
     fitting, outputs = settings.fitting, settings.network.outputs
-    smooth = np.eye(len(EMOTIONS), dtype=np.float32)[faces.labels] * (1 - fitting.label_smoothing)
-    probabilities = {"fer2013": smooth + np.float32(fitting.label_smoothing / len(EMOTIONS))}
+    one_hot = np.eye(len(EMOTIONS), dtype=np.float32)[faces.labels]
+    learned = one_hot.any(axis=0)  # an emotion without pictures gets no share
+    evenly = learned * np.float32(fitting.label_smoothing / learned.sum())
+    probabilities = {"fer2013": one_hot * (1 - fitting.label_smoothing) + evenly}
     weights = {"fer2013": np.ones(len(faces), np.float32)}
     if "consensus" in outputs:
         if votes is None:
@@ -135,6 +140,7 @@ def uncalibrated(
     """Return `probabilities` (n, 7) of an output without the offsets and temperature in its model's card."""
     temperature = card.get("temperatures", {}).get(output, 1.0)
     offsets = np.array(card.get("offsets", {}).get(output, [0.0] * len(EMOTIONS)))
+    offsets[offsets == NEVER] = 0  # what a teacher has not learned, it does not teach
     logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     return np.asarray(softmax(logs * temperature - offsets, axis=1), np.float32)
 
@@ -142,14 +148,31 @@ def uncalibrated(
 def logit_offsets(adjustment: Adjustment, targets: Targets) -> dict[str, list[float]]:
     """Return what logit adjustment adds to the logits of rare emotions (Menon et al. 2021).
 
-    Seven numbers in the order of EMOTIONS for each output that is adjusted, by their share in `targets`.
+    Seven numbers in the order of EMOTIONS for each output that is adjusted, by their share in `targets`. An
+    emotion that an output has not learned gets NEVER.
     """
     offsets = {}
+    missing = not_learned(targets)
     for name, probabilities in targets.probabilities.items():
-        if not (strength := getattr(adjustment, name)):
+        strength = getattr(adjustment, name)
+        if not strength and name not in missing:
             continue
-        # One more picture of each emotion: with none, an offset would be infinite.
+        # One more picture of each emotion: rare ones would be raised too far.
         counts = targets.weights[name].astype(np.float64) @ probabilities + 1
         prior = counts / counts.sum()
-        offsets[name] = [float(value) for value in -strength * np.log(prior * len(EMOTIONS))]
+        values = [float(value) for value in -strength * np.log(prior * len(EMOTIONS))]
+        for emotion in missing.get(name, ()):
+            values[EMOTIONS.index(emotion)] = NEVER
+        offsets[name] = values
     return offsets
+
+
+def not_learned(targets: Targets) -> dict[str, list[str]]:
+    """Return by output the emotions that no target has, for outputs with any."""
+    found = {}
+    for name, probabilities in targets.probabilities.items():
+        shares = targets.weights[name] @ probabilities
+        missing = [emotion for emotion, share in zip(EMOTIONS, shares, strict=True) if share == 0]
+        if 0 < len(missing) < len(EMOTIONS):
+            found[name] = missing
+    return found

@@ -14,6 +14,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
 from pipeline.common.model_card import read_card
 from trainer.data.dataset import Faces, load_for_scoring
+from trainer.data.pictures import reading_of
 from trainer.data.votes import majority, read_votes
 
 LABEL_SOURCES: Final = {"fer2013": "by FER2013's labels", "consensus": "by what most people saw (FER+)"}
@@ -25,7 +26,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
         if model is not None:
             read_card(model)
     wanted = None if args.pictures is None else read_names(args.pictures)
-    faces = load_for_scoring(args.data, args.split, wanted)
+    faces = load_for_scoring(args.data, args.split, wanted, reading_of(args))
     consensus = None if args.votes is None else read_consensus(args.votes, args.data, faces)
     for folder in (args.plots, args.json and args.json.parent):
         if folder is not None:

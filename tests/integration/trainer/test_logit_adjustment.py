@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainer.__main__ import main
-from trainer.fitting.training_data import Targets, logit_offsets
+from trainer.fitting.training_data import NEVER, Targets, logit_offsets
 from trainer.settings import Adjustment
 
 
@@ -31,6 +31,12 @@ def test_pictures_of_weight_0_do_not_count_and_absent_emotions_stay_finite() -> 
     assert np.isfinite(logit_offsets(whole, targets([5, 0, 0, 0, 0, 0, 0]))["fer2013"]).all()
 
 
+def test_an_emotion_without_pictures_is_never_the_answer() -> None:
+    for strength in (0.0, 1.0):
+        found = logit_offsets(Adjustment(fer2013=strength), targets([5, 0, 5, 5, 5, 5, 5]))["fer2013"]
+        assert found[1] == NEVER and min(found[:1] + found[2:]) > -1
+
+
 def test_output_without_adjustment_has_no_offsets() -> None:
     assert logit_offsets(Adjustment(consensus=0.5), targets([1] * 7)) == {}
 
@@ -43,7 +49,9 @@ def test_complete_training_can_be_adjusted_again(
     arguments += ["--out", str(tmp_path), "--epochs", "1"]
     assert main(arguments) == 0
     plain = keras.saving.load_model(tmp_path / "emotion.keras", safe_mode=True).get_weights()
-    assert json.loads((tmp_path / "emotion.json").read_text())["offsets"] == {}
+    # Nobody's votes are for neutral.
+    before = json.loads((tmp_path / "emotion.json").read_text())["offsets"]
+    assert before == {"consensus": [0.0] * 6 + [NEVER]}
     assert main([*arguments, "--resume", "--set", "adjustment.consensus=0.5"]) == 0
     card = json.loads((tmp_path / "emotion.json").read_text())
     assert card["settings"]["adjustment"] == {"fer2013": 0.0, "consensus": 0.5}

@@ -78,9 +78,29 @@ def test_training_starts_with_the_weights_of_a_model(
         assert np.array(weight) == pytest.approx(np.array(expected), abs=1e-5)
     with pytest.raises(UserError, match="expected a model of the network that is trained"):
         train.copy_weights(train.build(change(changed, {"network.stem": 6}), 3)[0], path, changed)
-    alone = change(changed, {"network.outputs": ("consensus",)})
-    with pytest.raises(UserError, match="outputs consensus to start with, found fer2013, consensus"):
-        train.copy_weights(train.build(alone, 3)[0], path, alone)
+
+
+def test_the_output_that_the_data_has_is_taken_of_a_model_with_two(
+    taught: Path, tiny: Path, settings: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without votes only fer2013 is trained, which a model of both outputs can begin."""
+    path = taught / "emotion.keras"
+    whole = open_model(path)
+    for name in ("fer2013", "consensus"):
+        alone = change(read_settings(settings), {"network.outputs": (name,)})
+        model, _ = train.build(alone, 3)
+        train.copy_weights(model, path, alone)
+        for layer in model.layers:
+            if layer.name.endswith("_logits"):
+                assert layer.name == f"{name}_logits"
+                expected = whole.get_layer(layer.name).get_weights()
+                assert all(map(np.array_equal, layer.get_weights(), expected))
+    arguments = ["fit", "--data", str(tiny), "--settings", str(settings), "--epochs", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "one"), "--start", str(path)]) == 0
+    one = tmp_path / "one" / "emotion.keras"
+    both = read_settings(settings)
+    with pytest.raises(UserError, match=r"found fer2013; choose another --start, or --outputs fer2013$"):
+        train.copy_weights(train.build(both, 3)[0], one, both)
 
 
 def test_folds_refuse_start_and_teachers(

@@ -1,11 +1,13 @@
 """Bad data is reported before training starts: one line that names the file, status 2, no traceback."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
 from trainer.__main__ import main
 
@@ -51,14 +53,33 @@ def other_size(root: Path) -> Path:
 
 def unknown_label(root: Path) -> Path:
     folder = a_folder(root)
-    (folder / "train/sad").rename(folder / "train/Sadness")
+    (folder / "train/sad").rename(folder / "train/contempt")
     return folder
 
 
-def empty_class(root: Path) -> Path:
+def one_class(root: Path) -> Path:
     folder = a_folder(root)
-    for file in (folder / "train/disgust").iterdir():
-        file.unlink()
+    for directory in folder.glob("train/[!h]*"):
+        shutil.rmtree(directory)
+    return folder
+
+
+def unknown_part(root: Path) -> Path:
+    folder = a_folder(root)
+    (folder / "test").rename(folder / "held_out")
+    return folder
+
+
+def unknown_parts(root: Path) -> Path:
+    folder = unknown_part(root)
+    (folder / "train").rename(folder / "learn")
+    return folder
+
+
+def numbers_as_folders(root: Path) -> Path:
+    folder = a_folder(root)
+    for number, emotion in enumerate(EMOTIONS):
+        (folder / "train" / emotion).rename(folder / "train" / str(number))
     return folder
 
 
@@ -119,9 +140,12 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "flipped bit": (flipped_bit, ("train/sad/Training_00004.png", "damaged")),
     "text as picture": (text_as_picture, ("train/fear/Training_00002.png", "damaged")),
     "empty picture": (empty_picture, ("test/fear/PublicTest_00016.png", "damaged")),
-    "other size": (other_size, ("train/happy/Training_00003.png", "48x48", "50x64")),
-    "unknown label": (unknown_label, ("train/Sadness", "expected one of angry", "'Sadness'")),
-    "empty class": (empty_class, ("train:", "none of disgust")),
+    "other size": (other_size, ("train/happy/Training_00003.png", "48x48", "50x64", "--resize")),
+    "unknown label": (unknown_label, ("train/contempt", "expected one of angry", "'contempt'")),
+    "one class": (one_class, ("train:", "two emotions at least", "disgust 0, fear 0, happy 2")),
+    "unknown part": (unknown_part, ("held_out/", "train, validation (or valid, val) and test", "'held_out'")),
+    "unknown parts": (unknown_parts, ("train, validation (or valid, val) and test", "held_out", "learn")),
+    "numbers": (numbers_as_folders, ("train/", "found the number", "--labels angry")),
     "stray file": (stray_file, ("train/notes.txt", "take it out")),
     "empty folder": (nothing_in_it, ("found no pictures",)),
     "too few to split": (too_few_to_split, ("too few", "disgust 2")),
@@ -129,13 +153,14 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "damaged zip": (damaged_zip, ("train/angry/Training_00000.png",)),
     "unknown label in zip": (zip_with_unknown_label, ("train/hapy", "is it happy?")),
     "another kind of file": (another_file, ("faces.tar", "expected a folder, a whole zip, .csv")),
-    "missing column": (a_csv("3,9", header="emotion,pixels"), ("line 1", "add Usage")),
+    "missing column": (a_csv("9,Test", header="pixels,Usage"), ("line 1", "add emotion")),
     "empty csv": (lambda root: made.write_file(root / "a.csv", b""), ("line 1", "found nothing")),
     "no rows": (a_csv(), ("found no pictures",)),
-    "emotion 7": (a_csv(f"3,{GOOD},Training", f"7,{GOOD},Training"), ("line 3", "0 to 6", "'7'")),
+    "emotion 7": (a_csv(f"3,{GOOD},Training", f"7,{GOOD},Training"), ("line 3", "0 to 6", "'7'", "--labels")),
     "no emotion": (a_csv(f",{GOOD},Training"), ("line 2", "emotion")),
-    "unknown usage": (a_csv(f"3,{GOOD},Test"), ("line 2", "Usage", "'Test'")),
+    "unknown usage": (a_csv(f"3,{GOOD},Exam"), ("line 2", "Usage", "'Exam'")),
     "short row": (a_csv("3"), ("line 2",)),
+    "another separator": (a_csv(f"3:{GOOD}", header="emotion:pixels"), ("line 1", "found emotion:pixels")),
     "too few pixels": (a_csv("3,1 2 3,Training"), ("line 2", "2304", "found 3")),
     "pixel of 256": (a_csv(f"3,256{GOOD[1:]},Training"), ("line 2", "0 to 255")),
     "pixel of letters": (a_csv(f"3,x{GOOD[1:]},Training"), ("line 2", "0 to 255")),

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from trainer.data.dataset import Faces
-from trainer.fitting.training_data import make_targets
+from trainer.fitting.training_data import make_targets, not_learned
 from trainer.settings import MODELS, Settings, change, read_settings
 
 SMALL = change(
@@ -29,14 +29,25 @@ def votes(*rows: dict[int, int]) -> NDArray[np.uint8]:
 
 
 def test_labels_are_smoothed_and_votes_become_shares() -> None:
-    made = make_targets(SMALL, faces([3, 0]), votes({3: 6, 6: 2, 7: 2}, {0: 4, 8: 6}), None)
+    others = [1, 2, 4, 5, 6]
+    people = votes({3: 6, 6: 2, 7: 2}, {0: 4, 8: 6}, *[{label: 10} for label in others])
+    made = make_targets(SMALL, faces([3, 0, *others]), people, None)
     assert made.probabilities["fer2013"][0] == pytest.approx([0.1 / 7] * 3 + [0.9 + 0.1 / 7] + [0.1 / 7] * 3)
     assert made.probabilities["consensus"][0] == pytest.approx([0, 0, 0, 0.75, 0, 0, 0.25])
-    assert made.weights["fer2013"].tolist() == [1, 1]
-    assert made.weights["consensus"].tolist() == [1, 0]  # four of ten votes are too few
+    assert made.weights["fer2013"].tolist() == [1] * 7
+    assert made.weights["consensus"].tolist() == [1, 0, 1, 1, 1, 1, 1]  # four of ten votes are too few
     assert all(
         values.dtype == np.float32 for values in (*made.probabilities.values(), *made.weights.values())
     )
+
+
+def test_emotions_without_pictures_have_no_share() -> None:
+    made = make_targets(SMALL, faces([3, 0]), votes({3: 8, 6: 2}, {0: 10}), None)
+    assert made.probabilities["fer2013"][0] == pytest.approx([0.05, 0, 0, 0.95, 0, 0, 0])
+    assert not_learned(made) == {
+        "fer2013": ["disgust", "fear", "sad", "surprise", "neutral"],
+        "consensus": ["disgust", "fear", "sad", "surprise"],
+    }
 
 
 def test_teachers_have_their_share_and_replace_missing_votes() -> None:
@@ -46,7 +57,7 @@ def test_teachers_have_their_share_and_replace_missing_votes() -> None:
     assert made.probabilities["consensus"][1] == pytest.approx([1 / 7] * 7)
     assert made.weights["consensus"].tolist() == [1, 0.25]
     assert made.probabilities["fer2013"].sum(axis=1) == pytest.approx([1, 1])
-    assert made.probabilities["fer2013"][0, 3] == pytest.approx(0.75 * (0.9 + 0.1 / 7) + 0.25 / 7)
+    assert made.probabilities["fer2013"][0, 3] == pytest.approx(0.75 * 0.95 + 0.25 / 7)
 
 
 @pytest.mark.parametrize("outputs", [("fer2013",), ("consensus",)])
