@@ -55,7 +55,7 @@ async def _serve(assignment: Assignment, options: WebOptions, stop: StopFlag) ->
     hub = Hub(link.request)
     server = Server(hub, lambda: status.to_page(hub.latency_ms, options.mirror))
     try:
-        async with _listening(server, options.settings):
+        async with listening(server, options.settings):
             tasks = [asyncio.create_task(_take_frames(link, hub)), asyncio.create_task(_ask_again(hub))]
             try:
                 await _attend(assignment, hub, status, stop)
@@ -68,7 +68,7 @@ async def _serve(assignment: Assignment, options: WebOptions, stop: StopFlag) ->
 
 
 @contextlib.asynccontextmanager
-async def _listening(server: Server, settings: WebSettings) -> AsyncIterator[None]:
+async def listening(server: Server, settings: WebSettings) -> AsyncIterator[None]:
     """Serve the page at its address, which is logged once it can be opened."""
     encryption = tls(settings)
     app = make_app(server, Guard(settings))
