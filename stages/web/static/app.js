@@ -531,7 +531,7 @@ async function login(token) {
 
 async function enter(event) {
   event.preventDefault();
-  if (!await login($("token").value)) return;
+  if (!await login($("token").value)) return $("token").select();
   $("login").close();
   connect();
 }
