@@ -75,7 +75,7 @@ def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
     if settings.mode == "window" and not has_screen():
         raise UserError(
             "display.mode: a window needs a screen, and DISPLAY is not set; "
-            "use --display web, or none with --record FILE for an annotated video"
+            "use --display web, or --display none with --record FILE for an annotated video"
         )
     if settings.mode != "auto":
         return settings, []

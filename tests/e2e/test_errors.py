@@ -35,6 +35,8 @@ def refused(done: Ended, *said: str) -> None:
 
 # ------------------------------------------------------------------ known before any process starts
 
+WEB = ["--source", "demo", "--display", "web", "--set"]
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -42,12 +44,12 @@ def refused(done: Ended, *said: str) -> None:
         (["--source", "nowhere.mp4"], ["nowhere.mp4", "no such file or folder"]),
         (["--sorce", "demo"], ["--sorce", "did you mean --source?"]),
         (
-            ["--display", "web", "--set", "web.host=0.0.0.0"],
+            [*WEB, "web.host=0.0.0.0"],
             ["web.host", "web.token", "secrets.token_urlsafe"],
         ),
-        (["--display", "web", "--set", "web.host=here"], ["web.host", "'here'", "by number"]),
-        (["--display", "web", "--set", "web.token=short"], ["web.token", "16", "found 5"]),
-        (["--display", "web", "--set", "web.key=k.pem"], ["web.certificate", "both or neither"]),
+        ([*WEB, "web.host=here"], ["web.host", "'here'", "by number"]),
+        ([*WEB, "web.token=short"], ["web.token", "16", "found 5"]),
+        ([*WEB, "web.key=k.pem"], ["web.certificate", "both or neither"]),
         (["--display", "window"], ["display.mode", "DISPLAY is not set", "--display none"]),
         (["--set", "detect.worker=2"], ["detect.worker", "did you mean detect.workers?"]),
         (["--set", "detect.workers=two"], ["detect.workers", "a whole number", "'two'"]),
