@@ -4,6 +4,7 @@ A usage error is one line on stderr and status 2, as is every UserError.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -258,7 +259,13 @@ def _pipeline_options(
         "--source",
         metavar="S",
         action="append",
-        help="0, /dev/video0, a file, a folder, rtsp://…, demo, demo:8 (faces); repeatable",
+        help="0, /dev/video0, a file, a folder, 'pics/*.jpg', rtsp://…, - (standard input), demo, "
+        "demo:8 (faces); clip.mkv#1 is the second video of a file; repeatable",
+    )
+    parser.add_argument("--start", metavar="S", type=_seconds, help="begin so far in a file, seconds")
+    parser.add_argument("--duration", metavar="S", type=_seconds, help="take so much of each source, seconds")
+    parser.add_argument(
+        "--cropped", action="store_const", const="cropped", help="each picture is a face: none is looked for"
     )
     parser.add_argument(
         "--display",
@@ -270,7 +277,9 @@ def _pipeline_options(
         metavar="FILE",
         help=".jsonl or .csv, one record a frame or a face; -: JSON lines on stdout",
     )
-    parser.add_argument("--record", metavar="FILE", help="annotated video, .mkv or .mp4")
+    parser.add_argument(
+        "--record", metavar="FILE", help="annotated video, .mkv or .mp4; DIR/: annotated pictures"
+    )
     parser.add_argument("--only", metavar="ROLES", help=f"only these stages, here: {','.join(ROLES)}")
     parser.add_argument(
         "--broker", metavar="ADDRESS", help="address of the broker, ipc://PATH or tcp://HOST:PORT"
@@ -301,6 +310,9 @@ def _pipeline_options(
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = {
         "capture.sources": options.source,
+        "capture.start_s": options.start,
+        "capture.duration_s": options.duration,
+        "detect.model": options.cropped,
         "display.mode": options.display,
         "display.results": options.results,
         "display.record": options.record,
@@ -327,7 +339,8 @@ def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[st
     """Refuse options of a stage that does not run here: they would be ignored silently."""
     if only is None:
         return
-    belongs = {"source": "capture", "display": "display", "results": "display", "record": "display"}
+    belongs = {"source": "capture", "start": "capture", "duration": "capture", "cropped": "detect"}
+    belongs |= {"display": "display", "results": "display", "record": "display"}
     for option, role in belongs.items():
         if getattr(options, option) is not None and role not in only:
             parser.error(f"--{option} belongs to {role}, which --only leaves out here")
@@ -362,3 +375,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds, such as 12.5, found {text!r}")
+    return seconds

@@ -1,53 +1,80 @@
-"""What a source is called and of which kind it is, told from its text alone."""
+"""What a source is called and of which kind it is, told from its text and the names of files alone."""
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from pipeline.common.errors import UserError
 from pipeline.wire.limits import MAX_SOURCES
 from pipeline.wire.messages import SourceKind
 
-SourceForm = Literal["camera", "stream", "video", "folder", "demo"]
+SourceForm = Literal["camera", "stream", "pipe", "video", "folder", "demo"]
 
-PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
+PICTURE_SUFFIXES: Final = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",
+    ".avif", ".avifs", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".pfm", ".tga", ".icb", ".vda", ".vst", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".pcx", ".dcx", ".psd",
+    ".qoi", ".dds", ".ico", ".icns",
+)  # fmt: skip
+"""What Pillow decodes into a picture by itself: not what needs other programs, as .eps, or is only named."""
+
+MOVING_SUFFIXES: Final = (".gif", ".apng")
+"""Of a single file: FFmpeg plays it, all its frames. In a folder it is a picture, its first frame."""
+
+STREAM_SCHEMES: Final = (
+    "rtsp", "rtsps", "http", "https", "ftp", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt", "tcp",
+)  # fmt: skip
 MAX_DEMO_FACES: Final = 100
 EXPECTED: Final = (
-    "expected a camera's number, a video, a folder of pictures, an rtsp:// or http:// address, or demo"
+    "expected a camera's number, a video, a folder of pictures, an rtsp:// or http:// address, "
+    "- for standard input, or demo"
 )
 
 _DEMO: Final = re.compile(r"demo(?::(?P<faces>[0-9]{1,6}))?")
 _CAMERA: Final = re.compile(r"(?:/dev/video)?[0-9]{1,4}")
+_STREAM_NUMBER: Final = re.compile(r"(?P<text>.+)#(?P<number>[0-9]{1,3})", re.DOTALL)
+_ADDRESS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
+_COUNTER: Final = re.compile(r"%(?:0(?P<digits>[1-9]))?d")
+_STANDARD_INPUT: Final = ("-", "/dev/stdin", "pipe:", "pipe:0")
 
 
 class SourceSpec(NamedTuple):
     """A source as the command line or `pipeline.toml` names it."""
 
-    text: str  # as given: may hold credentials, never logged
+    text: str  # as given, without the number of the stream: may hold credentials, never logged
     form: SourceForm
     name: str  # unique in the run, without credentials
+    stream: int | None = None  # which of its videos, from 0; None: the default one
+
+    @property
+    def shown(self) -> str:
+        """The text as errors may show it."""
+        return without_credentials(self.text) if self.form == "stream" else self.text
 
     @property
     def kind(self) -> SourceKind:
+        """As far as the text tells: what an http address gives may turn out to be a file."""
         return "live" if self.form in ("camera", "stream") else "file"
 
 
 def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     """Return the sources of a run, with names of their own: a second clip.mp4 is `clip.mp4 #2`.
 
-    Raises UserError for a file that is not there, for a demo that can't be, and for more than a run may have.
+    A pattern of videos is as many sources as it matches. Raises UserError for a file that is not there, for a
+    demo that can't be, for an address of another kind, and for more than a run may have.
     """
-    if len(texts) > MAX_SOURCES:
-        raise UserError(f"capture.sources: expected at most {MAX_SOURCES} sources, found {len(texts)}")
     specs: list[SourceSpec] = []
     taken: set[str] = set()
     for text in texts:
-        form = _form(text)
-        name = _unused(_name(text, form), taken)
-        taken.add(name)
-        specs.append(SourceSpec(text, form, name))
+        for path, form, stream in _read(text):
+            name = _unused(_name(path, form) + ("" if stream is None else f"#{stream}"), taken)
+            taken.add(name)
+            specs.append(SourceSpec(path, form, name, stream))
+    if len(specs) > MAX_SOURCES:
+        raise UserError(f"capture.sources: expected at most {MAX_SOURCES} sources, found {len(specs)}")
     return specs
 
 
@@ -66,43 +93,111 @@ def demo_faces(text: str, default: int) -> int:
     return int(match["faces"]) if match and match["faces"] else default
 
 
-def _form(text: str) -> SourceForm:
+def _read(text: str) -> list[tuple[str, SourceForm, int | None]]:
+    """Return text, form and number of the stream of each source that a text names."""
     if _CAMERA.fullmatch(text):
-        return "camera"
-    if text.partition(":")[0].lower() in STREAM_SCHEMES:
-        return "stream"
+        return [(text, "camera", None)]
     if text == "demo" or text.startswith("demo:"):
         if not _DEMO.fullmatch(text) or not 1 <= demo_faces(text, 1) <= MAX_DEMO_FACES:
             raise UserError(f"source {text!r}: demo or demo:N with N from 1 to {MAX_DEMO_FACES} is expected")
-        return "demo"
-    return _file_form(text)
+        return [(text, "demo", None)]
+    stream = None
+    if (numbered := _STREAM_NUMBER.fullmatch(text)) and not _exists(text):
+        text, stream = numbered["text"], int(numbered["number"])
+    if text in _STANDARD_INPUT:
+        return [("-", "pipe", stream)]
+    if text.partition(":")[0].lower() in STREAM_SCHEMES:
+        return [(text, "stream", stream)]
+    address = _ADDRESS.match(text)
+    if address and address["scheme"].lower() == "file":
+        text = _path_of(text)
+    elif address and not _exists(text):
+        raise UserError(
+            f"source {without_credentials(text)!r}: {address['scheme']}:// addresses can't be read; expected "
+            f"one of {', '.join(STREAM_SCHEMES)}, or a file"
+        )
+    return _files(text, stream)
 
 
-def _file_form(text: str) -> SourceForm:
+def _path_of(url: str) -> str:
+    """Return the path in a file:// address; %20 and its like are decoded unless a file is called so."""
+    plain = url[len("file://") :]
+    if _exists(plain):
+        return plain
+    path = unquote(urlsplit(url).path)
+    return path[1:] if re.match(r"/[A-Za-z]:", path) else path  # file:///C:/clip.mp4
+
+
+def _files(text: str, stream: int | None) -> list[tuple[str, SourceForm, int | None]]:
+    """Return the file or folder of that name; where there is none, what matches it as a pattern."""
     if not text:
         raise UserError(f"source '': {EXPECTED}")
     if any("\ud800" <= char <= "\udfff" for char in text):  # how Python holds bytes that are not UTF-8
         raise UserError(f"source {text!r}: its name is not UTF-8; rename it")
-    path = Path(text)
     try:
-        if path.is_dir() or (path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES):
-            return "folder"
-        if path.exists():
-            return "video"
+        if Path(text).exists():
+            return [(text, _file_form(Path(text)), stream)]
+        matches = pattern_files(text)
     except OSError as error:  # a folder that may not be looked into, a name that is too long
         raise UserError(f"source {text!r}: {error.strerror}") from error
-    shown = without_credentials(text) if "://" in text else text
-    raise UserError(f"source {shown!r}: no such file or folder; {EXPECTED}")
+    if matches is None:
+        raise UserError(f"source {text!r}: no such file or folder; {EXPECTED}")
+    if not matches:
+        raise UserError(f"source {text!r}: no file matches this pattern")
+    found: list[tuple[str, SourceForm, int | None]] = []
+    if any(map(is_picture, matches)):  # all of them together are one source
+        found.append((text, "folder", None))
+    return found + [(str(path), _file_form(path), stream) for path in sorted(matches) if not is_picture(path)]
+
+
+def _file_form(path: Path) -> SourceForm:
+    suffix = path.suffix.lower()
+    picture = path.is_file() and suffix in PICTURE_SUFFIXES and suffix not in MOVING_SUFFIXES
+    return "folder" if picture or path.is_dir() else "video"
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file of a folder is taken for a picture, by its name. macOS leaves `._a.jpg` beside one."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def pattern_files(text: str) -> list[Path] | None:
+    """Return what frames/%04d.png or pics/*.jpg matches, in no order; None if the text is no pattern.
+
+    As FFmpeg has it, %d stands for digits, and %04d for four of them or more.
+    """
+    if any(char in text for char in "*?["):
+        return [path for path in map(Path, glob.glob(text)) if path.is_file()]  # noqa: PTH207 - with ~, / and .. as they are
+    pattern = Path(text)
+    counter = _COUNTER.search(pattern.name)
+    if counter is None:
+        return None
+    digits = counter["digits"] or "1"
+    before, after = (re.escape(part) for part in pattern.name.split(counter[0], 1))
+    numbered = re.compile(rf"{before}[0-9]{{{digits},}}{after}")
+    listed = pattern.parent.iterdir() if pattern.parent.is_dir() else ()
+    return [path for path in listed if numbered.fullmatch(path.name)]
 
 
 def _name(text: str, form: SourceForm) -> str:
-    if form == "camera":
-        return f"camera-{text.removeprefix('/dev/video')}"
-    if form == "stream":
-        return without_credentials(text)
-    if form == "demo":
-        return text.replace(":", "-")
-    return Path(text).resolve().name or text
+    match form:
+        case "camera":
+            return f"camera-{text.removeprefix('/dev/video')}"
+        case "stream":
+            return without_credentials(text)
+        case "pipe":
+            return "stdin"
+        case "demo":
+            return text.replace(":", "-")
+        case _:
+            return Path(text).resolve().name or text
 
 
 def without_credentials(url: str) -> str:

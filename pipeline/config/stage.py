@@ -67,6 +67,7 @@ class ProcessPlan(NamedTuple):
     threads: int = 1
     source: str = ""  # of a capture
     stdout: bool = False  # whether it is given the command line's standard output
+    stdin: bool = False  # whether it is given the command line's standard input
 
 
 @dataclass(frozen=True, slots=True)

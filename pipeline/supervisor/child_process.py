@@ -14,7 +14,7 @@ from pipeline.common.files import python_path
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.stage import ProcessPlan
 from pipeline.supervisor.plan import RunPlan, thread_limits
-from pipeline.wire.assignment import STDOUT_VARIABLE, Assignment
+from pipeline.wire.assignment import STDIN_VARIABLE, STDOUT_VARIABLE, Assignment
 
 LIBRARY_DEFAULTS: Final = {
     # glibc: freed blocks of up to 32 MiB (its limit) are kept and used again. By default the memory of frames
@@ -66,6 +66,9 @@ class ChildProcess:
     def start(self) -> None:
         """Start a fresh interpreter, in a session of its own. Raises OSError if the system refuses."""
         assignment = make_assignment(self.plan, self._run, self._settings, self.slot)
+        # Its own standard input brings the assignment. What an earlier process has read of a pipe is gone.
+        given = self.plan.stdin and self._popen is None and sys.platform != "win32"
+        stdin_of_run = {STDIN_VARIABLE: str(os.dup(0))} if given else {}
         self._popen = subprocess.Popen(
             # -P: modules of the folder that the user is in are not to be taken for the project's.
             [sys.executable, "-P", "-m", "pipeline.supervisor.child_main", self.plan.name],
@@ -76,13 +79,16 @@ class ChildProcess:
                 **thread_limits(self.plan.threads),
                 "PYTHONPATH": python_path(),
                 **self._stdout,
+                **stdin_of_run,
             },
-            pass_fds=[int(number) for number in self._stdout.values()],
+            pass_fds=[int(number) for number in (*self._stdout.values(), *stdin_of_run.values())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # what libraries print there is not the run's result
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        for number in stdin_of_run.values():
+            os.close(int(number))
         self._reaped = False
         self._reader = threading.Thread(target=self._pass_lines, args=(self._popen,), daemon=True)
         self._reader.start()

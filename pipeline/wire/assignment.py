@@ -13,6 +13,10 @@ KILLED_STATUS: Final = 137
 """Exit status of a child that ends itself at once, as of a process that the system killed."""
 
 
+STDIN_VARIABLE: Final = "EMOTIONS_STDIN"
+"""Holds the number of the file that is the command line's standard input, where a child is given it."""
+
+
 class Assignment(msgspec.Struct, frozen=True):
     """Never on a command line, where every user of the machine could read it: sources hold passwords."""
 

@@ -3,10 +3,14 @@
 import logging
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.wire.messages import Frame, NoFrame, SourceInfo, Welcome
@@ -83,14 +87,55 @@ class LiveFrame(NamedTuple):
 
     captured_ns: int
     picture: TimedFrame | None
+    is_news: bool = True  # False: the opening before this one has begun with the same pictures
+
+
+class Openings:
+    """Tells a source that goes on after it broke off from one that begins again with the same pictures.
+
+    Kept of an opening is a checksum of its first 1, 2, 4, 8, … pictures: as small for a day as for a clip.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[int] = []  # of the opening before
+        self._before_count = -1  # its pictures; -1: this is the first
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums: list[int] = []
+        self._sum = self._count = 0
+        self._is_news = False
+
+    def next_opening(self) -> None:
+        if self._count:  # one that gave nothing has shown nothing
+            self._before, self._before_count = self._sums, self._count
+        self._begin()
+
+    def is_news(self, image: NDArray[np.uint8] | None) -> bool:
+        """Take in the next picture of this opening; a sixteenth of its rows and columns is looked at."""
+        self._sum = zlib.crc32(b"" if image is None else image[::16, ::16].tobytes(), self._sum)
+        self._count += 1
+        if self._count.bit_count() == 1:
+            number = len(self._sums)
+            self._sums.append(self._sum)
+            self._is_news |= number < len(self._before) and self._before[number] != self._sum
+        self._is_news |= self._count > self._before_count
+        return self._is_news
 
 
 class LiveReader:
     """One opening of a source: the newest of its pictures, and the times of those that it replaced."""
 
-    def __init__(self, name: str, open_source: Callable[[], Reader]) -> None:
+    def __init__(
+        self, name: str, open_source: Callable[[], Reader], openings: Openings | None = None
+    ) -> None:
+        """`openings`: of the same source, one after the other."""
+        self.file: Reader | None = None
+        """The source if it turned out to be a file: it is open, and not read here."""
+
         self.info: SourceInfo | None = None
         self._name = name
+        self._openings = openings or Openings()
         self._changed = threading.Condition()
         self._mailbox: list[LiveFrame] = []
         self._failure: SourceFailed | UserError | None = None
@@ -143,6 +188,10 @@ class LiveReader:
     def _run(self, open_source: Callable[[], Reader]) -> None:
         try:
             reader = open_source()
+            if reader.info.kind == "file":
+                self.file = reader
+                self._is_open(reader)
+                return
             try:
                 self._read(reader)
             finally:
@@ -152,19 +201,24 @@ class LiveReader:
                 self._failure = error
                 self._changed.notify()
 
-    def _read(self, reader: Reader) -> None:
+    def _is_open(self, reader: Reader) -> None:
         with self._changed:
             self.info = reader.info
             self._changed.notify()
+
+    def _read(self, reader: Reader) -> None:
+        self._openings.next_opening()
+        self._is_open(reader)
         while not self._stopped:
             picture = reader.read()
             captured_ns = clock_ns()
             if picture is None:
                 raise SourceFailed(f"{self._name}: it has ended")
+            is_news = self._openings.is_news(picture.image)
             with self._changed:
                 if self._mailbox:
                     self._mailbox[-1] = self._mailbox[-1]._replace(picture=None)
-                self._mailbox.append(LiveFrame(captured_ns, picture))
+                self._mailbox.append(LiveFrame(captured_ns, picture, is_news))
                 self._changed.notify()
 
 
@@ -213,7 +267,8 @@ class LiveFeed(Feed):
         self.send(session)  # what has waited goes first, so that the newest frame finds its credit
         if self.ended is None and not self.over and self._begun:
             for live_frame in frames:
-                self._take(live_frame)
+                if self.ended is None:
+                    self._take(live_frame)
                 self.send(session)
 
     def welcome(self, welcome: Welcome) -> None:
@@ -260,15 +315,19 @@ class LiveFeed(Feed):
         except (SourceFailed, UserError) as error:
             self._failed(str(error))
             return []
-        if frames and self._failures:
+        if self._failures and any(frame.is_news for frame in frames):
             log.info("%s: pictures come again", self.info.name)
             self._failures = 0
         return frames
 
     def _take(self, live_frame: LiveFrame) -> None:
         """Number a frame and put it in line; what can't go out at once is superseded by the next one."""
-        captured_ns, picture = live_frame
+        captured_ns, picture, _ = live_frame
         self._first_ns = self._first_ns or captured_ns
+        duration_s = self.options.settings.duration_s
+        if duration_s and self._time_s(captured_ns) >= duration_s:
+            self.end("")
+            return
         self._unwritten.add(self.next_sequence, captured_ns)
         clear = self.welcomed and not self._unsent and self._next_queued == self.next_sequence
         if picture is None or not clear or self.credits <= 0:

@@ -13,7 +13,7 @@ from pipeline.wire.messages import PROTOCOL, Hello
 from pipeline.wire.session import Session
 from stages.capture.feed import Feed
 from stages.capture.file_feed import FileFeed
-from stages.capture.live_feed import LiveFeed, LiveReader
+from stages.capture.live_feed import LiveFeed, LiveReader, Openings
 from stages.capture.open import open_reader
 from stages.capture.reader import Reader, SourceStuck
 from stages.capture.spec import CaptureOptions
@@ -67,8 +67,10 @@ def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter
     def open_once() -> Reader:
         return open_reader(options.source, options.settings, max_frame_bytes)
 
+    openings = Openings()
+
     def open_live() -> LiveReader:
-        return LiveReader(options.source.name, open_once)
+        return LiveReader(options.source.name, open_once, openings)
 
     if options.source.kind == "file":
         return FileFeed(open_once(), options, max_frame_bytes, writer)
@@ -77,4 +79,6 @@ def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter
         info = reader.opened()
     except SourceStuck as error:
         raise UserError(f"source {error}; is it there, and free?") from error
+    if reader.file is not None:
+        return FileFeed(reader.file, options, max_frame_bytes, writer)
     return LiveFeed(reader, info, open_live, options, max_frame_bytes, writer)

@@ -1,5 +1,6 @@
 """Opens the source that is asked for; a file can be played several times."""
 
+import math
 from collections.abc import Callable
 
 from pipeline.config.sources import SourceSpec
@@ -16,33 +17,45 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
 
         return CameraReader(spec, settings)
     if spec.form == "stream":
-        from stages.capture.sources.stream import StreamReader
+        from stages.capture.sources.stream import open_stream
 
-        return StreamReader(spec, settings, max_bytes)
-    plays = settings.repeat, settings.max_frames
-    if spec.form == "video":
-        from stages.capture.sources.video import VideoReader
+        opened = open_stream(spec, settings, max_bytes)
+        if opened.info.kind == "live":
+            return opened
+        return RepeatingReader(lambda: open_stream(spec, settings, max_bytes), settings, opened)
+    if spec.form in ("video", "pipe"):
+        from stages.capture.sources.video import VideoReader, open_file, open_pipe
 
-        return RepeatingReader(lambda: VideoReader(spec, settings.threads, max_bytes), *plays)
+        opening = open_pipe if spec.form == "pipe" else open_file
+        return RepeatingReader(
+            lambda: VideoReader(opening(spec, max_bytes), spec, settings, max_bytes), settings
+        )
     if spec.form == "folder":
         from stages.capture.sources.images import FolderReader
 
-        return RepeatingReader(lambda: FolderReader(spec, max_bytes), *plays)
+        return RepeatingReader(lambda: FolderReader(spec, max_bytes, settings.start_s), settings)
     from stages.capture.sources.demo import DemoReader
 
-    return RepeatingReader(lambda: DemoReader(spec), *plays)
+    return RepeatingReader(lambda: DemoReader(spec, settings.start_s), settings)
 
 
 class RepeatingReader:
-    """A reader that is opened again at its end. Frames are numbered on and their times grow on."""
+    """A reader that is opened again at its end, or after `capture.duration_s`.
 
-    def __init__(self, reopen: Callable[[], Reader], times: int, max_frames: int = 0) -> None:
-        """`times`, `max_frames` 0: until stopped. Opens the source at once, with the errors of doing so."""
+    Frames are numbered on and their times grow on.
+    """
+
+    def __init__(
+        self, reopen: Callable[[], Reader], settings: CaptureSettings, opened: Reader | None = None
+    ) -> None:
+        """`opened`: the source; without it, it is opened at once, with the errors of doing so."""
         self._reopen = reopen
-        self._reader = reopen()
+        self._reader = opened or reopen()
         self.info = self._reader.info
-        self._left = times - 1 if times else None
-        self._frames_left = max_frames or None
+        self._left = settings.repeat - 1 if settings.repeat else None
+        self._frames_left = settings.max_frames or None
+        self._start_s = settings.start_s
+        self._end_s = settings.start_s + settings.duration_s if settings.duration_s else math.inf
         self._offset_s = 0.0
         self._last_s = 0.0
         self._step_s = 1 / self.info.fps if self.info.fps else 1.0
@@ -51,12 +64,12 @@ class RepeatingReader:
     def read(self) -> TimedFrame | None:
         if self._frames_left == 0:
             return None
-        picture = self._reader.read()
+        picture = self._next()
         if picture is None:
             if self._left == 0 or self._read_in_pass == 0:
                 return None
             self._begin_again()
-            picture = self._reader.read()
+            picture = self._next()
             if picture is None:
                 return None
         self._read_in_pass += 1
@@ -68,10 +81,15 @@ class RepeatingReader:
     def close(self) -> None:
         self._reader.close()
 
+    def _next(self) -> TimedFrame | None:
+        """The next picture of this pass; None at its end, or where no more of it is wanted."""
+        picture = self._reader.read()
+        return None if picture is None or picture.time_s >= self._end_s else picture
+
     def _begin_again(self) -> None:
         self._reader.close()
         self._reader = self._reopen()
-        self._offset_s = self._last_s + self._step_s
+        self._offset_s = self._last_s + self._step_s - self._start_s
         self._read_in_pass = 0
         if self._left is not None:
             self._left -= 1

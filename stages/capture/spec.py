@@ -23,6 +23,8 @@ class CaptureSettings(Settings, frozen=True):
     reopen_attempts: Natural = 5  # how often in a row a live source is opened again before it ends
     repeat: Natural = 1  # how often a file is played; 0: until stopped
     max_frames: Natural = 0  # a file ends after so many frames, repeats included; 0: all
+    start_s: Annotated[float, Meta(ge=0)] = 0.0  # place in a file at which it begins
+    duration_s: Annotated[float, Meta(ge=0)] = 0.0  # how much of a source is taken; 0: all
     pace_fps: Annotated[float, Meta(ge=0)] = 0.0  # rate of a file; 0: its own, or as fast as it goes
     threads: Threads = 1  # decoder threads
 
@@ -45,6 +47,7 @@ def processes(run: RunFacts) -> list[ProcessPlan]:
             CaptureOptions(source, settings, run.settings.network.jpeg_quality),
             settings.threads,
             source.name,
+            stdin=source.form == "pipe",
         )
         for number, source in enumerate(run.sources, start=1)
     ]
@@ -61,9 +64,12 @@ def check(settings: CaptureSettings) -> list[CheckLine]:
 
 def _source_line(text: str) -> CheckLine:
     try:
-        (source,) = parse_sources([text])
+        sources = parse_sources([text])
     except UserError as error:
         return CheckLine("missing", "source", str(error))
+    if len(sources) > 1:
+        return CheckLine("ok", "source", f"{text}: {len(sources)} sources")
+    (source,) = sources
     match source.form:
         case "camera":
             device = Path(f"/dev/video{text}" if text.isdecimal() else text)
@@ -71,10 +77,12 @@ def _source_line(text: str) -> CheckLine:
                 return CheckLine("missing", "source", f"{source.name}: there is no {device}")
             return CheckLine("ok", "source", f"{source.name}: live, not tried")
         case "stream":
-            return CheckLine("ok", "source", f"{source.name}: live, not tried")
+            return CheckLine("ok", "source", f"{source.name}: not tried")
+        case "pipe":
+            return CheckLine("ok", "source", "standard input")
         case "video":
             return CheckLine(
-                "ok", "source", f"{text}: a file of {Path(text).stat().st_size:,} bytes, not opened"
+                "ok", "source", f"{text}: a file of {Path(source.text).stat().st_size:,} bytes, not opened"
             )
         case "folder":
             return CheckLine("ok", "source", f"{text}: pictures")

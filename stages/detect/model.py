@@ -24,6 +24,7 @@ class DetectorKind(NamedTuple):
 DETECTORS: Final = {
     "yunet": DetectorKind("stages.detect.yunet", "YuNetDetector", YUNET),
     "haar": DetectorKind("stages.detect.haar", "HaarDetector"),
+    "cropped": DetectorKind("stages.detect.cropped", "WholeFrame"),
 }
 """By the word in `detect.model`. A module is imported when it is chosen."""
 

@@ -15,7 +15,7 @@ from stages.faces import BOXES, CROPS, SCORES
 class DetectSettings(Settings, frozen=True):
     """`[detect]`: the face detector."""
 
-    model: str = "yunet"  # yunet | haar | the path of a YuNet .onnx file
+    model: str = "yunet"  # yunet | haar | cropped | the path of a YuNet .onnx file
     workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS)] = 0  # processes; 0: one for each core
     threads: Threads = 1  # of each process, for OpenCV and ONNX Runtime
     score_threshold: Fraction = 0.6  # YuNet: the least score of a face

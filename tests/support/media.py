@@ -1,12 +1,15 @@
 """Small clips and pictures, made as the tests need them."""
 
 import struct
+from collections.abc import Sequence
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from pipeline.config.sources import parse_sources
@@ -15,6 +18,7 @@ from stages.capture.open import open_reader
 from stages.capture.reader import Reader, SourceFailed, TimedFrame
 from stages.capture.spec import CaptureSettings
 
+SOUND_RATE = 44_100
 ONE, UNIT = 1 << 16, 1 << 30  # 1 in the two fixed-point formats of an mp4's matrix
 
 
@@ -50,6 +54,64 @@ def write_clip(
 def write_noise(path: Path, frames: int = 40) -> Path:
     options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     return write_clip(path, [noise(n, 64, 48) for n in range(frames)], **options)
+
+
+def write_film(
+    path: Path,
+    videos: Sequence[Sequence[NDArray[np.uint8]]],
+    *,
+    times: Sequence[float] = (),
+    sound_s: float = 0.0,
+    cover: bool = False,
+    marked: int | None = None,
+    pixel_ratio: int | Fraction = 1,
+) -> Path:
+    """Write a container with several videos, with sound or a cover.
+
+    times: of the frames, s; else 25 a second. marked: the video that is marked as default, the others not.
+    """
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=options) as container:
+        streams: list[Any] = []
+        for number, images in enumerate(videos):
+            codec = "mpeg4" if path.suffix != ".flv" else "flv"
+            stream: Any = container.add_stream("libx264" if pixel_ratio != 1 else codec, rate=25)
+            stream.height, stream.width = images[0].shape[:2]
+            stream.codec_context.sample_aspect_ratio = pixel_ratio
+            if marked is not None:
+                stream.disposition = Disposition.default if number == marked else Disposition(0)
+            streams.append(stream)
+        sound: Any = container.add_stream("aac", rate=SOUND_RATE, layout="mono") if sound_s else None
+        picture: Any = container.add_stream("mjpeg", rate=25) if cover else None
+        if cover:
+            picture.width, picture.height, picture.pix_fmt = 32, 32, "yuvj420p"
+            picture.disposition = Disposition.attached_pic
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(noise(99, 32, 32), "bgr24")))
+        clock = Fraction(1, 1000 if times and path.suffix != ".avi" else 25)
+        for stream, images in zip(streams, videos, strict=True):
+            stream.codec_context.time_base = clock
+            for number, image in enumerate(images):
+                frame = av.VideoFrame.from_ndarray(image, "bgr24")
+                frame.pts = round((times[number] if times else number / 25) / clock)
+                frame.time_base = clock
+                container.mux(stream.encode(frame))
+        for number in range(round(sound_s * SOUND_RATE / 1024)):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate, silence.pts = SOUND_RATE, 1024 * number
+            container.mux(sound.encode(silence))
+        for each in (*streams, sound, picture):
+            if each is not None:
+                container.mux(each.encode())
+    return path
+
+
+def cover_first(path: Path) -> None:
+    """Move an mp4's description (udta), which holds its cover, before its video: players meet it first."""
+    data = bytearray(path.read_bytes())
+    start, end = data.index(b"trak") - 4, data.index(b"udta") - 4
+    length = int.from_bytes(data[end : end + 4])
+    data[start : end + length] = data[end : end + length] + data[start:end]
+    path.write_bytes(data)
 
 
 def rotate(path: Path, matrix: tuple[int, ...]) -> None:

@@ -49,7 +49,8 @@ class DemoReader:
     `demo` is a scene: two faces cross, one comes, one leaves. `demo:N` has N faces in every frame.
     """
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(self, spec: SourceSpec, start_s: float = 0.0) -> None:
+        """Raises UserError if it is over by `start_s`."""
         self.info = SourceInfo(spec.name, "file", WIDTH, HEIGHT, FPS)
         head = _portrait()[HEAD]
         self._faces = demo_faces(spec.text, 0)
@@ -63,7 +64,11 @@ class DemoReader:
         face = np.asarray(cv2.resize(head, self._size, interpolation=method), np.uint8)
         self._expressions = Expressions(face, scale)
         self._background = _background()
-        self._next = 0
+        self._next = math.ceil(start_s * FPS)
+        if self._next >= FRAMES:
+            raise UserError(
+                f"source {spec.text!r}: it ends after {FRAMES / FPS:g} s, before --start {start_s:g}"
+            )
 
     def read(self) -> TimedFrame | None:
         if self._next >= FRAMES:

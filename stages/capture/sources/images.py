@@ -1,10 +1,13 @@
 """A folder of pictures, in the natural order of their names; or a single picture."""
 
 import io
+import math
 import re
 import stat
 import struct
 import warnings
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +17,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.common.errors import UserError
-from pipeline.config.sources import PICTURE_SUFFIXES, SourceSpec
+from pipeline.config.sources import SourceSpec, is_picture, pattern_files
 from pipeline.wire.messages import SourceInfo
+from stages.capture.decoder import say_once
 from stages.capture.reader import MAX_BYTES, TimedFrame, to_bgr, too_large
 
-FORMATS: Final = ("PNG", "JPEG", "BMP", "WEBP")
-"""Each decoder more is one more that a crafted file may break."""
+FORMATS: Final = (
+    "PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "SGI", "SUN", "PCX",
+    "DCX", "PSD", "QOI", "DDS", "ICO", "ICNS",
+)  # fmt: skip
+"""Those of PICTURE_SUFFIXES. Each decoder more is one more that a crafted file may break: what no photograph
+comes in is left out."""
+
+VIDEO_SUFFIXES: Final = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".wmv", ".3gp")
+)
+"""Only for saying what lies in a folder without pictures: a file is a video whatever its name is."""
 
 # What Pillow raises for a file that is cut off, damaged or no picture, its Exif tags included.
 BROKEN: Final = (
@@ -39,18 +52,15 @@ Image.MAX_IMAGE_PIXELS = None  # its own limit would be told without the size; o
 class FolderReader:
     """Reads each picture once; one that can't be read is told as such and ends nothing."""
 
-    def __init__(self, spec: SourceSpec, max_bytes: int) -> None:
-        """Raises UserError if there is no picture, or none that can be read."""
-        path = Path(spec.text)
-        try:
-            entries = [path] if path.is_file() else list(path.iterdir())
-        except OSError as error:
-            raise UserError(f"source {spec.text!r}: {error.strerror}") from error
-        self._paths = sorted((p for p in entries if p.suffix.lower() in PICTURE_SUFFIXES), key=_natural)
-        if not self._paths:
-            kinds = ", ".join(PICTURE_SUFFIXES)
-            raise UserError(f"source {spec.text!r}: no pictures in it; expected files that end in {kinds}")
-        self._next = 0
+    def __init__(self, spec: SourceSpec, max_bytes: int, start_s: float = 0.0) -> None:
+        """Raises UserError if there is no picture, none that can be read, or none by `start_s`."""
+        self._paths = _pictures(spec)
+        if start_s > len(self._paths) - 1:
+            raise UserError(
+                f"source {spec.text!r}: it ends after {len(self._paths)} pictures, each a second, "
+                f"before --start {start_s:g}"
+            )
+        self._next = math.ceil(start_s)
         self._max_bytes = max_bytes
         images = (read_picture(path, max_bytes)[0] for path in self._paths)
         first = next((image for image in images if image is not None), None)
@@ -65,11 +75,49 @@ class FolderReader:
         path, time_s = self._paths[self._next], float(self._next)
         self._next += 1
         image, reason = read_picture(path, self._max_bytes)
-        name = path.name.encode("utf-8", "replace").decode()  # a message can't hold what is not UTF-8
-        return TimedFrame(image, time_s, name, reason)
+        return TimedFrame(image, time_s, _utf8(path.name), reason)
 
     def close(self) -> None:
         """Nothing is held open between pictures."""
+
+
+def _pictures(spec: SourceSpec) -> list[Path]:
+    """Return the pictures that a source names, in the natural order of their names; say what is left out.
+
+    Raises UserError if there is none.
+    """
+    path = Path(spec.text)
+    try:
+        if path.is_file():
+            return [path]
+        entries = list(path.iterdir()) if path.is_dir() else pattern_files(spec.text) or []
+    except OSError as error:
+        raise UserError(f"source {spec.text!r}: {error.strerror}") from error
+    pictures = sorted(filter(is_picture, entries), key=_natural)
+    others = [entry for entry in entries if not is_picture(entry) and not entry.name.startswith(".")]
+    said = left_out(others)
+    if not pictures:
+        found = f"; found {said}" if said else ""
+        mend = "expected files that end in .png, .jpg, .webp, .tif or another suffix that Pillow reads"
+        if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in others):
+            mend = f"its videos are sources of their own: --source '{spec.text}/*.mp4'"
+        raise UserError(f"source {spec.text!r}: no pictures in it{found}; {mend}")
+    if said:
+        say_once(f"{spec.name}: {len(pictures)} pictures are taken, {len(others)} entries left out: {said}")
+    return pictures
+
+
+def left_out(paths: Iterable[Path]) -> str:
+    """Say what of a folder is no picture: `2 .txt, 1 .mp4, 3 folders`; empty if there is nothing."""
+    kinds = Counter(
+        "folders" if path.is_dir() else _utf8(path.suffix.lower()) or "without suffix" for path in paths
+    )
+    return ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+
+
+def _utf8(name: str) -> str:
+    """Return a name as a message can hold it: what is not UTF-8 in it becomes a question mark."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def read_picture(path: Path, max_bytes: int = MAX_BYTES) -> tuple[NDArray[np.uint8] | None, str]:
@@ -101,6 +149,9 @@ def read_picture(path: Path, max_bytes: int = MAX_BYTES) -> tuple[NDArray[np.uin
 def _decode(picture: Image.Image) -> NDArray[np.uint8]:
     """Upright, as a phone's Exif tag says; transparent parts show what is stored below them."""
     upright = ImageOps.exif_transpose(picture)
+    if upright.mode == "F":  # 0 to 1, or to 255
+        values = np.asarray(upright)
+        return to_bgr(values if np.nanmax(values) <= 1 else values / 255)
     if upright.mode.startswith("I"):  # grey of 16 bits
         return to_bgr(np.asarray(upright).astype(np.uint16))
     return np.asarray(cv2.cvtColor(np.asarray(upright.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)

@@ -1,51 +1,134 @@
-"""Network streams, read with PyAV: its time-outs hold, and its errors say what is wrong."""
+"""Network addresses, read with PyAV: its time-outs hold, and its errors say what is wrong.
+
+What an http or ftp address gives may be a file, which has an end: it is read as one.
+"""
 
 import time
 from typing import Final
+from urllib.parse import urljoin
 
 import av
+from av.container import InputContainer
 
 from pipeline.common.errors import UserError
-from pipeline.config.sources import SourceSpec, without_credentials
+from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import Decoder, SourceFailed, TimedFrame, limits
+from stages.capture.decoder import Decoder, choose_stream, limits
+from stages.capture.reader import SourceFailed, TimedFrame
+from stages.capture.sources.video import VideoReader
 from stages.capture.spec import CaptureSettings
 
 TIMEOUT_S: Final = 4.0
 """To connect, to find the video, and for each picture: decoding begins with a whole one, every 1 to 4 s."""
+
+SEGMENT_TIMEOUT_S: Final = 12.0
+"""For each picture of HLS and DASH, which come in segments of 2 to 10 s."""
+
+FILE_TIMEOUT_S: Final = 30.0
+"""For each part of a file: nothing is lost by waiting."""
 
 STALLED_SHARE: Final = 0.95
 """Of the time-out. What comes with its end is no sign of life, but a picture that FFmpeg still held."""
 
 OPTIONS: Final = {
     "rtsp_transport": "tcp",  # over udp, lost packets become grey smears in pictures that pass for whole
-    "protocol_whitelist": "tcp,tls,udp,rtp,srtp,http,https,httpproxy,crypto",  # no file of this machine
+    # No file of this machine.
+    "protocol_whitelist": "tcp,tls,udp,rtp,srtp,srt,http,https,httpproxy,crypto,data,ftp,rtmp,rtmps,rtmpt,"
+    "ffrtmphttp",
 }
+FILE_OPTIONS: Final = {"reconnect": "1", "reconnect_delay_max": "4"}  # a connection that broke: from there on
+MAY_BE_FILES: Final = ("http", "https", "ftp")
+SEGMENTED: Final = ("hls", "dash")
+NO_END: Final = ("mpjpeg", "image2pipe")
+PLAYLIST_LIMIT: Final = 4 * 1024 * 1024  # bytes: a day of segments takes half of it
+
+
+def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "StreamReader | VideoReader":
+    """Open an address. Raises UserError unless it opens and gives a picture."""
+    failed = f"source {spec.shown!r}: this stream does not open"
+    scheme = spec.text.partition(":")[0].lower()
+    options = OPTIONS | limits(max_bytes)
+    container = _open(spec.text, options, TIMEOUT_S, failed)
+    segmented = container.format.name in SEGMENTED
+    is_file = scheme in MAY_BE_FILES and _has_end(container, spec.text)
+    if not is_file and not segmented:
+        return StreamReader(container, spec, settings, max_bytes, TIMEOUT_S)
+    # Opened again with the time-out that suits it, which PyAV takes when it opens alone.
+    container.close()
+    if is_file:
+        extra = {} if segmented or scheme == "ftp" else FILE_OPTIONS
+        container = _open(spec.text, options | extra, FILE_TIMEOUT_S, failed)
+        return VideoReader(container, spec, settings, max_bytes)
+    container = _open(spec.text, options, SEGMENT_TIMEOUT_S, failed)
+    return StreamReader(container, spec, settings, max_bytes, SEGMENT_TIMEOUT_S)
+
+
+def _open(address: str, options: dict[str, str], timeout_s: float, failed: str) -> InputContainer:
+    try:
+        return av.open(address, options=options, timeout=timeout_s)
+    except av.FFmpegError as error:
+        raise UserError(f"{failed}: {_why(error, address, timeout_s)}") from error
+
+
+def _has_end(container: InputContainer, address: str) -> bool:
+    """Whether it is a file: it says how long it is; a playlist, that it is over."""
+    name = container.format.name
+    if name == "hls":
+        return container.duration is not None and _is_over(address)
+    if name in NO_END:
+        return False
+    return container.duration is not None or (name not in SEGMENTED and container.size > 0)
+
+
+def _is_over(address: str) -> bool:
+    """Whether an HLS playlist, or the first of those that it lists, has its end: one of an event may grow."""
+    for _ in range(2):
+        try:
+            with av.open(address, format="data", options=OPTIONS, timeout=TIMEOUT_S) as playlist:
+                text = b""
+                for packet in playlist.demux():
+                    text += bytes(packet)
+                    if len(text) > PLAYLIST_LIMIT:
+                        return False
+        except av.FFmpegError:
+            return False
+        lines = text.decode("utf-8", "replace").splitlines()
+        if any(line.startswith("#EXT-X-ENDLIST") for line in lines):
+            return True
+        listed = [line for line in lines if line and not line.startswith("#")]
+        if not listed or not any(line.startswith("#EXT-X-STREAM-INF") for line in lines):
+            return False
+        address = urljoin(address, listed[0])
+    return False
 
 
 class StreamReader:
     """Gives the frames as they come; `read` waits for the next one."""
 
-    def __init__(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> None:
-        """Raises UserError unless the stream opens and gives a frame."""
+    def __init__(
+        self,
+        container: InputContainer,
+        spec: SourceSpec,
+        settings: CaptureSettings,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> None:
+        """Raises UserError unless the stream gives a frame; closes it then."""
         self._name = spec.name
         self._start_s = time.monotonic()
-        failed = f"source {without_credentials(spec.text)!r}: this stream does not open"
+        self._container = container
+        self._timeout_s = timeout_s
+        self._paced = container.format.name in SEGMENTED
+        self._play_s: float | None = None  # when a picture of time 0 is due, of segments that come in one go
+        failed = f"source {spec.shown!r}: this stream does not open"
         try:
-            self._container = av.open(spec.text, options=OPTIONS | limits(max_bytes), timeout=TIMEOUT_S)
-        except av.FFmpegError as error:
-            raise UserError(f"{failed}: {_why(error)}") from error
-        if not self._container.streams.video:
-            self._container.close()
-            raise UserError(f"{failed}: no video in it")
-        stream = self._container.streams.video[0]
-        self._decoder = Decoder(stream, settings.threads, max_bytes)
-        self._packets = self._container.demux(stream)
-        self._frames: list[av.VideoFrame] = []
-        try:
+            stream = choose_stream(container, spec.stream, spec.name)
+            self._decoder = Decoder(stream, settings.threads, max_bytes)
+            self._packets = container.demux(stream)
+            self._frames: list[av.VideoFrame] = []
             width, height = self._first_size()
-        except SourceFailed as error:
-            self.close()
+        except (SourceFailed, UserError) as error:
+            container.close()
             reason = str(error).removeprefix(f"{self._name}: ")
             raise UserError(f"{failed}: {reason}") from error
         fps = float(stream.average_rate or 0)
@@ -62,9 +145,12 @@ class StreamReader:
                 except av.FFmpegError as error:
                     broken = f": what comes can't be decoded, or is too large ({error.strerror})"
             waited_s = time.monotonic() - began_s
-            if packet is None or waited_s >= STALLED_SHARE * TIMEOUT_S:
+            if packet is None or waited_s >= STALLED_SHARE * self._timeout_s:
                 raise SourceFailed(f"{self._name}: no picture for {waited_s:.1f} s{broken}")
-        return self._decoder.picture(self._frames.pop(0), time.monotonic() - self._start_s)
+        frame = self._frames.pop(0)
+        if self._paced:
+            self._wait_for(frame)
+        return self._decoder.picture(frame, time.monotonic() - self._start_s)
 
     def close(self) -> None:
         self._packets.close()  # type: ignore[attr-defined]
@@ -79,6 +165,17 @@ class StreamReader:
             raise SourceFailed(first.reason)
         return first.image.shape[1], first.image.shape[0]
 
+    def _wait_for(self, frame: av.VideoFrame) -> None:
+        """Wait until a picture is due by its own clock; one that is late or far ahead sets the clock anew."""
+        if frame.pts is None:
+            return
+        now_s = time.monotonic()
+        due_s = now_s if self._play_s is None else self._play_s + frame.time
+        if now_s <= due_s <= now_s + SEGMENT_TIMEOUT_S / 4:
+            time.sleep(due_s - now_s)
+            now_s = due_s
+        self._play_s = now_s - frame.time
+
     def _next_packet(self) -> "av.Packet[av.VideoStream] | None":
         """None if none came in time. Raises SourceFailed if the stream is over."""
         try:
@@ -92,6 +189,17 @@ class StreamReader:
         return packet
 
 
-def _why(error: av.FFmpegError) -> str:
-    timed_out = isinstance(error, av.ExitError)
-    return f"no answer for {TIMEOUT_S:.0f} s" if timed_out else str(error.strerror)
+def _why(error: av.FFmpegError, address: str, timeout_s: float) -> str:
+    if isinstance(error, av.ExitError):
+        return f"no answer for {timeout_s:.0f} s"
+    scheme = address.partition(":")[0].lower()
+    if isinstance(error, av.ProtocolNotFoundError):
+        return (
+            f"the FFmpeg in PyAV's wheel has no {scheme}; let another program pass it on, such as "
+            f"ffmpeg -i '{scheme}://…' -c copy -f mpegts - | python run.py --source -"
+        )
+    if isinstance(error, av.InvalidDataError) and scheme in MAY_BE_FILES:
+        return (
+            "what comes from there is no video; a web page with a player is none, the address of its video is"
+        )
+    return str(error.strerror)

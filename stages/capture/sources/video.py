@@ -3,20 +3,30 @@
 A bare stream (.h264) says nothing about its length: in one, only what the decoder stumbles over is noticed.
 """
 
+import contextlib
+import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
+from av.container import InputContainer
 
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
+from pipeline.wire.assignment import STDIN_VARIABLE
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import Decoder, SourceFailed, TimedFrame, limits
+from stages.capture.decoder import Decoder, choose_stream, limits
+from stages.capture.reader import SourceFailed, TimedFrame
+from stages.capture.spec import CaptureSettings
 
 NO_VIDEO: Final = ("tty", "image2", "concat", "hls", "dash")
 """Formats of FFmpeg that would take a text for a video, or open files that the user has not named."""
+
+PLAYLIST_SUFFIXES: Final = (".m3u8", ".m3u")
+PLAYLIST_PROTOCOLS: Final = "file,crypto,data,http,https,tcp,tls"
 
 COUNT_TOLERANCE: Final = 1
 """Frames that a container may count and not show, as its first one before an edit list does."""
@@ -30,44 +40,123 @@ MOST_BROKEN: Final = 1000
 DURATION_TOLERANCE_S: Final = 0.5
 """Where only the duration of the whole is known, which sound may stretch."""
 
+SEEK_MARGIN_S: Final = 10.0
+"""Reading begins so long before the place asked for: formats without an index may be off by seconds, and a
+decoder needs a whole picture to begin with."""
+
+HEIC: Final = "a HEIC picture, which neither Pillow nor OpenCV reads; convert it to JPEG"
+KNOWN_HEADS: Final = {
+    b"PK\3\4": "a zip archive; unpack it and name the folder",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it and name the folder",
+    b"Rar!": "a rar archive; unpack it and name the folder",
+    b"%PDF": "a PDF document",
+    b"\x89HDF": "an HDF5 file, such as a model; models belong to classify.model",
+}
+
+
+def open_file(spec: SourceSpec, max_bytes: int) -> InputContainer:
+    """Open a file. Raises UserError, in one line that says what it is, if there is no video in it."""
+    path = Path(spec.text).absolute()  # since FFmpeg would take `12:` of 12:30.mp4 for a protocol
+    failed = f"source {spec.text!r}"
+    if not path.is_file():
+        raise UserError(
+            f"{failed}: not a file that can be read again; a video is expected. "
+            "What comes through a pipe is read from standard input: --source - < PIPE"
+        )
+    try:
+        with path.open("rb") as file:
+            what = what_it_is(file.read(64))
+    except OSError as error:
+        raise UserError(f"{failed}: {error.strerror}") from error
+    if what:
+        raise UserError(f"{failed}: {what}; a video file is expected")
+    listed = path.suffix.lower() in PLAYLIST_SUFFIXES
+    options = {"protocol_whitelist": PLAYLIST_PROTOCOLS if listed else "file"} | limits(max_bytes)
+    try:
+        container = av.open(str(path), options=options)
+    except av.FFmpegError as error:
+        raise UserError(f"{failed}: not a video that can be read: {error.strerror}") from error
+    if container.format.name in NO_VIDEO and not (listed and container.format.name == "hls"):
+        container.close()
+        raise UserError(f"{failed}: no video in it; a video file is expected")
+    if listed and container.duration is None:
+        container.close()
+        raise UserError(f"{failed}: a playlist that is still being written; give its http:// address")
+    return container
+
+
+def open_pipe(spec: SourceSpec, max_bytes: int) -> InputContainer:
+    """Open the command line's standard input, once. Raises UserError if there is no video in it."""
+    number = os.environ.pop(STDIN_VARIABLE, "")
+    if not number:
+        raise UserError(f"{spec.name}: standard input can be read only once, and from its first byte")
+    if os.isatty(int(number)):
+        raise UserError(
+            "source '-': standard input is a terminal; pipe a video into it: … | run.py --source -"
+        )
+    # A file that was redirected can be searched, as an .mp4 with its index behind the pictures has to be.
+    file = stat.S_ISREG(os.fstat(int(number)).st_mode) and Path(f"/dev/fd/{number}").exists()
+    name, protocol = (f"/dev/fd/{number}", "file") if file else (f"pipe:{number}", "pipe")
+    try:
+        return av.open(name, options={"protocol_whitelist": protocol} | limits(max_bytes))
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(
+            f"source '-': what comes on standard input can't be read as a video: {error.strerror}; an .mp4 "
+            "needs its index in front (ffmpeg -movflags faststart), .mkv and .ts can always be piped"
+        ) from error
+
+
+def what_it_is(head: bytes) -> str:
+    """Return what a file is that is often named by mistake, told from its first bytes; else an empty text."""
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
+        return HEIC
+    return next((what for magic, what in KNOWN_HEADS.items() if head.startswith(magic)), "")
+
 
 class VideoReader:
     """Reads a video file once."""
 
-    def __init__(self, spec: SourceSpec, threads: int, max_bytes: int) -> None:
-        """Raises UserError unless there is a video in the file whose first frame can be decoded."""
+    def __init__(
+        self, container: InputContainer, spec: SourceSpec, settings: CaptureSettings, max_bytes: int
+    ) -> None:
+        """Raises UserError unless there is a video whose first frame can be decoded; closes it then."""
         self._name = spec.name
-        if not Path(spec.text).is_file():
-            raise UserError(f"source {spec.text!r}: not a file that can be read again; a video is expected")
-        options = {"protocol_whitelist": "file"} | limits(max_bytes)
+        self._container = container
+        self._start_s = settings.start_s
         try:
-            # Absolute, since FFmpeg would take `12:` of 12:30.mp4 for a protocol.
-            self._container = av.open(str(Path(spec.text).absolute()), options=options)
-        except av.FFmpegError as error:
-            raise UserError(
-                f"source {spec.text!r}: not a video that can be read: {error.strerror}"
-            ) from error
-        except OSError as error:
-            raise UserError(f"source {spec.text!r}: {error.strerror}") from error
-        if not self._container.streams.video or self._container.format.name in NO_VIDEO:
-            self._container.close()
-            raise UserError(f"source {spec.text!r}: no video in it; a video file is expected")
-        self._stream = self._container.streams.video[0]
-        self._decoder = Decoder(self._stream, threads, max_bytes)
-        self._packets = self._container.demux(self._stream)
+            self._open(spec, settings, max_bytes)
+        except UserError:
+            container.close()
+            raise
+
+    def _open(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> None:
+        failed = f"source {spec.shown!r}"
+        try:
+            self._stream = choose_stream(self._container, spec.stream, spec.name)
+        except UserError as error:
+            raise UserError(f"{failed}: {error}") from error
+        self._decoder = Decoder(self._stream, settings.threads, max_bytes)
+        self._origin_s = self._first_time_s()
+        self._empty_places = _empty_places(self._container, self._stream)
+        self._seek()
+        self._packets = self._demux()
         self._broken = 0  # parts that can't be read or decoded, or only in part
         self._unread = ""  # why it can't be read to its end
         self._hidden = 0  # frames that an edit list leaves out: decoded only for those that follow
         self._torn = False  # the last packet is shorter than it should be, even if it can be decoded
         self._read = 0
-        self._last_s = 0.0
+        self._decoded = 0  # frames, those before the start among them
+        self._last_s = 0.0  # place of the last one
+        self._sound_end_s = 0.0
         self._frames = self._decode()
         self._ahead = None if self._decoder.refused else self._decode_next()
+        if self._ahead is None and self._decoded and not self._unread:
+            raise UserError(f"{failed}: it ends after {self._last_s:.1f} s, before --start {self._start_s:g}")
         if self._ahead is None or self._ahead.image is None:
             told = self._ahead.reason if self._ahead else self._decoder.refused
-            self._container.close()
             reason = told or "no frame of it can be decoded, or it is too large; is the file complete?"
-            raise UserError(f"source {spec.text!r}: {reason}")
+            raise UserError(f"{failed}: {reason}")
         height, width = self._ahead.image.shape[:2]
         fps = float(self._stream.average_rate or 0)
         self.info = SourceInfo(spec.name, "file", width, height, fps)
@@ -79,7 +168,6 @@ class VideoReader:
             self._check_complete()
             return None
         self._read += 1
-        self._last_s = picture.time_s
         return picture
 
     def close(self) -> None:
@@ -91,7 +179,6 @@ class VideoReader:
 
     def _decode(self) -> Iterator[TimedFrame]:
         """Yield all frames that can be decoded; a broken packet does not end the video."""
-        number = 0
         while (packet := self._next_packet()) is not None:
             if packet.size:  # not the one that asks the decoder for what it holds back
                 self._hidden += packet.is_discard
@@ -103,32 +190,61 @@ class VideoReader:
                 self._broken += 1
                 continue
             for frame in frames:
+                self._last_s = self._time_s(frame)
+                self._decoded += 1
+                if self._last_s < self._start_s:
+                    self._broken = 0  # what lies before the start is not missed
+                    continue
                 self._broken += frame.is_corrupt
-                yield self._decoder.picture(frame, self._time_s(frame, number))
-                number += 1
+                yield self._decoder.picture(frame, self._last_s)
 
     def _next_packet(self) -> "av.Packet[av.VideoStream] | None":
+        """The next packet of the video; None at the end. Of the sound it is only noted how far it reaches."""
         while self._broken < MOST_BROKEN:
             try:
-                return next(self._packets, None)
+                packet = next(self._packets, None)
             except av.InvalidDataError:
                 self._broken += 1
-                self._packets = self._container.demux(self._stream)  # goes on behind it
+                self._packets = self._demux()  # goes on behind it
+                continue
             except av.FFmpegError as error:
-                self._unread = error.strerror or "no reason is given"
+                silent = isinstance(error, av.ExitError)
+                self._unread = "no answer any more" if silent else error.strerror or "no reason is given"
                 break
+            if packet is None or packet.stream.index == self._stream.index:
+                return packet
+            if packet.pts is not None and packet.time_base is not None:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self._sound_end_s = max(self._sound_end_s, end_s)
         return None
 
-    def _time_s(self, frame: av.VideoFrame, number: int) -> float:
-        if frame.time is not None and self._stream.start_time is not None:
-            return max(0.0, frame.time - float(self._stream.start_time * (self._stream.time_base or 0)))
-        return number / float(self._stream.average_rate or 25)
+    def _demux(self) -> "Iterator[av.Packet[Any]]":
+        return self._container.demux(self._stream, *self._container.streams.audio)
+
+    def _first_time_s(self) -> float:
+        """When the clip begins, picture or sound, by its own clock: that is second 0 for players too."""
+        start_time: Any = self._container.start_time  # None where it is not known
+        if start_time is not None:
+            return float(start_time / av.time_base)
+        return float((self._stream.start_time or 0) * (self._stream.time_base or 0))
+
+    def _seek(self) -> None:
+        """Skip what lies well before the start, where that can be done; the rest is decoded and discarded."""
+        place_s = self._start_s - SEEK_MARGIN_S
+        if place_s > 0 and self._container.duration is not None and self._stream.start_time is not None:
+            with contextlib.suppress(av.FFmpegError):
+                self._container.seek(round((self._origin_s + place_s) * av.time_base))
+
+    def _time_s(self, frame: av.VideoFrame) -> float:
+        if frame.pts is not None:
+            return max(0.0, frame.time - self._origin_s)
+        return self._decoded / float(self._stream.average_rate or 25)
 
     def _check_complete(self) -> None:
         """Raise SourceFailed if the container promised more than there was, or parts were broken."""
         if self._unread:
             raise SourceFailed(f"{self._name}: it can't be read any further: {self._unread}")
-        counted = self._counted()
+        counted = self._counted() if not self._start_s else 0
         missing = counted - self._read
         if counted and missing > COUNT_TOLERANCE:
             raise SourceFailed(f"{self._name}: cut off or damaged: {missing} of {counted} frames are missing")
@@ -141,19 +257,34 @@ class VideoReader:
 
     def _counted(self) -> int:
         """Frames that the container says it shows; 0 if it does not say."""
-        counted = self._stream.frames
+        counted, index = self._stream.frames, self._stream.index_entries
         if "mp4" in self._container.format.name:  # its index, less what an edit list cuts off, is read first
-            counted = min(counted, len(self._stream.index_entries))
-        return max(0, counted - self._hidden)
+            counted = min(counted, len(index))
+        return max(0, counted - self._hidden - self._empty_places)
 
     def _check_duration(self) -> None:
+        """Sound that reaches the end shows that the file is whole, though its pictures end before."""
         tagged_s = _tagged_duration_s(self._stream)
         duration_s = tagged_s or (self._container.duration or 0) / av.time_base
         if not duration_s or not self.info.fps:
             return
-        missing_s = duration_s - self._last_s - 1 / self.info.fps
+        # Matroska counts from 0 and not from the first frame.
+        end_s = self._last_s + max(0.0, self._origin_s) + 1 / self.info.fps
+        missing_s = duration_s - (end_s if tagged_s else max(end_s, self._sound_end_s))
         if missing_s > (TAG_TOLERANCE_S if tagged_s else DURATION_TOLERANCE_S):
             raise SourceFailed(f"{self._name}: cut off: {missing_s:.1f} of {duration_s:.1f} s are missing")
+
+
+def _empty_places(container: InputContainer, stream: av.VideoStream) -> int:
+    """How many frames an AVI counts that were dropped when it was recorded: they have a place and no data.
+
+    Told from the index at its end. Without one, 0.
+    """
+    entries = stream.index_entries
+    if container.format.name != "avi" or not len(entries):
+        return 0
+    whole = entries[len(entries) - 1].timestamp >= stream.frames - 1 - COUNT_TOLERANCE
+    return max(0, stream.frames - len(entries)) if whole else 0
 
 
 def _tagged_duration_s(stream: av.VideoStream) -> float:

@@ -177,9 +177,11 @@ def test_a_part_that_claims_too_much_is_told(tmp_path: Path) -> None:
 
 
 def test_other_kinds_of_pictures_stay_unopened(tmp_path: Path) -> None:
-    """OpenCV would decode them, by their contents."""
+    """OpenCV would decode the one, Pillow hand the other to Ghostscript, by their contents."""
     path = tmp_path / "a.png"
-    path.write_bytes(cv2.imencode(".tiff", noise(0, 8, 6))[1].tobytes())
+    path.write_bytes(cv2.imencode(".hdr", noise(0, 8, 6))[1].tobytes())
+    assert read_picture(path)[0] is None
+    Image.fromarray(noise(0, 8, 6)).save(path, "EPS")
     assert read_picture(path)[0] is None
 
 

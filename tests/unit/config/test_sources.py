@@ -82,7 +82,7 @@ def test_demo_faces() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no such.mp4", "99999999999", "ftp://me:secret@h/x", "x" * 5000, "nul\0.mp4", "caf\udce9.mp4"],
+    ["", "no such.mp4", "99999999999", "sftp://me:secret@h/x", "x" * 5000, "nul\0.mp4", "caf\udce9.mp4"],
 )
 def test_what_is_not_there_is_told_in_one_line(text: str) -> None:
     with pytest.raises(UserError) as told:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages.capture.open import RepeatingReader
+from stages.capture.spec import CaptureSettings
 from tests.support.media import ListReader, open_source, pictures, play, write_clip
 
 
@@ -30,7 +31,7 @@ def test_pictures_are_a_second_apart_over_the_repeats(tmp_path: Path) -> None:
 
 
 def test_nought_is_until_stopped() -> None:
-    reader = RepeatingReader(lambda: ListReader(pictures(3)), 0)
+    reader = RepeatingReader(lambda: ListReader(pictures(3)), CaptureSettings(repeat=0))
     played = [reader.read() for _ in range(100)]
     assert None not in played
     assert [p.time_s for p in played if p] == pytest.approx([n / 25 for n in range(100)])
@@ -51,7 +52,7 @@ def test_each_pass_is_closed() -> None:
         opened.append(ListReader(pictures(2)))
         return opened[-1]
 
-    reader = RepeatingReader(reopen, 3)
+    reader = RepeatingReader(reopen, CaptureSettings(repeat=3))
     while reader.read() is not None:
         pass
     reader.close()
@@ -59,10 +60,10 @@ def test_each_pass_is_closed() -> None:
 
 
 def test_a_source_of_nothing_does_not_repeat_for_ever() -> None:
-    assert RepeatingReader(lambda: ListReader([]), 0).read() is None
+    assert RepeatingReader(lambda: ListReader([]), CaptureSettings(repeat=0)).read() is None
 
 
 @pytest.mark.parametrize("times", [0, 4])
 def test_a_number_of_frames_over_the_repeats(times: int) -> None:
-    reader = RepeatingReader(lambda: ListReader(pictures(3)), times, max_frames=7)
+    reader = RepeatingReader(lambda: ListReader(pictures(3)), CaptureSettings(repeat=times, max_frames=7))
     assert [reader.read() is None for _ in range(9)] == [False] * 7 + [True] * 2

@@ -11,7 +11,8 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from stages.capture.reader import MAX_BYTES, SourceFailed
-from stages.capture.sources.video import VideoReader
+from stages.capture.sources.video import VideoReader, open_file
+from stages.capture.spec import CaptureSettings
 from tests.support.media import (
     ONE,
     UNIT,
@@ -124,7 +125,8 @@ def test_bare_stream_cut_between_frames_plays_to_the_cut(tmp_path: Path) -> None
 
 def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
     path = write_noise(tmp_path / "clip.mkv")
-    reader = VideoReader(SourceSpec(str(path), "video", "clip.mkv"), 1, MAX_BYTES)
+    spec = SourceSpec(str(path), "video", "clip.mkv")
+    reader = VideoReader(open_file(spec, MAX_BYTES), spec, CaptureSettings(), MAX_BYTES)
 
     def failing() -> Iterator[None]:
         raise av.error.OSError(5, "Input/output error")
