@@ -9,12 +9,11 @@ import msgspec
 STDOUT_VARIABLE: Final = "EMOTIONS_STDOUT"
 """Holds the number of the file that is the command line's standard output, where a child is given it."""
 
-KILLED_STATUS: Final = 137
-"""Exit status of a child that ends itself at once, as of a process that the system killed."""
-
-
 STDIN_VARIABLE: Final = "EMOTIONS_STDIN"
 """Holds the number of the file that is the command line's standard input, where a child is given it."""
+
+KILLED_STATUS: Final = 137
+"""Exit status of a child that ends itself at once, as of a process that the system killed."""
 
 
 class Assignment(msgspec.Struct, frozen=True):

@@ -60,7 +60,8 @@ class Attacked:
         assignment = Assignment(
             "broker", "pipeline.broker.main", "broker", "run/broker", psutil.Process().pid,
             self.address, publish,
-            MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)), "", str(self.keys or ""),
+            MAX_MESSAGE_BYTES, "info", msgspec.Raw(msgspec.json.encode(options)),
+            keys=str(self.keys or ""),
         )  # fmt: skip
         self._log = place / "log"
         with self._log.open("wb") as log:

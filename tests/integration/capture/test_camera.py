@@ -149,7 +149,7 @@ def test_the_probe_prints_the_first_camera_that_works(
 ) -> None:
     monkeypatch.setattr(probe, "candidates", lambda: [0, 2, 4])
     fake.working = (2, 4)
-    assert probe.main() == 0
+    assert probe.main([]) == 0
     assert capsys.readouterr().out == "2\n"
     assert [one.released for one in fake.made] == [True, True]
 
@@ -162,7 +162,7 @@ def test_the_probe_prints_nothing_without_a_camera(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(probe, "candidates", lambda: numbers)
-    assert probe.main() == 1
+    assert probe.main([]) == 1
     assert capsys.readouterr() == ("", "")
 
 
