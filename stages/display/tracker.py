@@ -46,6 +46,14 @@ MEMORY: Final = PLACES * (MAX_MISSED + 1)
 MAX_COAST_S: Final = 0.4
 """How long an unseen face is expected to go on moving as it did."""
 
+COST_PER_S: Final = 1.0
+MAX_UNSEEN_COST: Final = 1.0
+"""A track that was just seen has more claim to a face than one unseen for a while."""
+
+COST_LIMIT: Final = 4.0
+"""What it costs to leave a track without a face and a face without a track. If any pair were preferred to
+that, a face that comes or hides could shift the numbers of a whole row of people."""
+
 _FORBIDDEN: Final = 1e4
 """Above the cost of all pairs of a frame together, and below 1e6, which `lap` takes for infinite."""
 
@@ -140,7 +148,7 @@ class Tracker:
         ids = [0] * len(boxes)
         if len(boxes) and len(self._ids):
             costs = self._costs(time_s, boxes)
-            _, columns, _ = lap.lapjv(costs, extend_cost=True)
+            _, columns, _ = lap.lapjv(costs, extend_cost=True, cost_limit=COST_LIMIT)
             for row, column in enumerate(columns):
                 if column >= 0 and costs[row, column] < _FORBIDDEN:
                     ids[column] = int(self._ids[row])
@@ -156,7 +164,8 @@ class Tracker:
         distances = gaps / ((sizes + others) / 2)
         ratios = np.maximum(sizes / others, others / sizes)
         reach = np.minimum(REACH + REACH_PER_S * unseen_s, MAX_REACH)[:, None]
-        costs: Floats = 1.0 - _overlaps(tracks, faces) + distances + np.log(ratios)
+        waited = np.minimum(COST_PER_S * unseen_s, MAX_UNSEEN_COST)[:, None]
+        costs: Floats = 1.0 - _overlaps(tracks, faces) + distances + np.log(ratios) + waited
         costs[(distances > reach) | (ratios > MAX_SIZE_RATIO)] = _FORBIDDEN
         return costs
 

@@ -76,12 +76,17 @@ class DemoReader:
         number = self._next
         self._next += 1
         image = self._background.copy()
-        for face in self._grid_places(number) if self._faces else self._scene(number):
+        for face in self._grid_places(number) if self._faces else self.scene(number):
             _paste(image, self._face(number, face.ahead), face.x, face.y)
         return TimedFrame(image, number / FPS)
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    @property
+    def face_size(self) -> tuple[int, int]:
+        """Width and height of a face with its cap and shoulders, px."""
+        return self._size
 
     def _face(self, number: int, ahead: int) -> NDArray[np.uint8]:
         """Return a face in the expression of this moment."""
@@ -89,7 +94,7 @@ class DemoReader:
         old, new = (EXPRESSIONS[(turn + ahead + step) % len(EXPRESSIONS)] for step in (-1, 0))
         return self._expressions.between(old, new, _smooth((since + 1) / CHANGE))
 
-    def _scene(self, number: int) -> Iterator[Placed]:
+    def scene(self, number: int) -> Iterator[Placed]:
         """Four faces, from the back to the front: two cross above, one comes and one leaves below."""
         turn = 2 * math.pi * number / FRAMES
         width, height = self._size
