@@ -88,7 +88,7 @@ def plain_loop(job: Job) -> LoopRun:
             while (picture := clip.read()) is not None:
                 captured_ns = time.monotonic_ns()
                 if picture.image is not None:
-                    faces, crops = detect_step(detector, picture.image)
+                    faces, crops = detect_step(detector, picture.image, crop_shape=classifier.crop_shape)
                     delivery = deliverable(clip, picture, frames, captured_ns)
                     results = faces_of(faces, classify(classifier, crops))
                     display.deliver(delivery, results, picture.image, time.monotonic_ns())
@@ -144,7 +144,7 @@ def bare_cost(job: Job) -> BareCost:
             if picture.image is None:
                 continue
             with _timed(spent_ns, "detect"):
-                faces, crops = detect_step(detector, picture.image)
+                faces, crops = detect_step(detector, picture.image, crop_shape=classifier.crop_shape)
             with _timed(spent_ns, "classify"):
                 probabilities = classify(classifier, crops)
             delivery = deliverable(clip, picture, frames, time.monotonic_ns())
@@ -180,7 +180,7 @@ def tutorial_loop(job: Job) -> LoopRun:
     with quiet_native():
         import keras
 
-        model = output_of(keras.models.load_model(path, safe_mode=True), labels, card.outputs, path)
+        model = output_of(keras.models.load_model(path, safe_mode=True), labels, card, path)
         model.predict(np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.uint8), verbose=0)
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
     _find(cascade, np.zeros((64, 64), np.uint8))

@@ -18,7 +18,8 @@ SCORES: Final = ArraySpec("scores", "float64", ())
 """How sure the detector is of a face, 0 to 1."""
 
 CROPS: Final = ArraySpec("crops", "uint8", (FACE_SIZE, FACE_SIZE), shown=False)
-"""Grey pixels, for the steps that look at faces."""
+"""Grey pixels, for the steps that look at faces. The emotion model's card may ask for another size,
+or for RGB: (size, size, 3)."""
 
 PROBABILITIES: Final = ArraySpec("probabilities", "float32", (len(EMOTIONS),))
 """In the order of EMOTIONS."""

@@ -120,7 +120,17 @@ def add_distill(command: argparse.ArgumentParser) -> None:
 def add_export(command: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
     add = command.add_argument
-    add("model", type=Path, metavar="MODEL.keras", help="with its card beside it")
+    add(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help=".keras with its card, or .keras or .h5 of your own, with --labels",
+    )
+    add("--labels", nargs="+", metavar="EMOTION", help="your own model's outputs, in their order")
+    add(
+        "--range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help="what your own model takes pixels as"
+    )
+    add("--bgr", action="store_true", help="your own model takes colours as OpenCV has them, not as RGB")
     add("--int8", action="store_true", help="int8, twice as fast as the default, float32")
     add("--data", type=Path, metavar="PATH", help=f"to calibrate int8 and to measure its loss; {DATA_HELP}")
     add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)

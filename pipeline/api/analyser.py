@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from pipeline.common.labels import EMOTIONS
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import parse_sources
 from pipeline.wire.messages import Delivery
@@ -94,11 +94,12 @@ class Analyser:
         from stages.detect.crop import crop_face
 
         pictures = [_picture(crop) for crop in crops]
-        small = np.zeros((len(pictures), FACE_SIZE, FACE_SIZE), np.uint8)
+        shape = self._classifier.crop_shape
+        small = np.zeros((len(pictures), *shape), np.uint8)
         for number, picture in enumerate(pictures):
             height, width = picture.shape[:2]
             side = max(height, width)
-            small[number] = crop_face(picture, ((width - side) / 2, (height - side) / 2, side))
+            small[number] = crop_face(picture, ((width - side) / 2, (height - side) / 2, side), shape)
         boxes = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0])) for picture in pictures]
         faces = Faces(boxes, self._classify(small), {})
         return self._written(self._display(UNNAMED), _delivery(UNNAMED, 0, 0.0), faces).faces
@@ -134,12 +135,12 @@ class Analyser:
             return self._written(display, delivery, Faces([], np.zeros((0, len(EMOTIONS)), np.float32), {}))
         from stages.detect.main import detect_step
 
-        found, crops = detect_step(self._detector, frame.image)
+        found, crops = detect_step(self._detector, frame.image, crop_shape=self._classifier.crop_shape)
         faces = Faces([face.box_px for face in found], self._classify(crops), {})
         return self._written(display, _delivery(source, number, frame.time_s, frame.file, started_ns), faces)
 
     def _classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (n, 7) of grey crops (n, 48, 48)."""
+        """Return probabilities (n, 7) of crops as the model takes them."""
         most = self._settings.of(ClassifySettings).max_batch
         parts = [self._classifier(crops[at : at + most]) for at in range(0, len(crops), most)]
         return np.concatenate([np.zeros((0, len(EMOTIONS)), np.float32), *parts])

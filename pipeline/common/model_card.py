@@ -17,12 +17,14 @@ from pipeline.common.labels import EMOTIONS, FACE_SIZE, LABEL_SETS
 
 FORMAT: Final = 1
 INPUT_SHAPE: Final = (FACE_SIZE, FACE_SIZE, 1)
+SIZES: Final = range(16, 513)
+"""Pixels that a side of a model's faces may have."""
 MAX_BYTES: Final = 1 << 28
 """Largest model file that is read: 256 MiB."""
 
 
 class CardInput(msgspec.Struct, frozen=True):
-    """What the model takes: the shape of one face and its dtype."""
+    """What the model takes: the shape of a face, grey (size, size, 1) or RGB (size, size, 3); its dtype."""
 
     shape: list[int]
     dtype: str
@@ -53,6 +55,14 @@ class Card(msgspec.Struct, frozen=True):
     figures: dict[str, Any] = {}
     """Metrics by label set, as in {"fer2013": {"top1": 0.66, …}}."""
     onnx: OnnxFile | None = None
+    not_learned: dict[str, tuple[str, ...]] = {}
+    """By label set the emotions that the model never names, if there are any."""
+
+    @property
+    def crop_shape(self) -> tuple[int, ...]:
+        """The shape of a crop for this model: (size, size), grey, or (size, size, 3), RGB."""
+        size, _, channels = self.input.shape
+        return (size, size) if channels == 1 else (size, size, channels)
 
     def uncertain_below(self, label_set: str) -> float | None:
         """Return the confidence below which a label of this set is shown as uncertain; None: not measured."""
@@ -79,14 +89,15 @@ def card_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
-def new_card(model: Path, outputs: Sequence[str] = ("fer2013",)) -> dict[str, Any]:
-    """Return the keys that every card must have, for the Keras file `model`."""
+def new_card(
+    model: Path | None, outputs: Sequence[str] = ("fer2013",), shape: Sequence[int] = INPUT_SHAPE
+) -> dict[str, Any]:
+    """Return the keys that every card must have, for faces of `shape`, and the Keras file if there is one."""
     return {
         "format": FORMAT,
-        "file": model.name,
-        "sha256": sha256(model),
+        **({} if model is None else {"file": model.name, "sha256": sha256(model)}),
         "labels": list(EMOTIONS),
-        "input": {"shape": list(INPUT_SHAPE), "dtype": "uint8"},
+        "input": {"shape": list(shape), "dtype": "uint8"},
         "outputs": list(outputs),
     }
 
@@ -104,6 +115,11 @@ def read_model(model: Path) -> tuple[Card, bytes]:
     """Return the card of a model file and the very bytes that were checked. Raises as `read_card` does."""
     card, _, content = _read(model)
     return card, content
+
+
+def read_crop_shape(model: Path) -> tuple[int, ...]:
+    """Return the shape of crops for a model file, by its card alone. Raises UserError for a bad card."""
+    return _read_card(model, card_path(model))[0].crop_shape
 
 
 def read_all_keys(model: Path) -> dict[str, Any]:
@@ -141,16 +157,7 @@ def _read(model: Path) -> tuple[Card, dict[str, Any], bytes]:
     path = card_path(model)
     if model == path:
         raise UserError(f"{model} is a card; name the .onnx or .keras file beside it")
-    try:
-        values = msgspec.json.decode(path.read_bytes())
-        card = msgspec.convert(values, Card)
-    except FileNotFoundError as error:
-        raise UserError(f"{model} has no card {path}; python -m trainer fit writes both") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not the card of a model: {error}") from error
-    _check(card, path)
+    card, values = _read_card(model, path)
     expected = card.sha256_of(model)
     content = _content(model)
     found = hashlib.sha256(content).hexdigest()
@@ -159,6 +166,23 @@ def _read(model: Path) -> tuple[Card, dict[str, Any], bytes]:
             f"{model}: not the file of {path}: sha256 {expected[:12]}… expected, {found[:12]}… found"
         )
     return card, values, content
+
+
+def _read_card(model: Path, path: Path) -> tuple[Card, dict[str, Any]]:
+    try:
+        values = msgspec.json.decode(path.read_bytes())
+        card = msgspec.convert(values, Card)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{model} has no card {path}; python -m trainer fit writes both, "
+            "python -m trainer export --labels … one for a Keras model of your own"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not the card of a model: {error}") from error
+    _check(card, path)
+    return card, values
 
 
 def _content(model: Path) -> bytes:
@@ -175,12 +199,17 @@ def _check(card: Card, path: Path) -> None:
     expected = {
         "format": (FORMAT, card.format),
         "labels": (list(EMOTIONS), card.labels),
-        "input.shape": (list(INPUT_SHAPE), card.input.shape),
         "input.dtype": ("uint8", card.input.dtype),
     }
     for key, (right, found) in expected.items():
         if right != found:
             raise UserError(f"{path}: {key}: expected {right}, found {found}")
+    height, width, channels = (*card.input.shape, 0, 0, 0)[:3]
+    if len(card.input.shape) != 3 or height != width or height not in SIZES or channels not in (1, 3):
+        raise UserError(
+            f"{path}: input.shape: expected [size, size, 1 or 3], of {SIZES[0]} to {SIZES[-1]} pixels, "
+            f"found {card.input.shape}"
+        )
     if not card.outputs or any(name not in LABEL_SETS for name in card.outputs):
         sets = " and ".join(LABEL_SETS)
         raise UserError(f"{path}: outputs: expected {sets} or one of them, found {list(card.outputs)}")

@@ -35,11 +35,22 @@ class Step(msgspec.Struct, frozen=True):
     role: str  # of the processes that do it
     gives: list[ArraySpec]
     takes: str = ""  # name of the array whose rows are its work; "": frames
+    takes_shape: tuple[int, ...] | None = None  # of one row, which the step before is asked for; None: any
     check: str = ""  # "module:function", which gets the arrays of a result and says what is wrong with them
     max_batch: int = 1  # items in one piece of work
     max_delay_ms: float = 0.0  # how long an item may wait for others to share its batch
     recall: str = ""  # of frames: name of the array of the last result that a search may keep to
     recall_ms: float = 0.0  # live sources: how often a frame is searched everywhere all the same
+
+
+def agreed_steps(steps: Sequence[Step]) -> list[Step]:
+    """Return `steps` with each array in the shape that the step which takes it asks for."""
+    shapes = {step.takes: step.takes_shape for step in steps if step.takes_shape is not None}
+    replace = msgspec.structs.replace
+    return [
+        replace(step, gives=[replace(one, shape=shapes.get(one.name, one.shape)) for one in step.gives])
+        for step in steps
+    ]
 
 
 def check_steps(steps: Sequence[Step]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec
-from pipeline.config.stage import ProcessPlan, RunFacts, StageSpec
+from pipeline.config.stage import ProcessPlan, RunFacts, StageSpec, agreed_steps
 from pipeline.supervisor.run_directory import frames_directory, run_directory
 from pipeline.wire.addresses import broker_address, dial_address, is_tcp, publish_address
 
@@ -70,7 +70,7 @@ def make_plan(
     keyed = bool(settings.security.keys)
     address = broker_address(settings.broker.address, directory, keyed)
     here = frozenset(spec.role for spec in stages) if only is None else only
-    steps = [spec.step(settings.of(spec.settings)) for spec in stages if spec.step is not None]
+    steps = agreed_steps([spec.step(settings.of(spec.settings)) for spec in stages if spec.step is not None])
     run = RunFacts(settings, sources, steps, "capture" in here, directory)
     processes = [plan for spec in stages if spec.role in here for plan in spec.processes(run)]
     planned = {process.role for process in processes}

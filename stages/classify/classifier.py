@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.common.labels import FACE_SIZE
-from pipeline.common.model_card import choose_labels, find_model, read_model
+from pipeline.common.model_card import Card, choose_labels, find_model, read_model
 from stages.classify.spec import ClassifySettings
 from stages.faces import TOLERANCE
 
@@ -28,8 +27,12 @@ class Classifier(Protocol):
     def fingerprint(self) -> str:
         """Names the model, its file and the labels shown: the workers of one run must agree on it."""
 
+    @property
+    def crop_shape(self) -> tuple[int, ...]:
+        """The shape of a crop, by the model's card: (48, 48) grey, or (size, size, 3) RGB."""
+
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (n, 7), in the order of EMOTIONS, of grey crops (n, 48, 48), n at least 1."""
+        """Return probabilities (n, 7), in the order of EMOTIONS, of crops (n, *crop_shape), n at least 1."""
 
 
 def open_classifier(settings: ClassifySettings, expected: str = "") -> Classifier:
@@ -49,20 +52,18 @@ def open_classifier(settings: ClassifySettings, expected: str = "") -> Classifie
         )
     labels = choose_labels(card, settings.labels, path)
     fingerprint = f"{card.name or path.name} {found[:16]} {labels}"
-    classifier = _load(path, data, card.outputs, labels, settings.threads, fingerprint)
-    _check_sums(classifier(np.zeros((1, FACE_SIZE, FACE_SIZE), np.uint8)), path)
+    classifier = _load(path, data, card, labels, settings.threads, fingerprint)
+    _check_sums(classifier(np.zeros((1, *card.crop_shape), np.uint8)), path)
     return classifier
 
 
-def _load(
-    path: Path, data: bytes, outputs: tuple[str, ...], labels: str, threads: int, fingerprint: str
-) -> Classifier:
+def _load(path: Path, data: bytes, card: Card, labels: str, threads: int, fingerprint: str) -> Classifier:
     """Import the runtime that the file needs and hand it the file's content."""
     if path.suffix not in RUNTIMES:
         raise UserError(f"classify.model: {path}: expected a file that ends in {' or '.join(RUNTIMES)}")
     module, name = RUNTIMES[path.suffix]
     opener: Callable[..., Classifier] = getattr(import_module(module), name)
-    return opener(path, data, outputs, labels, threads, fingerprint)
+    return opener(path, data, card, labels, threads, fingerprint)
 
 
 def _check_sums(probabilities: NDArray[np.float32], path: Path) -> None:

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import LABEL_SETS
-from pipeline.common.model_card import Card, choose_labels, find_model, read_card
+from pipeline.common.model_card import Card, choose_labels, find_model, read_card, read_crop_shape
 from pipeline.config.schema import Settings, Threads, Workers
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
 from pipeline.wire.limits import MAX_BATCH
@@ -60,18 +60,21 @@ def check(settings: ClassifySettings) -> list[CheckLine]:
         labels = choose_labels(card, settings.labels, path)
     except UserError as error:
         return [CheckLine("missing", "emotion model", str(error))]
-    return [
+    lines = [
         CheckLine("ok", "emotion model", f"{path}: {_card_text(card)}; sha256 and emotions are right"),
         CheckLine("ok", "labels", f"{labels}; the model has {' and '.join(card.outputs)}"),
     ]
+    if missing := card.not_learned.get(labels):
+        lines.append(CheckLine("note", "labels", f"the model never names {', '.join(missing)}"))
+    return lines
 
 
 def _card_text(card: Card) -> str:
-    parts = [
-        card.name or "unnamed",
-        f"{card.parameters:,} parameters",
-        f"{card.multiply_adds:,} multiply-adds",
-    ]
+    size, _, channels = card.input.shape
+    parts = [card.name or "unnamed", f"{card.parameters:,} parameters"]
+    if card.multiply_adds:
+        parts.append(f"{card.multiply_adds:,} multiply-adds")
+    parts.append(f"{size}x{size} {'grey' if channels == 1 else 'colour'}")
     for labels, figures in card.figures.items():
         top1 = figures.get("top1") if isinstance(figures, dict) else None
         if isinstance(top1, int | float):
@@ -80,9 +83,15 @@ def _card_text(card: Card) -> str:
 
 
 def step(settings: ClassifySettings) -> Step:
+    path = find_model(settings.model)
+    try:
+        crop_shape = read_crop_shape(path)
+    except UserError:  # a machine without classifiers need not have their model
+        crop_shape = CROPS.shape
     return Step(
         "classify",
         takes=CROPS.name,
+        takes_shape=crop_shape,
         gives=[PROBABILITIES],
         check="stages.faces:check_probabilities",
         max_batch=settings.max_batch,

@@ -7,28 +7,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.common.labels import FACE_SIZE
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import Buffer, Work
 from stages.detect.crop import crop_face
 from stages.detect.detector import Detector, open_detector
-from stages.detect.spec import DetectSettings
-from stages.faces import BOXES, Box, Face, pack_faces
+from stages.detect.spec import DetectOptions
+from stages.faces import BOXES, CROPS, Box, Face, pack_faces
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import Arrays, StepError, serve_frames
 
 
 def detect_step(
-    detector: Detector, image: NDArray[np.uint8], around: Sequence[Box] | None = None
+    detector: Detector,
+    image: NDArray[np.uint8],
+    around: Sequence[Box] | None = None,
+    crop_shape: tuple[int, ...] = CROPS.shape,
 ) -> tuple[list[Face], NDArray[np.uint8]]:
-    """Return the faces of a frame (h, w, 3), BGR, and their crops (n, 48, 48), grey uint8.
+    """Return the faces of a frame (h, w, 3), BGR, and their crops (n, *crop_shape), uint8.
 
-    around: as for Detector.detect.
+    around: as for Detector.detect. crop_shape: as for crop_face.
     """
     faces = detector.detect(image, around)
-    crops = np.zeros((len(faces), FACE_SIZE, FACE_SIZE), np.uint8)
+    crops = np.zeros((len(faces), *crop_shape), np.uint8)
     for crop, face in zip(crops, faces, strict=True):
-        crop[:] = crop_face(image, detector.square(face))
+        crop[:] = crop_face(image, detector.square(face), crop_shape)
     return faces, crops
 
 
@@ -42,7 +44,8 @@ WARM_UP = (270, 480, 3)
 
 def run(assignment: Assignment, stop: StopFlag) -> int:
     """Load and warm the detector, then serve."""
-    settings = msgspec.json.decode(assignment.options, type=DetectSettings)
+    options = msgspec.json.decode(assignment.options, type=DetectOptions)
+    settings = options.settings
     cv2.setNumThreads(settings.threads)
     detector = open_detector(settings)
     detect_step(detector, np.zeros(WARM_UP, np.uint8))
@@ -53,7 +56,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         around = near[BOXES.name].tolist() if BOXES.name in near else None
         try:
             image = reader.image(frame, work.encoding, work.shape)
-            return pack_faces(*detect_step(detector, image, around))
+            return pack_faces(*detect_step(detector, image, around, options.crop_shape))
         except BadFrame as error:
             raise StepError(str(error)[:MAX_REASON]) from error
         except cv2.error as error:

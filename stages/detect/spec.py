@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from pipeline.common.errors import UserError
@@ -30,10 +31,19 @@ class DetectSettings(Settings, frozen=True):
     )
 
 
+class DetectOptions(msgspec.Struct, frozen=True):
+    """What a detect process is given."""
+
+    settings: DetectSettings
+    crop_shape: tuple[int, ...] = CROPS.shape  # (size, size) grey or (size, size, 3) RGB
+
+
 def processes(run: RunFacts) -> list[ProcessPlan]:
     settings = run.settings.of(DetectSettings)
+    shapes = [array.shape for step in run.steps for array in step.gives if array.name == CROPS.name]
+    options = DetectOptions(settings, *shapes)
     return [
-        ProcessPlan(DETECT.role, DETECT.module, f"detect-{number}", settings, settings.threads)
+        ProcessPlan(DETECT.role, DETECT.module, f"detect-{number}", options, settings.threads)
         for number in range(1, (settings.workers or min(cores(), MAX_WORKERS)) + 1)
     ]
 

@@ -20,13 +20,20 @@ CONFIDENCE = float(np.exp(2) / (np.exp(2) + 6))
 
 
 def save_onnx(
-    path: Path, outputs: Mapping[str, str | int], *, size: int = FACE_SIZE, values: int = 7
+    path: Path,
+    outputs: Mapping[str, str | int],
+    *,
+    size: int = FACE_SIZE,
+    values: int = 7,
+    channels: int = 1,
+    **stated: Any,
 ) -> Path:
     """Write a network of one layer from uint8 faces to `values` probabilities, and its card.
 
+    stated: other keys of the card.
     outputs: for each, the emotion that it gives every face, or the seed of its random weights.
     """
-    pixels = size * size
+    pixels = size * size * channels
     constants = [
         numpy_helper.from_array(np.float32(1 / 255), "scale"),
         numpy_helper.from_array(np.array([-1, pixels], np.int64), "flat"),
@@ -42,12 +49,12 @@ def save_onnx(
         constants.append(numpy_helper.from_array(biases, f"{name}/b"))
         nodes.append(helper.make_node("Gemm", ["row", f"{name}/w", f"{name}/b"], [f"{name}/logits"]))
         nodes.append(helper.make_node("Softmax", [f"{name}/logits"], [name], axis=-1))
-    faces = helper.make_tensor_value_info("faces", TensorProto.UINT8, ["n", size, size, 1])
+    faces = helper.make_tensor_value_info("faces", TensorProto.UINT8, ["n", size, size, channels])
     rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", values]) for name in outputs]
     graph = helper.make_graph(nodes, "emotions", [faces], rows, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
-    return write_card(path, outputs=list(outputs))
+    return write_card(path, outputs=list(outputs), **stated)
 
 
 def _layer(says: str | int, pixels: int, values: int) -> tuple[Any, Any]:

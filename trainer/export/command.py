@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import replacing, sha256, write_json
+from pipeline.common.files import write_json
 from pipeline.common.model_card import card_path, read_all_keys
 from trainer.backend import load_keras
 from trainer.data.dataset import Dataset, read_dataset
@@ -27,6 +27,11 @@ METRICS: Final = {"top-1": "top1", "macro-F1": "macro_f1", "ECE": "ece"}
 
 def export_command(args: argparse.Namespace) -> None:
     """Run `export`. Raises UserError for a model or data that can't be used."""
+    if args.labels is not None:
+        export_without_card(args)
+        return
+    if args.range is not None or args.bgr:
+        raise UserError("--range and --bgr: for a model of your own, which needs --labels")
     card = read_all_keys(args.model)
     if args.int8 and args.data is None:
         raise UserError("--int8: needs FER2013, to calibrate with its training pictures; give --data")
@@ -34,7 +39,7 @@ def export_command(args: argparse.Namespace) -> None:
         raise UserError("--data and --votes: only used with --int8; leave them out")
     dataset = read_dataset(args.data, args.votes) if args.int8 else None
     load_keras()
-    from trainer.export.graph import checked_onnx
+    from trainer.export.graph import checked_onnx, write_onnx
 
     made = checked_onnx(open_keras_model(args.model), args.model)
     more: dict[str, Any] = {}
@@ -50,12 +55,19 @@ def export_command(args: argparse.Namespace) -> None:
     print_report(entry, args.model)
 
 
-def write_onnx(made: onnx.ModelProto, model: Path, precision: str) -> dict[str, Any]:
-    """Write `made` beside the Keras file `model`; returns the card's entry. Raises UserError."""
-    path = model.with_suffix(".onnx")
-    with replacing(path) as temporary:
-        temporary.write_bytes(made.SerializeToString(deterministic=True))
-    return {"file": path.name, "sha256": sha256(path), "precision": precision}
+def export_without_card(args: argparse.Namespace) -> None:
+    """Export a Keras model of one's own. Raises UserError if it has the trainer's card, or can't be used."""
+    if args.int8 or args.data or args.votes:
+        raise UserError("--labels: for a model of your own, which is written in float32 without data")
+    card = card_path(args.model)
+    if card.exists() and b'"made_from"' not in card.read_bytes():
+        raise UserError(
+            f"{card}: is a card that no export with --labels has written; leave --labels out or move it"
+        )
+    load_keras()
+    from trainer.export.own_model import export_own
+
+    export_own(args)
 
 
 def quantise(made: onnx.ModelProto, dataset: Dataset) -> tuple[onnx.ModelProto, dict[str, Any]]:

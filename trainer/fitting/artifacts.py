@@ -21,8 +21,7 @@ from pipeline.common.files import replacing, write_json
 from pipeline.common.model_card import card_path, new_card
 from trainer.data.dataset import Dataset, missing_emotions
 from trainer.data.pictures import PREFIXES
-from trainer.export.command import write_onnx
-from trainer.export.graph import checked_onnx
+from trainer.export.graph import checked_onnx, write_onnx
 from trainer.fitting import checkpoint
 from trainer.fitting.checkpoint import Epoch, Progress
 from trainer.fitting.training_data import TrainingData, logit_offsets, not_learned

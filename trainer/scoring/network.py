@@ -4,21 +4,23 @@ import os
 import platform
 import statistics
 import timeit
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError, first_line
-from pipeline.common.labels import EMOTIONS, FACE_SIZE, LABEL_SETS
+from pipeline.common.labels import EMOTIONS, LABEL_SETS
 from pipeline.common.model_card import Card, card_path, read_model
 from trainer.backend import load_keras
+from trainer.progress import progress
 
-INPUT_SHAPE: Final = (None, FACE_SIZE, FACE_SIZE, 1)
 OUTPUT_SHAPE: Final = (None, len(EMOTIONS))
 
 BATCH: Final = 512
@@ -67,10 +69,11 @@ def open_model(path: Path) -> Any:
     """
     card, content = read_model(path)
     model = load_onnx(content, path) if path.suffix == ".onnx" else load_keras_file(path)
-    if model.input_shape != INPUT_SHAPE:
-        raise UserError(f"{path}: expected an input {INPUT_SHAPE}, found {model.input_shape}")
+    expected = (None, *card.input.shape)
+    if model.input_shape != expected:
+        raise UserError(f"{path}: expected an input {expected}, as its card says, found {model.input_shape}")
     # `model.output_shape` has lost the names, and a Sequential has no `output` before it is called.
-    shapes = by_output(model.compute_output_shape(INPUT_SHAPE))
+    shapes = by_output(model.compute_output_shape(expected))
     if set(shapes) - set(LABEL_SETS) or any(shape != OUTPUT_SHAPE for shape in shapes.values()):
         raise UserError(
             f"{path}: expected outputs {OUTPUT_SHAPE} named {' or '.join(LABEL_SETS)}, found {shapes}"
@@ -118,12 +121,25 @@ def predict(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float
 
     That is probabilities of a complete network and logits of one in training.
     """
-    starts = range(0, len(pixels), BATCH)
-    batches = [by_output(model.predict_on_batch(pixels[s : s + BATCH])) for s in starts]
+    batches = []
+    with progress("predicting", len(pixels)) as advance:
+        for start in range(0, len(pixels), BATCH):
+            faces = as_input(pixels[start : start + BATCH], model.input_shape[1:])
+            batches.append(by_output(model.predict_on_batch(faces)))
+            advance(len(faces))
     return {
         name: np.concatenate([np.asarray(batch[name], np.float32) for batch in batches])
         for name in batches[0]
     }
+
+
+def as_input(faces: NDArray[np.uint8], shape: Sequence[int | None]) -> NDArray[np.uint8]:
+    """Return grey faces (n, 48, 48, 1) in a model's `shape`, resized as crops are; None leaves them."""
+    size, _, channels = shape
+    if size not in (None, faces.shape[1]):
+        method = cv2.INTER_AREA if size < faces.shape[1] else cv2.INTER_CUBIC
+        faces = np.stack([cv2.resize(face, (size, size), interpolation=method) for face in faces])[..., None]
+    return faces if channels in (None, faces.shape[-1]) else np.repeat(faces, channels, axis=-1)
 
 
 def by_output(found: Any) -> dict[str, Any]:
@@ -152,12 +168,16 @@ def size(model: Any, path: Path, card: Card) -> dict[str, Any]:
 def speed(model: Any) -> dict[str, Any]:
     """Return faces a second by batch size, the median of several rounds, and the machine."""
     rates = {}
-    for batch in SPEED_BATCHES:
-        faces = np.random.default_rng(0).integers(0, 256, (batch, FACE_SIZE, FACE_SIZE, 1), np.uint8)
-        calls = max(FACES_PER_ROUND // batch, 1)
-        model.predict_on_batch(faces)  # the first call compiles
-        rounds_s = timeit.repeat(partial(model.predict_on_batch, faces), number=calls, repeat=SPEED_ROUNDS)
-        rates[f"batch_{batch}"] = round(calls * batch / statistics.median(rounds_s), 1)
+    with progress("measuring speed", len(SPEED_BATCHES) * SPEED_ROUNDS) as advance:
+        for batch in SPEED_BATCHES:
+            faces = np.random.default_rng(0).integers(0, 256, (batch, *model.input_shape[1:]), np.uint8)
+            calls = max(FACES_PER_ROUND // batch, 1)
+            model.predict_on_batch(faces)  # the first call compiles
+            rounds_s = []
+            for _ in range(SPEED_ROUNDS):
+                rounds_s.append(timeit.timeit(partial(model.predict_on_batch, faces), number=calls))
+                advance(1)
+            rates[f"batch_{batch}"] = round(calls * batch / statistics.median(rounds_s), 1)
     return {"unit": "faces per second", **rates, "rounds": SPEED_ROUNDS, "machine": machine(model)}
 
 

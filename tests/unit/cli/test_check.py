@@ -104,7 +104,10 @@ def test_the_model_tells_its_figures(tmp_path: Path) -> None:
     line, labels = classify.check(ClassifySettings(model=str(model)))
     assert line.state == "ok"
     assert labels == CheckLine("ok", "labels", "fer2013; the model has fer2013")
-    assert "baseline, 555,623 parameters, 40,000,000 multiply-adds, 61.2% right by fer2013" in line.detail
+    assert (
+        "baseline, 555,623 parameters, 40,000,000 multiply-adds, 48x48 grey, 61.2% right by fer2013"
+        in line.detail
+    )
     model.write_bytes(b"other")
     assert states(classify.check(ClassifySettings(model=str(model)))) == ["missing"]
 

@@ -16,6 +16,7 @@ from pipeline.common.model_card import (
     new_card,
     read_all_keys,
     read_card,
+    read_crop_shape,
     read_model,
 )
 from tests.support.model_cards import write_model
@@ -35,9 +36,12 @@ def test_card_is_read_and_other_keys_are_ignored(tmp_path: Path) -> None:
         ({"labels": [*EMOTIONS[1:], EMOTIONS[0]]}, "labels: expected"),
         ({"labels": list(EMOTIONS[:6])}, "labels: expected"),
         ({"labels": None}, "missing required field `labels`"),
-        (
-            {"input": {"shape": [64, 64, 1], "dtype": "uint8"}},
-            r"input.shape: expected \[48, 48, 1\], found \[64",
+        *(
+            (
+                {"input": {"shape": shape, "dtype": "uint8"}},
+                r"input.shape: expected \[size, size, 1 or 3\], of",
+            )
+            for shape in ([64, 48, 1], [48, 48, 2], [48, 48], [8, 8, 1], [1024, 1024, 3], [48, 48, 1, 1], [])
         ),
         ({"input": {"shape": [48, 48, 1], "dtype": "float32"}}, "input.dtype: expected uint8, found float32"),
         ({"outputs": []}, r"outputs: expected fer2013 and consensus or one of them, found \[\]"),
@@ -73,6 +77,16 @@ def test_new_card_is_read_back_with_all_its_keys(tmp_path: Path, outputs: tuple[
 
 def test_all_keys_include_the_default_output(tmp_path: Path) -> None:
     assert read_all_keys(write_model(tmp_path))["outputs"] == ["fer2013"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "crop_shape"), [([48, 48, 1], (48, 48)), ([64, 64, 1], (64, 64)), ([96, 96, 3], (96, 96, 3))]
+)
+def test_card_says_how_faces_are_cut_out(
+    tmp_path: Path, shape: list[int], crop_shape: tuple[int, ...]
+) -> None:
+    model = write_model(tmp_path, input={"shape": shape, "dtype": "uint8"})
+    assert read_card(model).crop_shape == read_crop_shape(model) == crop_shape
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])

@@ -56,6 +56,16 @@ def test_at_the_size_of_the_training_data_pixels_are_kept() -> None:
     assert np.array_equal(crop_face(frame, (5, 7, 48)), frame[7:55, 5:53, 0])
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (32, 32), (64, 64, 3)])
+def test_other_sizes_and_colour(shape: tuple[int, ...]) -> None:
+    frame = np.zeros((60, 80, 3), np.uint8)
+    frame[:] = (255, 128, 7)
+    crop = crop_face(frame, (-5, 20, 50), shape)
+    assert crop.shape == shape
+    expected = (7, 128, 255) if len(shape) == 3 else 106  # RGB
+    assert np.all(crop == expected)
+
+
 def test_colours_become_grey_as_they_weigh() -> None:
     frame = np.zeros((10, 10, 3), np.uint8)
     frame[:] = (255, 0, 0)

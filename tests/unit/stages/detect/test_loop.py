@@ -11,7 +11,7 @@ from pipeline.wire.assignment import StopFlag
 from pipeline.wire.messages import Buffer, Encoding, Work
 from stages.capture.sources.demo import DemoReader
 from stages.detect import main
-from stages.detect.spec import DetectSettings
+from stages.detect.spec import DetectOptions, DetectSettings
 from stages.image_codec import to_jpeg
 from stages.worker import Arrays, StepError
 from tests.support.broker_world import make_assignment
@@ -29,7 +29,8 @@ def step(monkeypatch: pytest.MonkeyPatch) -> Step:
         return 0
 
     monkeypatch.setattr(main, "serve_frames", serve)
-    main.run(make_assignment("detect", "detect-1", options=DetectSettings(model="haar")), StopFlag())
+    options = DetectOptions(DetectSettings(model="haar"))
+    main.run(make_assignment("detect", "detect-1", options=options), StopFlag())
     return served[0]
 
 
