@@ -255,6 +255,7 @@ class LiveFeed(Feed):
         self._of_lost_broker = 0  # frames before this one are lost with a broker
         self._begun = False
         self._failures = 0  # in a row
+        self._repeats = False  # whether it has given the same pictures again since it failed
         self._reopen_s: float | None = None  # when; None: it is open
         self._first_ns = 0
 
@@ -317,7 +318,8 @@ class LiveFeed(Feed):
             return []
         if self._failures and any(frame.is_news for frame in frames):
             log.info("%s: pictures come again", self.info.name)
-            self._failures = 0
+            self._failures, self._repeats = 0, False
+        self._repeats |= bool(self._failures and frames)
         return frames
 
     def _take(self, live_frame: LiveFrame) -> None:
@@ -344,7 +346,8 @@ class LiveFeed(Feed):
         """The source is closed until it is opened again; after enough failures in a row it ends."""
         attempts = self.options.settings.reopen_attempts
         if self._failures >= attempts:
-            self.end(f"{what}; given up after {attempts} attempts to open it again")
+            same = ", which gave the same pictures each time" if self._repeats else ""
+            self.end(f"{what}; given up after {attempts} attempts to open it again{same}")
             return
         back_off_s = min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2**self._failures)
         self._failures += 1

@@ -21,7 +21,10 @@ class ListSource:
         if isinstance(given, Exception):
             raise given
         came = given if isinstance(given, list) else [given]
-        return [LiveFrame(clock_ns(), one) for one in came]
+        return [
+            one._replace(captured_ns=clock_ns()) if isinstance(one, LiveFrame) else LiveFrame(clock_ns(), one)
+            for one in came
+        ]
 
     def stop(self) -> None:
         self.stopped = True

@@ -40,6 +40,10 @@ FILE_OPTIONS: Final = {"reconnect": "1", "reconnect_delay_max": "4"}  # a connec
 MAY_BE_FILES: Final = ("http", "https", "ftp")
 SEGMENTED: Final = ("hls", "dash")
 NO_END: Final = ("mpjpeg", "image2pipe")
+TEXTS: Final = ("tty", "concat")  # which FFmpeg would show, or take for a list of files
+NO_VIDEO: Final = (
+    "no video comes from there; of a web page with a player, give the address of the video itself"
+)
 PLAYLIST_LIMIT: Final = 4 * 1024 * 1024  # bytes: a day of segments takes half of it
 
 
@@ -49,6 +53,9 @@ def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> 
     scheme = spec.text.partition(":")[0].lower()
     options = OPTIONS | limits(max_bytes)
     container = _open(spec.text, options, TIMEOUT_S, failed)
+    if not container.streams.video or container.format.name in TEXTS:
+        container.close()
+        raise UserError(f"{failed}: {NO_VIDEO}")
     segmented = container.format.name in SEGMENTED
     is_file = scheme in MAY_BE_FILES and _has_end(container, spec.text)
     if not is_file and not segmented:
@@ -199,7 +206,5 @@ def _why(error: av.FFmpegError, address: str, timeout_s: float) -> str:
             f"ffmpeg -i '{scheme}://…' -c copy -f mpegts - | python run.py --source -"
         )
     if isinstance(error, av.InvalidDataError) and scheme in MAY_BE_FILES:
-        return (
-            "what comes from there is no video; a web page with a player is none, the address of its video is"
-        )
+        return NO_VIDEO
     return str(error.strerror)

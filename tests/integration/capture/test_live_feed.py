@@ -9,7 +9,7 @@ from pipeline.common.errors import UserError
 from pipeline.wire.messages import End, Frame, Introduce, NoFrame, SourceEnded, StopCapture
 from stages.capture import live_feed
 from stages.capture.feed import POLL_MS
-from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed
+from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed, LiveFrame
 from stages.capture.reader import SourceFailed, TimedFrame
 from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
 from tests.support.live_source import INFO, ListSource, never
@@ -228,6 +228,43 @@ def test_a_picture_ends_the_row_of_failures(clock: Clock) -> None:
         clock.now_s += 0.5
     assert feed.ended is None
     assert feed.next_sequence >= 5
+
+
+def test_one_that_begins_with_the_same_pictures_again_and_again_is_given_up(clock: Clock) -> None:
+    """A file that passes for a stream: each opening gives it from its start."""
+    broken = SourceFailed("clip: no picture comes any more")
+    again = [[LiveFrame(0, picture, is_news=False)] for picture in pictures(3)]
+    feed, session = make([*pictures(3), broken], Opener(*[[*again, broken]] * 3), reopen_attempts=3)
+    turn(feed, session, welcome(), grant(2))
+    for _ in range(40):
+        clock.now_s += 40
+        turn(feed, session, grant(1))
+    assert feed.ended == (
+        "clip: no picture comes any more; given up after 3 attempts to open it again, which gave the same "
+        "pictures each time"
+    )
+    assert feed.next_sequence == 12
+
+
+def test_news_ends_the_row_of_failures(clock: Clock) -> None:
+    broken = SourceFailed("clip: no picture comes any more")
+    first, second = pictures(2)
+    given = [[LiveFrame(0, first, is_news=False)], [LiveFrame(0, second)], broken]
+    feed, session = make([first, broken], Opener(*[given] * 20), reopen_attempts=1)
+    turn(feed, session, welcome(), grant(2))
+    for _ in range(18):
+        clock.now_s += 40
+        turn(feed, session, grant(1))
+    assert feed.ended is None
+
+
+def test_a_duration_ends_it() -> None:
+    source = ListSource(pictures(1000))
+    feed = LiveFeed(source, INFO, never, options("live", duration_s=1e-9), 1000)
+    session = FakeSession()
+    heard = turn(feed, session, welcome(), grant(4), times=4)
+    assert (feed.ended, feed.next_sequence) == ("", 1)
+    assert [type(message) for message in heard if isinstance(message, SourceEnded)] == [SourceEnded]
 
 
 def test_a_run_that_begins_during_the_wait_begins(clock: Clock) -> None:

@@ -2,14 +2,16 @@
 
 import queue
 import threading
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.wire.messages import SourceInfo
 from stages.capture import live_feed
-from stages.capture.live_feed import LiveReader
+from stages.capture.live_feed import LiveReader, Openings
 from stages.capture.reader import SourceFailed, SourceStuck, TimedFrame
 from tests.support.media import pictures
 
@@ -143,3 +145,46 @@ def test_a_fault_of_the_reader_ends_its_opening_alone(reader: LiveReader, camera
         while True:
             reader.take(0.01)
     assert camera.closed.is_set()
+
+
+def picture_of(number: int) -> TimedFrame:
+    return TimedFrame(np.full((64, 64, 3), number % 251, np.uint8), 0.0)
+
+
+def news(openings: Openings, numbers: Iterable[int]) -> list[bool]:
+    openings.next_opening()
+    return [openings.is_news(picture_of(number).image) for number in numbers]
+
+
+def test_an_opening_that_begins_as_the_one_before_is_no_news() -> None:
+    openings = Openings()
+    assert all(news(openings, range(20)))
+    assert not any(news(openings, range(20)))
+    assert not any(news(openings, []))
+    assert not any(news(openings, range(12)))
+
+
+def test_an_opening_that_differs_or_goes_on_is_news() -> None:
+    openings = Openings()
+    news(openings, range(20))
+    assert news(openings, range(100, 103)) == [True, True, True]
+    news(openings, range(20))
+    assert news(openings, [0, 1, 2, 3, 4, 99, 6, 7, 8])[-2:] == [True, True]  # noticed by the eighth
+    news(openings, range(20))
+    assert news(openings, range(25))[19:22] == [False, True, True]
+
+
+def test_days_of_pictures_take_no_room() -> None:
+    openings = Openings()
+    news(openings, (number % 7 for number in range(5000)))
+    assert len(openings._sums) == 13
+
+
+def test_a_file_is_handed_on_unread(camera: Camera) -> None:
+    camera.info = SourceInfo("http://host/clip.mp4", "file", 4, 2, 25)
+    reader = LiveReader("http://host/clip.mp4", lambda: camera)
+    assert reader.opened().kind == "file"
+    assert reader.close()
+    assert reader.file is camera
+    assert not camera.closed.is_set()
+    assert not camera.asked.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""Videos as people bring them: covers, several videos, odd pixels, turned, long sound, times of their own."""
+"""Videos as people bring them: covers, several videos, odd pixels, turned, long sound, their own times."""
 
 from fractions import Fraction
 from pathlib import Path

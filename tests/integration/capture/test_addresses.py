@@ -1,0 +1,180 @@
+"""Addresses: what has an end is a file, what goes on is live, and what can't be opened is named."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from pipeline.common.errors import UserError
+from stages.capture.sources import stream
+from stages.capture.sources.stream import StreamReader
+from tests.support.media import noise, open_source, play, write_clip, write_film
+from tests.support.web_files import GrowingPlaylist, WebFiles
+
+CLIP = [noise(n, 64, 48) for n in range(40)]
+TIMES = [n / 25 for n in range(40)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_film(tmp_path / "clip.mp4", [CLIP])  # its index in front
+    write_clip(tmp_path / "late.mp4", CLIP)  # and behind
+    write_film(tmp_path / "clip.mkv", [CLIP])
+    write_film(tmp_path / "clip.ts", [CLIP])
+    write_clip(tmp_path / "clip.m3u8", CLIP, "libx264", hls_time="0.4", hls_list_size="0", g="10")
+    return tmp_path
+
+
+@pytest.fixture
+def web(folder: Path) -> Iterator[WebFiles]:
+    with WebFiles(folder) as web:
+        yield web
+
+
+# ------------------------------------------------------------------------------------------ with an end
+
+
+@pytest.mark.parametrize("ranges", [False, True])
+@pytest.mark.parametrize("name", ["clip.mp4", "late.mp4", "clip.mkv", "clip.ts", "clip.m3u8"])
+def test_what_has_an_end_is_a_file(folder: Path, name: str, ranges: bool) -> None:
+    with WebFiles(folder, ranges=ranges) as web:
+        assert open_source(web.url(name)).info.kind == "file"
+        pictures, error = play(web.url(name))
+    assert (len(pictures), error) == (40, "")
+    assert [p.time_s for p in pictures] == pytest.approx(TIMES, abs=0.0021)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.ts"])
+def test_a_part_of_a_file_and_its_repeats(web: WebFiles, name: str) -> None:
+    pictures, error = play(web.url(name), start_s=1, duration_s=0.2, repeat=2)
+    assert error == ""
+    assert [p.time_s for p in pictures[:5]] == pytest.approx(TIMES[25:30], abs=0.001)
+    assert len(pictures) == 10
+
+
+def test_a_connection_that_breaks_is_taken_up_again(folder: Path) -> None:
+    with WebFiles(folder, ranges=True, breaks_after=20_000) as web:
+        pictures, error = play(web.url("clip.mp4"))
+    assert (len(pictures), error) == (40, "")
+
+
+def test_a_file_that_ends_too_early_is_told(folder: Path) -> None:
+    whole = (folder / "clip.mp4").read_bytes()
+    with WebFiles(folder) as web:
+        web.answers["clip.mp4"] = whole[: len(whole) // 2]
+        pictures, error = play(web.url("clip.mp4"))
+    assert 0 < len(pictures) < 40
+    assert "cut off" in error
+
+
+def test_a_list_of_playlists_that_are_over_is_a_file(web: WebFiles) -> None:
+    web.answers["all.m3u8"] = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=90000\nclip.m3u8\n"
+    pictures, error = play(web.url("all.m3u8"))
+    assert (len(pictures), error) == (40, "")
+
+
+def test_secrets_of_a_file_are_not_shown(web: WebFiles) -> None:
+    address = web.url("nowhere.mp4").replace("//", "//me:sesame@")
+    with pytest.raises(UserError, match=r"this stream does not open: .*404") as told:
+        open_source(f"{address}?token=sesame")
+    assert "sesame" not in str(told.value)
+    assert "sesame" not in open_source(web.url("clip.mp4") + "?token=sesame").info.name
+
+
+# ---------------------------------------------------------------------------------------- that goes on
+
+
+def test_a_playlist_that_goes_on_is_live_and_keeps_its_pace(folder: Path) -> None:
+    with GrowingPlaylist(folder) as web:
+        reader = open_source(web.url("clip.m3u8"))
+        assert isinstance(reader, StreamReader)
+        assert reader.info.kind == "live"
+        times = []
+        for _ in range(20):
+            picture = reader.read()
+            assert picture is not None and picture.image is not None
+            times.append(picture.time_s)
+        reader.close()
+    assert 0.6 < times[-1] - times[0] < 6  # 0.76 s of the clip's own time, though two segments came at once
+
+
+def test_a_playlist_of_an_event_that_grows_is_live(web: WebFiles, folder: Path) -> None:
+    text = (folder / "clip.m3u8").read_text().replace("#EXT-X-ENDLIST", "")
+    web.answers["event.m3u8"] = text.replace("#EXTINF", "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXTINF", 1).encode()
+    reader = open_source(web.url("event.m3u8"))
+    assert reader.info.kind == "live"
+    reader.close()
+
+
+def send(target: str, images: list[Any], sent: threading.Event) -> None:
+    """Send a clip again and again to an address, as mpegts, until it is broken off."""
+    try:
+        with av.open(target, "w", format="mpegts") as container:
+            out: Any = container.add_stream("mpeg2video", rate=25)
+            out.width, out.height, out.pix_fmt = 64, 48, "yuv420p"
+            while not sent.is_set():
+                for image in images:
+                    container.mux(out.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
+                sent.wait(0.01)
+    except av.FFmpegError:
+        pass  # the reader has gone
+
+
+def free_port(kind: int) -> int:
+    with socket.socket(socket.AF_INET, kind) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "kind"),
+    [
+        ("udp://127.0.0.1:{}", "udp://127.0.0.1:{}", socket.SOCK_DGRAM),
+        ("tcp://127.0.0.1:{}?listen=1", "tcp://127.0.0.1:{}?connect_timeout=5", socket.SOCK_STREAM),
+    ],
+)
+def test_streams_of_other_kinds(reads: str, writes: str, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "TIMEOUT_S", 12.0)  # the sender has to be there by then, on any machine
+    port = free_port(kind)
+    over = threading.Event()
+    sender = threading.Thread(target=keep_sending, args=(writes.format(port), over))
+    sender.start()
+    try:
+        reader = open_source(reads.format(port))
+        assert reader.info.kind == "live"
+        assert (reader.info.width, reader.info.height) == (64, 48)
+        assert reader.info.name == f"{reads.partition(':')[0]}://127.0.0.1:{port}"
+        assert reader.read() is not None
+        reader.close()
+    finally:
+        over.set()
+        sender.join()
+
+
+def keep_sending(target: str, over: threading.Event) -> None:
+    while not over.is_set():
+        send(target, CLIP[:10], over)
+        over.wait(0.05)
+
+
+# --------------------------------------------------------------------------------------- named for what it is
+
+
+def test_what_is_no_video_is_named(web: WebFiles) -> None:
+    web.answers["watch"] = b"<!doctype html><title>A player</title>" + 2000 * b"<p>some text</p>"
+    with pytest.raises(UserError, match="no video comes from there; of a web page"):
+        open_source(web.url("watch"))
+
+
+def test_a_protocol_that_this_ffmpeg_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise av.error.ProtocolNotFoundError(0x5052_4F, "Protocol not found")
+
+    monkeypatch.setattr(stream.av, "open", unknown)
+    with pytest.raises(UserError, match=r"the FFmpeg in PyAV's wheel has no srt; .* --source -") as told:
+        open_source("srt://me:sesame@host:9000")
+    assert "sesame" not in str(told.value)
