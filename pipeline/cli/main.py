@@ -5,6 +5,7 @@ A usage error is one line on stderr and status 2, as is every UserError.
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import COMMAND
 from pipeline.config.loader import nearest, override
 from pipeline.config.schema import PipelineSettings
+from pipeline.config.sources import is_picture, parse_sources, paths_of
 from pipeline.wire.addresses import check_bindable, check_dialable
 from stages.capture.spec import CaptureSettings
 from stages.display.spec import DisplaySettings
@@ -68,6 +70,8 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0].partition("=")[0]
             known = [name for name in self._option_string_actions if name.startswith("--")]
+            if not word.startswith("-") and "--source" in arguments and Path(word).exists():
+                self.error(f"unknown argument {word!r}: a pattern needs quotes, as in --source 'pics/*.jpg'")
             if not word.startswith("-"):
                 self.error(f"unknown argument {word!r}: a command comes first, a source needs --source")
             self.error(f"unknown option {word!r}{nearest(word, known)}")
@@ -348,15 +352,25 @@ def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[st
 
 def _check_outputs(settings: PipelineSettings) -> None:
     """Refuse to write over what is read: an output is opened anew at the start of a run."""
-    display, sources = settings.of(DisplaySettings), settings.of(CaptureSettings).sources
-    for text in (display.results, display.record, settings.log.file):
-        if text and any(_same_file(text, source) for source in sources):
-            raise UserError(f"{text} is a source of this run; write to another file")
-
-
-def _same_file(first: str, second: str) -> bool:
+    display = settings.of(DisplaySettings)
     try:
-        return Path(first).samefile(second)
+        sources = parse_sources(settings.of(CaptureSettings).sources)
+        read = [path for source in sources for path in paths_of(source)]
+    except (UserError, OSError):
+        return  # the sources are looked at later, and refused with what is wrong
+    for text in (display.results, display.record, settings.log.file):
+        if text and any(_same_file(text, path) for path in read):
+            raise UserError(f"{text} is a source of this run; write to another file")
+    folders = {path.absolute().parent for path in read if is_picture(path)}
+    if len(folders) > 1:  # names keep what differs
+        folders.add(Path(os.path.commonpath(folders)))
+    if display.record and any(_same_file(display.record, folder) for folder in folders):
+        raise UserError(f"{display.record} holds pictures of this run's source; write to another folder")
+
+
+def _same_file(text: str, path: Path) -> bool:
+    try:
+        return Path(text).samefile(path)
     except OSError:  # one of them is no file: an output to be made, or a source of another kind
         return False
 

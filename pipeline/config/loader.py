@@ -210,8 +210,14 @@ def _check_text(text: str, name: str, rules: Mapping[str, Sequence[str]], where:
     if choices and text not in choices:
         raise UserError(f"{where}{name}: {text!r} is not known{nearest(text, choices)}")
     other = ("", *rules.get("or", ()))
+    folder = "or_folder" in rules
+    if folder and (text.endswith("/") or not Path(text).suffix or Path(text).is_dir()):
+        return
     if endings and text not in other and Path(text).suffix.lower() not in endings:
-        raise UserError(f"{where}{name}: expected a file that ends in {' or '.join(endings)}, found {text!r}")
+        also = ", or a folder" if folder else ""
+        raise UserError(
+            f"{where}{name}: expected a file that ends in {' or '.join(endings)}{also}, found {text!r}"
+        )
 
 
 def _is_whole(value: Any) -> bool:

@@ -186,6 +186,17 @@ def pattern_files(text: str) -> list[Path] | None:
     return [path for path in listed if numbered.fullmatch(path.name)]
 
 
+def paths_of(spec: SourceSpec) -> list[Path]:
+    """Return the files that a source reads, or its folder; none of a camera or a stream.
+
+    Raises OSError for a folder that may not be looked into.
+    """
+    if spec.form not in ("video", "folder"):
+        return []
+    path = Path(spec.text)
+    return [path] if path.exists() else pattern_files(spec.text) or []
+
+
 def _name(text: str, form: SourceForm) -> str:
     match form:
         case "camera":

@@ -107,10 +107,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def output_line(name: str, text: str) -> CheckLine:
-    """Return whether a file can be written. Tried by permission only: the file stays as it is."""
+def output_line(name: str, text: str, *, folder: bool = False) -> CheckLine:
+    """Return whether a file, or into a folder, can be written. By permission alone: it stays as it is."""
     path = Path(text)
-    if path.is_dir():
+    if folder and path.exists() and not path.is_dir():
+        return CheckLine("missing", name, f"{path} is a file; expected a folder, or a file .mkv or .mp4")
+    if path.is_dir() and not folder:
         return CheckLine("missing", name, f"{path} is a directory; expected a file")
     if not path.absolute().parent.is_dir():
         return CheckLine("missing", name, f"{path}: no directory {path.absolute().parent}")

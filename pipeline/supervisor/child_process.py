@@ -68,7 +68,8 @@ class ChildProcess:
         assignment = make_assignment(self.plan, self._run, self._settings, self.slot)
         # Its own standard input brings the assignment. What an earlier process has read of a pipe is gone.
         given = self.plan.stdin and self._popen is None and sys.platform != "win32"
-        stdin_of_run = {STDIN_VARIABLE: str(os.dup(0))} if given else {}
+        of_run = {STDIN_VARIABLE: str(os.dup(0))} if given else {}
+        files = self._stdout | of_run
         self._popen = subprocess.Popen(
             # -P: modules of the folder that the user is in are not to be taken for the project's.
             [sys.executable, "-P", "-m", "pipeline.supervisor.child_main", self.plan.name],
@@ -87,9 +88,9 @@ class ChildProcess:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        for number in stdin_of_run.values():
-            os.close(int(number))
         self._reaped = False
+        for number in of_run.values():
+            os.close(int(number))
         self._reader = threading.Thread(target=self._pass_lines, args=(self._popen,), daemon=True)
         self._reader.start()
         stdin = self._popen.stdin

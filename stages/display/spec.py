@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -17,7 +18,13 @@ STDOUT: Final = "-"
 """In place of a results file: lines of JSON on standard output."""
 
 ResultsFile = Annotated[str, Meta(extra={"endings": (".jsonl", ".csv"), "or": (STDOUT,)})]
-VideoFile = Annotated[str, Meta(extra={"endings": (".mkv", ".mp4")})]
+VIDEO_ENDINGS: Final = (".mkv", ".mp4")
+RecordPath = Annotated[str, Meta(extra={"endings": VIDEO_ENDINGS, "or_folder": ("/",)})]
+
+
+def records_pictures(record: str) -> bool:
+    """Whether `display.record` is a folder of pictures, and not a video."""
+    return Path(record).suffix.lower() not in VIDEO_ENDINGS
 
 
 UNCERTAIN_BELOW: Final = 0.5
@@ -29,7 +36,7 @@ class DisplaySettings(Settings, frozen=True):
 
     mode: Mode = "auto"
     results: ResultsFile = ""  # .jsonl or .csv file; -: standard output; empty: none
-    record: VideoFile = ""  # .mkv or .mp4 file; empty: none
+    record: RecordPath = ""  # .mkv or .mp4 file, or a folder for pictures; empty: none
     smoothing_s: Annotated[float, Meta(ge=0)] = 0.3  # time constant of the shown probabilities; 0: off
     uncertain_below: Annotated[float, Meta(ge=-1, le=1)] = -1.0  # smoothed confidence; -1: the model card's
     mirror: bool = False  # show the window as a mirror does; files are never mirrored
@@ -93,8 +100,12 @@ def check(settings: DisplaySettings) -> list[CheckLine]:
         found = [CheckLine("ok", "display", *(lines or [resolved.mode]))]
     except UserError as error:
         found = [CheckLine("missing", "display", str(error))]
-    outputs = {"results": settings.results, "record": settings.record}
-    return found + [output_line(name, text) for name, text in outputs.items() if text not in ("", STDOUT)]
+    if settings.results not in ("", STDOUT):
+        found.append(output_line("results", settings.results))
+    if settings.record:
+        folder = records_pictures(settings.record)
+        found.append(output_line("record", settings.record, folder=folder))
+    return found
 
 
 DISPLAY = StageSpec("display", "stages.display.main", DisplaySettings, processes, resolve, check)

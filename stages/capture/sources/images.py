@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import re
 import stat
 import struct
@@ -55,6 +56,8 @@ class FolderReader:
     def __init__(self, spec: SourceSpec, max_bytes: int, start_s: float = 0.0) -> None:
         """Raises UserError if there is no picture, none that can be read, or none by `start_s`."""
         self._paths = _pictures(spec)
+        folders = {path.parent for path in self._paths}
+        self._base = Path(os.path.commonpath(folders)) if len(folders) > 1 else folders.pop()
         if start_s > len(self._paths) - 1:
             raise UserError(
                 f"source {spec.text!r}: it ends after {len(self._paths)} pictures, each a second, "
@@ -75,7 +78,8 @@ class FolderReader:
         path, time_s = self._paths[self._next], float(self._next)
         self._next += 1
         image, reason = read_picture(path, self._max_bytes)
-        return TimedFrame(image, time_s, _utf8(path.name), reason)
+        name = path.relative_to(self._base).as_posix()
+        return TimedFrame(image, time_s, _utf8(name), reason)
 
     def close(self) -> None:
         """Nothing is held open between pictures."""
@@ -167,5 +171,5 @@ def _read(path: Path, limit: int) -> bytes | None:
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     """img2 before img10; of names that count alike, as img1 and img01, always the same one first."""
-    parts = re.split(r"(\d+)", path.name)
-    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, path.name)]
+    parts = re.split(r"(\d+)", str(path))
+    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, str(path))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from stages.display.output_file import Patience
 from stages.display.resume import Checkpoint, Past
 from stages.display.sinks.sink import Sink
-from stages.display.spec import STDOUT, DisplaySettings
+from stages.display.spec import STDOUT, DisplaySettings, records_pictures
 
 
 def open_sinks(
@@ -41,7 +41,12 @@ def open_sinks(
             from stages.display.sinks.null import NullSink
 
             sinks.append(NullSink())
-        if settings.record:
+        if settings.record and records_pictures(settings.record):
+            from stages.display.sinks.pictures import Pictures
+
+            sinks.append(Pictures(settings.record, sources, patience))
+            opened.callback(sinks[-1].close)
+        elif settings.record:
             from stages.display.sinks.video import Recordings
 
             sinks.append(

@@ -170,7 +170,7 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
         ),
         (
             "display.record=r.avi",
-            "--set: display.record: expected a file that ends in .mkv or .mp4, found 'r.avi'",
+            "--set: display.record: expected a file that ends in .mkv or .mp4, or a folder, found 'r.avi'",
         ),
         (
             "broker.address=tcp://10.0.0.1:5",

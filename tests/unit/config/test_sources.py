@@ -28,6 +28,10 @@ def clip(tmp_path: Path) -> str:
         ("http://[::1]:8080/mjpg", "stream", "live", "http://[::1]:8080/mjpg"),
         ("http://[broken", "stream", "live", "http://[broken"),
         ("https://host", "stream", "live", "https://host"),
+        ("RTMP://host/app/key", "stream", "live", "RTMP://host/app/key"),
+        ("udp://@239.0.0.1:1234", "stream", "live", "udp://239.0.0.1:1234"),
+        ("srt://host:9000?passphrase=x", "stream", "live", "srt://host:9000"),
+        ("tcp://0.0.0.0:5000?listen=1", "stream", "live", "tcp://0.0.0.0:5000"),
         ("demo", "demo", "file", "demo"),
         ("demo:8", "demo", "file", "demo-8"),
     ],
@@ -121,3 +125,76 @@ def test_no_password_however_odd_is_shown(password: str) -> None:
     shown = without_credentials(f"rtsp://me:{secret}@host:554/live")
     assert "hunter" not in shown
     assert "rabbit" not in shown
+
+
+# --------------------------------------------------------------------------- what people write for a source
+
+
+def forms(*texts: str | Path) -> list[tuple[str, str]]:
+    return [(spec.form, spec.name) for spec in parse_sources([str(text) for text in texts])]
+
+
+@pytest.mark.parametrize("text", ["-", "/dev/stdin", "pipe:", "pipe:0"])
+def test_standard_input(text: str) -> None:
+    (spec,) = parse_sources([text])
+    assert (spec.text, spec.form, spec.kind, spec.name) == ("-", "pipe", "file", "stdin")
+
+
+def test_file_addresses(tmp_path: Path) -> None:
+    for name in ("clip.mp4", "my clip.mp4", "50%20.mp4"):
+        (tmp_path / name).touch()
+    assert forms(f"file://{tmp_path}/clip.mp4", f"FILE://localhost{tmp_path}/my%20clip.mp4") == [
+        ("video", "clip.mp4"),
+        ("video", "my clip.mp4"),
+    ]
+    assert forms(f"file://{tmp_path}/50%20.mp4", f"file://{tmp_path}") == [
+        ("video", "50%20.mp4"),
+        ("folder", tmp_path.name),
+    ]
+    with pytest.raises(UserError, match=r"source '/not/there\.mp4': no such file or folder"):
+        parse_sources(["file:///not/there.mp4"])
+
+
+def test_a_number_chooses_a_video_unless_a_file_is_called_so(tmp_path: Path, clip: str) -> None:
+    odd = tmp_path / "take#2"
+    odd.touch()
+    specs = parse_sources([f"{clip}#1", clip, str(odd), f"{odd}#0", "rtsp://me:secret@h/x#1", "-#1"])
+    assert [(spec.name, spec.stream) for spec in specs] == [
+        ("clip.mp4#1", 1),
+        ("clip.mp4", None),
+        ("take#2", None),
+        ("take#2#0", 0),
+        ("rtsp://h/x#1", 1),
+        ("stdin#1", 1),
+    ]
+    assert specs[0].text == clip
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for name in ("a1.png", "a2.png", "b.mkv", "c.mp4", "[x].mp4"):
+        (tmp_path / name).touch()
+    assert forms(tmp_path / "a*.png", tmp_path / "a%d.png") == [("folder", "a*.png"), ("folder", "a%d.png")]
+    assert forms(tmp_path / "*.m*") == [("video", "[x].mp4"), ("video", "b.mkv"), ("video", "c.mp4")]
+    assert forms(tmp_path / "?*")[0] == ("folder", "?*")
+    assert len(forms(tmp_path / "?*")) == 4
+    assert forms(tmp_path / "[x].mp4") == [("video", "[x].mp4")]  # a file of that name comes first
+    for none in ("*.avi", "b%04d.png", "nowhere/%d.png"):
+        with pytest.raises(UserError, match="no file matches this pattern"):
+            parse_sources([str(tmp_path / none)])
+
+
+@pytest.mark.parametrize("text", ["sftp://me:secret@h/x", "webrtc://h/x", "s3://bucket/clip.mp4"])
+def test_an_address_that_cannot_be_read_is_named(text: str) -> None:
+    scheme = text.partition(":")[0]
+    with pytest.raises(
+        UserError, match=f"{scheme}:// addresses can't be read; expected one of rtsp, "
+    ) as told:
+        parse_sources([text])
+    assert "secret" not in str(told.value)
+
+
+def test_many_files_of_a_pattern_count_as_sources(tmp_path: Path) -> None:
+    for number in range(65):
+        (tmp_path / f"{number}.mp4").touch()
+    with pytest.raises(UserError, match="expected at most 64 sources, found 65"):
+        parse_sources([str(tmp_path / "*.mp4")])
