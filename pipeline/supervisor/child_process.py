@@ -79,10 +79,9 @@ class ChildProcess:
                 **os.environ,
                 **thread_limits(self.plan.threads),
                 "PYTHONPATH": python_path(),
-                **self._stdout,
-                **stdin_of_run,
+                **files,
             },
-            pass_fds=[int(number) for number in (*self._stdout.values(), *stdin_of_run.values())],
+            pass_fds=[int(number) for number in files.values()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # what libraries print there is not the run's result
             stderr=subprocess.STDOUT,

@@ -22,6 +22,9 @@ from stages.web.server import Connections, Server, make_app
 from stages.web.spec import WebOptions, WebSettings, tls
 from stages.web.status import RunStatus
 
+NICE: Final = 10
+"""Viewers come after the run: where there are too few cores for both, they see fewer frames."""
+
 POLL_S: Final = 0.05  # of the broker's messages, which nobody waits for
 LAST_WORDS_S: Final = 0.5  # after the end: how long pages may take to hear of it
 
@@ -35,6 +38,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     for name in ("aiohttp", "asyncio"):
         logging.getLogger(name).addFilter(_one_line)
     stop.listen()
+    os.nice(NICE)
     # zmq.asyncio needs a loop that watches sockets: on Windows that is not the usual one.
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(_serve(assignment, options, stop))

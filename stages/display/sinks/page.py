@@ -4,6 +4,7 @@ Pictures are encoded in a thread of their own, once for all viewers and only whi
 """
 
 import threading
+import time
 from typing import Final
 
 import cv2
@@ -13,6 +14,9 @@ from stages.display.sinks.sink import Image, Outcome, Sink
 from stages.image_codec import to_jpeg
 
 JPEG_QUALITY: Final = 80
+
+PICTURES_A_S: Final = 50.0
+"""Of a source at the most: a file that plays faster than people can see costs no more than that."""
 
 LARGEST_SIDE: Final = 1280
 """A frame whose longer side is longer, px, is made smaller: pages show it smaller still."""
@@ -28,15 +32,17 @@ class Page(Sink):
         """`address` is the one that the page's process binds."""
         self._link = DisplayEnd(address)
         self._asked: set[str] = set()  # sources
+        self._next_s: dict[str, float] = {}  # by source, when its next frame may be passed on
         self._encoder = _Encoder(address)
 
     def write(self, outcome: Outcome) -> None:
         """Pass the record on, and the frame if the page has asked for the next one of its source."""
         self._link.send_record(outcome.line)
         self._asked.update(self._link.requests())
-        source = outcome.record.source
-        if outcome.image is not None and source in self._asked:
+        source, now_s = outcome.record.source, time.monotonic()
+        if outcome.image is not None and source in self._asked and now_s >= self._next_s.get(source, 0.0):
             self._asked.discard(source)
+            self._next_s[source] = now_s + 1 / PICTURES_A_S
             # A copy: the memory of a frame is used again as soon as its record is written.
             self._encoder.put(source, outcome.image.copy(), outcome.line)
 

@@ -226,16 +226,29 @@ function updateTiles() {
     }
   }
   for (const name of names) if (!tiles.has(name)) tiles.set(name, new Tile(name));
-  const columns = Math.ceil(Math.sqrt(tiles.size)) || 1;
-  $("pictures").style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
-  $("pictures").style.gridAutoRows = "minmax(0, 1fr)";
+  layOut();
   for (const tile of tiles.values()) {
     tile.ask();
     tile.describe();
   }
 }
 
+/** Arrange the tiles so that their pictures are as large as can be. */
+function layOut() {
+  const box = $("pictures"), count = tiles.size || 1;
+  const frame = [...tiles.values()].find((tile) => tile.frame)?.frame;
+  const shape = frame ? frame.width / frame.height : 4 / 3;
+  let columns = 1, best = 0;
+  for (let tried = 1; tried <= count; tried += 1) {
+    const width = Math.min(box.clientWidth / tried, (box.clientHeight / Math.ceil(count / tried)) * shape);
+    if (width > best) [columns, best] = [tried, width];
+  }
+  box.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+  box.style.gridAutoRows = "minmax(0, 1fr)";
+}
+
 function redraw() {
+  layOut();
   for (const tile of tiles.values()) tile.draw();
 }
 

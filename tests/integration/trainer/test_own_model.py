@@ -59,7 +59,7 @@ def sequential() -> Any:
 
 
 class Form(NamedTuple):
-    """A network, the options that say what it is, and its way to take RGB pixels (n, size, size, channels)."""
+    """A network, the options that say what it is, and how it takes RGB pixels (n, size, size, channels)."""
 
     make: Callable[[], Any]
     options: list[str]

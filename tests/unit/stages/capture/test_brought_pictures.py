@@ -33,8 +33,8 @@ def test_the_suffixes_are_those_of_the_formats_that_pillow_decodes() -> None:
 
 WRITABLE = {
     ".png": "PNG", ".apng": "PNG", ".jpe": "JPEG", ".jfif": "JPEG", ".dib": "DIB", ".webp": "WEBP",
-    ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".jp2": "JPEG2000", ".ppm": "PPM", ".tga": "TGA",
-    ".sgi": "SGI", ".pcx": "PCX", ".ico": "ICO",
+    ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".jp2": "JPEG2000", ".ppm": "PPM",
+    ".tga": "TGA", ".sgi": "SGI", ".pcx": "PCX", ".ico": "ICO",
 }  # fmt: skip
 
 

@@ -1,0 +1,198 @@
+"""`python -m tools.viewers [--viewers 20]`: what viewers of the web page cost a run.
+
+The demo's four faces play with the page served: without viewers and with them, in turn. One viewer has
+stalled: it asks and reads nothing. One is on a line of 300 kB/s. All others ask for the next frame when they
+have one. The viewers run on the same cores, at a lower priority (nice 10). `--pace N` plays N frames a second
+in place of 25; more than the machine can do measures throughput.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from aiohttp import ClientError, ClientSession, WSMsgType
+
+from bench.document import latency_ms, spread
+from pipeline.common.errors import UserError
+from pipeline.common.files import PROJECT
+from stages.web.spec import find_port
+from tools.measuring import LIMIT_S, make_parser, run_program, table
+
+SECONDS: Final = 20.0
+WARM_UP_S: Final = 5.0
+SLOW_BYTES_A_S: Final = 300_000
+SOURCE: Final = "demo"
+NICE: Final = 10
+
+
+class Viewers:
+    """Open pages, and what they saw."""
+
+    def __init__(self) -> None:
+        self.newest = 0  # frame whose record has come
+        self.frames = 0  # of the viewers that are neither slow nor stalled
+        self.lag_frames: list[int] = []
+        self.slow_lag_frames: list[int] = []
+
+    async def watch(self, session: ClientSession, bytes_a_s: float = 0.0) -> None:
+        async with session.ws_connect("/api/live", max_msg_size=0) as socket:
+            await socket.send_json({"next": SOURCE})
+            async for message in socket:
+                if message.type is not WSMsgType.BINARY:
+                    continue
+                if bytes_a_s:
+                    await asyncio.sleep(len(message.data) / bytes_a_s)
+                (length,) = struct.unpack("<I", message.data[:4])
+                lag = self.newest - json.loads(message.data[12 : 12 + length])["frame"]
+                (self.slow_lag_frames if bytes_a_s else self.lag_frames).append(lag)
+                self.frames += not bytes_a_s
+                await socket.send_json({"next": SOURCE})
+
+    async def stall(self, url: str) -> None:
+        """Ask for frames and read none of them, in a connection without a library that would read."""
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(
+            b"GET /api/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        ask = json.dumps({"next": SOURCE}).encode()
+        while not writer.is_closing():
+            writer.write(bytes([0x81, 0x80 | len(ask), 0, 0, 0, 0]) + ask)
+            await asyncio.sleep(0.04)
+
+    async def follow(self, session: ClientSession) -> None:
+        """Know the newest record."""
+        async with session.get("/api/results", timeout=None) as answer:
+            async for line in answer.content:
+                if line.startswith(b"data: {"):
+                    self.newest = json.loads(line[6:])["frame"]
+
+
+class Seen(NamedTuple):
+    """One run."""
+
+    fps: float
+    latency_ms: list[float]
+    viewer_fps: float  # of each
+    lag_frames: list[int]
+    slow_lag_frames: list[int]
+
+
+async def run_once(viewers: int, pace: float, seconds: float, folder: Path) -> Seen:
+    """Run the demo with so many viewers. Raises UserError if it ends early."""
+    results, port = folder / "results.jsonl", find_port("127.0.0.1", 0)
+    settings = [f"web.port={port}", "capture.repeat=0", f"capture.pace_fps={pace:g}"]
+    command = [sys.executable, "run.py", "--display", "web", "--source", SOURCE, "--results", str(results)]
+    words = [word for setting in settings for word in ("--set", setting)]
+    process = subprocess.Popen(
+        [*command, *words], cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    try:
+        return await _watched(process, results, f"http://127.0.0.1:{port}", viewers, seconds)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(LIMIT_S)
+
+
+async def _watched(
+    process: "subprocess.Popen[bytes]", results: Path, url: str, viewers: int, seconds: float
+) -> Seen:
+    seen = Viewers()
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(ClientSession(url))
+        await _until_served(process, session)
+        tasks = [asyncio.create_task(seen.follow(session))]
+        tasks += [asyncio.create_task(seen.watch(session)) for _ in range(max(0, viewers - 2))]
+        if viewers:
+            tasks.append(asyncio.create_task(seen.watch(session, SLOW_BYTES_A_S)))
+            tasks.append(asyncio.create_task(seen.stall(url)))
+        await asyncio.sleep(WARM_UP_S)
+        first, frames, since_s = results.read_bytes().count(b"\n"), seen.frames, time.monotonic()
+        await asyncio.sleep(seconds)
+        elapsed_s, watched = time.monotonic() - since_s, seen.frames - frames
+        lines = results.read_bytes().splitlines()[first:]
+        if process.poll() is not None:
+            raise UserError(f"the run ended with {process.returncode}")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    whole = [line for line in lines if line.endswith(b"}")]
+    latencies = [json.loads(line)["latency_ms"] for line in whole]
+    each = watched / elapsed_s / max(1, viewers - 2)
+    return Seen(len(whole) / elapsed_s, latencies, each, seen.lag_frames, seen.slow_lag_frames)
+
+
+async def _until_served(process: "subprocess.Popen[bytes]", session: ClientSession) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            async with session.get("/api/status") as answer:
+                if (await answer.json())["state"] == "running":
+                    return
+        except ClientError:
+            pass
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            raise UserError("the run has not started")
+        await asyncio.sleep(0.2)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of both kinds of run."""
+    runs: dict[int, list[Seen]] = {0: [], options.viewers: []}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(options.runs):
+            for viewers, seen in runs.items():
+                scene = run_once(viewers, options.pace, options.seconds, Path(folder))
+                seen.append(asyncio.run(scene))
+    rows, figures = [], {}
+    for viewers, seen in runs.items():
+        fps, viewer_fps = (
+            spread(values) for values in zip(*((r.fps, r.viewer_fps) for r in seen), strict=True)
+        )
+        latency = latency_ms([run.latency_ms for run in seen])
+        lag = _p95([lag for run in seen for lag in run.lag_frames])
+        slow = _p95([lag for run in seen for lag in run.slow_lag_frames])
+        rows.append([
+            viewers, f"{fps.median:.1f}", f"{latency['p50']:.1f} / {latency['p95']:.1f}",
+            f"{viewer_fps.median:.1f}", lag, slow,
+        ])  # fmt: skip
+        figures[str(viewers)] = {
+            "fps": fps, "latency_ms": latency, "viewer_fps": viewer_fps,
+            "lag_frames_p95": lag, "slow_lag_frames_p95": slow,
+        }  # fmt: skip
+    header = [
+        "viewers", "frames/s", "latency p50 / p95, ms", "frames/s a viewer", "behind (p95), frames",
+        "slow line",
+    ]  # fmt: skip
+    print(table(header, rows))
+    return {"pace": options.pace, "seconds": options.seconds, "runs": options.runs, "viewers": figures}
+
+
+def _p95(values: list[int]) -> int:
+    return sorted(values)[int(0.95 * (len(values) - 1))] if values else 0
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = make_parser("tools.viewers", __doc__, 3)
+    parser.add_argument("--viewers", type=int, metavar="N", default=20)
+    parser.add_argument("--pace", type=float, metavar="FPS", default=25.0)
+    parser.add_argument("--seconds", type=float, metavar="S", default=SECONDS)
+    return run_program(measure, parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
