@@ -1,8 +1,8 @@
 """`python -m tools.compare_trackers`: how often the tracker mixes people up, and ByteTrack beside it.
 
 Scenes with known identities: the demo, searched by YuNet at several frame rates, and walkers who cross and
-hide each other, with boxes that jitter and are missed. ByteTrack is that of the package `trackers` 2.6, which the
-project does not need otherwise: its columns are left out where it is not installed.
+hide each other, with boxes that jitter and are missed. ByteTrack is that of the package `trackers` 2.6, which
+the project does not need otherwise: its columns are left out where it is not installed.
 
     pip install --target /tmp/trackers "trackers==2.6.*"
     PYTHONPATH=/tmp/trackers python -m tools.compare_trackers
