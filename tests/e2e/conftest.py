@@ -93,10 +93,14 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
     places: list[Path] = []
 
     def start_one(
-        *arguments: object, inside: Sequence[str] = (), project: Path = PROJECT, **variables: str
+        *arguments: object,
+        inside: Sequence[str] = (),
+        project: Path = PROJECT,
+        stdin: int = subprocess.DEVNULL,
+        **variables: str,
     ) -> Run:
         places.append(Path(tempfile.mkdtemp(prefix="w-", dir="/tmp" if os.name == "posix" else None)))
-        runs.append(Run(places[-1], arguments, environment | variables, inside, project))
+        runs.append(Run(places[-1], arguments, environment | variables, inside, project, stdin))
         return runs[-1]
 
     yield start_one

@@ -59,6 +59,7 @@ class Run:
         environment: dict[str, str],
         inside: Sequence[str] = (),
         project: Path = PROJECT,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.place = place
         self._changed = threading.Condition()
@@ -69,7 +70,7 @@ class Run:
             [*inside, sys.executable, "run.py", *map(str, arguments)],
             cwd=project,
             env=environment | {"TMPDIR": str(place)},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -3,7 +3,9 @@
 What an http or ftp address gives may be a file, which has an end: it is read as one.
 """
 
+import tempfile
 import time
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urljoin
 
@@ -13,7 +15,7 @@ from av.container import InputContainer
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
-from stages.capture.decoder import Decoder, choose_stream, limits
+from stages.capture.decoder import Decoder, choose_stream, limits, say_once
 from stages.capture.reader import SourceFailed, TimedFrame
 from stages.capture.sources.video import VideoReader
 from stages.capture.spec import CaptureSettings
@@ -26,6 +28,9 @@ SEGMENT_TIMEOUT_S: Final = 12.0
 
 FILE_TIMEOUT_S: Final = 30.0
 """For each part of a file: nothing is lost by waiting."""
+
+FETCH_S: Final = 8.0
+"""For a file that has to be fetched as a whole before it can be read: a source is waited for 15 s."""
 
 STALLED_SHARE: Final = 0.95
 """Of the time-out. What comes with its end is no sign of life, but a picture that FFmpeg still held."""
@@ -65,7 +70,12 @@ def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> 
     if is_file:
         extra = {} if segmented or scheme == "ftp" else FILE_OPTIONS
         container = _open(spec.text, options | extra, FILE_TIMEOUT_S, failed)
-        return VideoReader(container, spec, settings, max_bytes)
+        try:
+            return VideoReader(container, spec, settings, max_bytes)
+        except UserError:
+            if "mp4" not in container.format.name or not (copy := _fetched(spec, max_bytes)):
+                raise
+            return VideoReader(copy, spec, settings, max_bytes)
     container = _open(spec.text, options, SEGMENT_TIMEOUT_S, failed)
     return StreamReader(container, spec, settings, max_bytes, SEGMENT_TIMEOUT_S)
 
@@ -75,6 +85,35 @@ def _open(address: str, options: dict[str, str], timeout_s: float, failed: str) 
         return av.open(address, options=options, timeout=timeout_s)
     except av.FFmpegError as error:
         raise UserError(f"{failed}: {_why(error, address, timeout_s)}") from error
+
+
+def _fetched(spec: SourceSpec, max_bytes: int) -> InputContainer | None:
+    """Fetch a whole file: its index is at its end, and its server gives no parts of files.
+
+    Returns None if that takes too long, or it is no video either.
+    """
+    until_s = time.monotonic() + FETCH_S
+    with tempfile.NamedTemporaryFile(prefix="emotions-") as file:  # open, it is read on without its name
+        try:
+            for part in _parts(spec.text):
+                if time.monotonic() > until_s:
+                    return None
+                file.write(part)
+            file.flush()
+            say_once(
+                f"{spec.name}: fetched as a whole: its index is at its end, and its server gives no parts"
+            )
+            options = {"protocol_whitelist": "file"} | limits(max_bytes)
+            return av.open(file.name, format="mp4", options=options)  # and as nothing else
+        except (av.FFmpegError, OSError):
+            return None
+
+
+def _parts(address: str) -> Iterator[bytes]:
+    """Yield the bytes of what an address gives. Raises av.FFmpegError."""
+    with av.open(address, format="data", options=OPTIONS, timeout=TIMEOUT_S) as data:
+        for packet in data.demux():
+            yield bytes(packet)
 
 
 def _has_end(container: InputContainer, address: str) -> bool:
@@ -90,13 +129,12 @@ def _has_end(container: InputContainer, address: str) -> bool:
 def _is_over(address: str) -> bool:
     """Whether an HLS playlist, or the first of those that it lists, has its end: one of an event may grow."""
     for _ in range(2):
+        text = b""
         try:
-            with av.open(address, format="data", options=OPTIONS, timeout=TIMEOUT_S) as playlist:
-                text = b""
-                for packet in playlist.demux():
-                    text += bytes(packet)
-                    if len(text) > PLAYLIST_LIMIT:
-                        return False
+            for part in _parts(address):
+                text += part
+                if len(text) > PLAYLIST_LIMIT:
+                    return False
         except av.FFmpegError:
             return False
         lines = text.decode("utf-8", "replace").splitlines()

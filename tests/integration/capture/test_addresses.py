@@ -48,6 +48,16 @@ def test_what_has_an_end_is_a_file(folder: Path, name: str, ranges: bool) -> Non
     assert [p.time_s for p in pictures] == pytest.approx(TIMES, abs=0.0021)
 
 
+@pytest.mark.parametrize("ranges", [False, True])
+def test_a_large_file_with_its_index_at_its_end(tmp_path: Path, ranges: bool) -> None:
+    """Too large to be held whole by FFmpeg's own buffer."""
+    write_clip(tmp_path / "large.mp4", [noise(n, 640, 480) for n in range(30)], "libx264", crf="10")
+    assert (tmp_path / "large.mp4").stat().st_size > 4_000_000
+    with WebFiles(tmp_path, ranges=ranges) as web:
+        pictures, error = play(web.url("large.mp4"))
+    assert (len(pictures), error) == (30, "")
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.ts"])
 def test_a_part_of_a_file_and_its_repeats(web: WebFiles, name: str) -> None:
     pictures, error = play(web.url(name), start_s=1, duration_s=0.2, repeat=2)
