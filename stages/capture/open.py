@@ -11,7 +11,7 @@ from stages.capture.spec import CaptureSettings
 def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> Reader:
     """Open a source, whose pictures may have so many bytes. Raises UserError if it does not open or has no
     frame."""
-    # Each form is imported when it is needed: they need nothing of each other.
+    # Each form is imported when it is needed, and no sooner: OpenCV and PyAV take time to load.
     if spec.form == "camera":
         from stages.capture.sources.camera import CameraReader
 
