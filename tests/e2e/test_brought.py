@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.media import corner, noise, write_clip, write_film
 from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, video_facts
-from tests.support.web_files import WebFiles
+from tests.support.web_files import ReplayedStream, WebFiles
 
 CASES = {
     "base.mp4": 20,
@@ -47,7 +47,7 @@ def test_pictures_beside_other_files(shared: Path, start: Start, quick: list[str
     done = start(*quick, "--source", folder, "--results", results).end()
     assert done.status == 0
     assert [record["file"] for record in read_jsonl(results)] == ["IMG_0001.jpg", "trunc.jpg", "x.jfif"]
-    assert sum("are taken, 1 entries left out: 1 .db" in line for line in done.stderr) == 1
+    assert sum("pictures taken 3, left out 1: 1 .db" in line for line in done.stderr) == 1
 
 
 def test_a_file_behind_http_is_read_once_and_whole(
@@ -213,3 +213,15 @@ def test_recordings_keep_the_size_that_boxes_are_in(start: Start, quick: list[st
     assert (done.status, done.errors) == (0, [])
     assert read_jsonl(results)[0]["faces"][0]["box"] == [0.0, 0.0, 128.0, 48.0]
     assert video_facts(record) == (5, 128, 48)
+
+
+def test_a_stream_that_gives_the_same_again_and_again_is_given_up(start: Start, quick: list[str]) -> None:
+    """An address that plays a recording to whoever asks, as a live stream."""
+    with ReplayedStream([noise(n, 64, 48) for n in range(40)]) as stream:
+        done = start(*quick, "--source", stream.url, "--set", "capture.reopen_attempts=2").end()
+    assert done.status == 1
+    assert stream.asked == 3
+    assert any(
+        "given up after 2 attempts to open it again, which gave the same pictures each time" in line
+        for line in done.stderr
+    )

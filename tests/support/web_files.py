@@ -2,9 +2,14 @@
 
 import re
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 
 class WebFiles:
@@ -91,3 +96,40 @@ class GrowingPlaylist(WebFiles):
         shown = "\n".join(self._segments[first : first + 3])
         head = f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{first}\n"
         return f"{head}{shown}\n".encode()
+
+
+class ReplayedStream:
+    """Gives whoever asks the same pictures, as a stream of JPEGs that ends. Use as a context manager."""
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        pictures = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
+        self.asked = 0
+        stream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                stream.asked += 1
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                for data in pictures:
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                    self.wfile.write(head.encode() + data + b"\r\n")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/recording"
+
+    def __enter__(self) -> "ReplayedStream":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -107,7 +107,7 @@ def _pictures(spec: SourceSpec) -> list[Path]:
             mend = f"its videos are sources of their own: --source '{spec.text}/*.mp4'"
         raise UserError(f"source {spec.text!r}: no pictures in it{found}; {mend}")
     if said:
-        say_once(f"{spec.name}: {len(pictures)} pictures are taken, {len(others)} entries left out: {said}")
+        say_once(f"{spec.name}: pictures taken {len(pictures)}, left out {len(others)}: {said}")
     return pictures
 
 

@@ -88,8 +88,8 @@ def test_dot_files_are_skipped_and_what_is_left_out_is_said_once(
     assert [p.file for p in pictures] == 2 * ["IMG_1.jpg", "x.jfif"]
     assert error == ""
     (record,) = caplog.records
-    head, _, kinds = record.message.partition(" left out: ")
-    assert head == "pics: 2 pictures are taken, 5 entries"
+    head, kinds = record.message.rsplit(": ", 1)
+    assert head == "pics: pictures taken 2, left out 5"
     assert set(kinds.split(", ")) == {"2 .txt", "1 .heic", "1 without suffix", "1 folders"}
 
 
