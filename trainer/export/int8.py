@@ -23,6 +23,7 @@ from onnxruntime.quantization import (
 )
 
 from trainer.export.graph import INPUT
+from trainer.progress import progress
 from trainer.scoring.network import OnnxModel
 
 BATCH: Final = 64
@@ -42,7 +43,7 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime 
     """Faces (n, 48, 48, 1) uint8 in batches, in ONNX Runtime's interface."""
 
     def __init__(self, faces: NDArray[np.uint8]) -> None:
-        self.batches = batches(faces)
+        self.batches = batches(faces, "calibrating")
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         """Return the next batch by the name of the input; None after the last."""
@@ -85,8 +86,12 @@ def to_int8(model: onnx.ModelProto, faces: NDArray[np.uint8]) -> tuple[onnx.Mode
     return made, [node.name for node in weighted if node.op_type == "Gemm" or node.name in kept]
 
 
-def batches(faces: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    return (faces[start : start + BATCH] for start in range(0, len(faces), BATCH))
+def batches(faces: NDArray[np.uint8], text: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield `faces` in batches, and show under `text` how far it is."""
+    with progress(text, len(faces)) as advance:
+        for start in range(0, len(faces), BATCH):
+            yield faces[start : start + BATCH]
+            advance(min(BATCH, len(faces) - start))
 
 
 def first_layer(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -196,7 +201,7 @@ def channel_ranges(
         watched.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     network = OnnxModel(watched.SerializeToString())
     found: dict[str, Any] = dict.fromkeys(names, 0.0)
-    for batch in batches(faces):
+    for batch in batches(faces, "measuring ranges"):
         for name, value in network.predict_on_batch(batch).items():
             found[name] = np.maximum(found[name], np.abs(value).max(axis=(0, 2, 3)))
     return found

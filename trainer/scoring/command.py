@@ -16,6 +16,7 @@ from pipeline.common.model_card import read_card
 from trainer.data.dataset import Faces, load_for_scoring
 from trainer.data.pictures import reading_of
 from trainer.data.votes import majority, read_votes
+from trainer.progress import progress
 
 LABEL_SOURCES: Final = {"fer2013": "by FER2013's labels", "consensus": "by what most people saw (FER+)"}
 
@@ -104,9 +105,12 @@ def evaluate(args: argparse.Namespace, faces: Faces, consensus: NDArray[np.int64
             "with": size(other, args.compare, read_card(args.compare)),
         }
     if args.plots is not None:
-        draw(scores, args.split, args.plots)
-        for one in predictions.values():
-            draw_mistakes(one, faces, args.split, args.plots)
+        with progress("drawing plots", 2 * len(predictions)) as advance:
+            for name, one in predictions.items():
+                draw({name: scores[name]}, args.split, args.plots)
+                advance(1)
+                draw_mistakes(one, faces, args.split, args.plots)
+                advance(1)
     return document
 
 
