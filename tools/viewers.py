@@ -3,7 +3,8 @@
 The demo's four faces play with the page served: without viewers and with them, in turn. One viewer has
 stalled: it asks and reads nothing. One is on a line of 300 kB/s. All others ask for the next frame when they
 have one. The viewers run on the same cores, at a lower priority (nice 10). `--pace N` plays N frames a second
-in place of 25; more than the machine can do measures throughput.
+in place of 25; more than the machine can do measures throughput. CPU time a frame depends least on what else
+the machine does.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import psutil  # type: ignore[import-untyped]
 from aiohttp import ClientError, ClientSession, WSMsgType
 
 from bench.document import latency_ms, spread
@@ -85,6 +87,8 @@ class Seen(NamedTuple):
 
     fps: float
     latency_ms: list[float]
+    cpu_ms: float  # a frame, of all processes but the page's
+    page_cpu_ms: float  # a frame, of the page's
     viewer_fps: float  # of each
     lag_frames: list[int]
     slow_lag_frames: list[int]
@@ -120,9 +124,11 @@ async def _watched(
             tasks.append(asyncio.create_task(seen.watch(session, SLOW_BYTES_A_S)))
             tasks.append(asyncio.create_task(seen.stall(url)))
         await asyncio.sleep(WARM_UP_S)
+        before = _cpu_s(process.pid)
         first, frames, since_s = results.read_bytes().count(b"\n"), seen.frames, time.monotonic()
         await asyncio.sleep(seconds)
         elapsed_s, watched = time.monotonic() - since_s, seen.frames - frames
+        after = _cpu_s(process.pid)
         lines = results.read_bytes().splitlines()[first:]
         if process.poll() is not None:
             raise UserError(f"the run ended with {process.returncode}")
@@ -132,7 +138,22 @@ async def _watched(
     whole = [line for line in lines if line.endswith(b"}")]
     latencies = [json.loads(line)["latency_ms"] for line in whole]
     each = watched / elapsed_s / max(1, viewers - 2)
-    return Seen(len(whole) / elapsed_s, latencies, each, seen.lag_frames, seen.slow_lag_frames)
+    run_ms, page_ms = (1000 * (after[n] - before[n]) / max(1, len(whole)) for n in (0, 1))
+    return Seen(
+        len(whole) / elapsed_s, latencies, run_ms, page_ms, each, seen.lag_frames, seen.slow_lag_frames
+    )
+
+
+def _cpu_s(pid: int) -> tuple[float, float]:
+    """Return the CPU time of a run's processes, and that of its page's."""
+    run = page = 0.0
+    for child in psutil.Process(pid).children(recursive=True):
+        times = child.cpu_times()
+        if child.cmdline()[-1:] == ["web"]:
+            page += times.user + times.system
+        else:
+            run += times.user + times.system
+    return run, page
 
 
 async def _until_served(process: "subprocess.Popen[bytes]", session: ClientSession) -> None:
@@ -159,23 +180,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 seen.append(asyncio.run(scene))
     rows, figures = [], {}
     for viewers, seen in runs.items():
-        fps, viewer_fps = (
-            spread(values) for values in zip(*((r.fps, r.viewer_fps) for r in seen), strict=True)
-        )
+        columns = zip(*((run.fps, run.viewer_fps, run.cpu_ms, run.page_cpu_ms) for run in seen), strict=True)
+        fps, viewer_fps, cpu, page = (spread(values) for values in columns)
         latency = latency_ms([run.latency_ms for run in seen])
         lag = _p95([lag for run in seen for lag in run.lag_frames])
         slow = _p95([lag for run in seen for lag in run.slow_lag_frames])
         rows.append([
             viewers, f"{fps.median:.1f}", f"{latency['p50']:.1f} / {latency['p95']:.1f}",
-            f"{viewer_fps.median:.1f}", lag, slow,
+            f"{cpu.median:.1f}", f"{page.median:.1f}", f"{viewer_fps.median:.1f}", lag, slow,
         ])  # fmt: skip
         figures[str(viewers)] = {
-            "fps": fps, "latency_ms": latency, "viewer_fps": viewer_fps,
+            "cpu_ms": cpu, "page_cpu_ms": page, "fps": fps, "latency_ms": latency, "viewer_fps": viewer_fps,
             "lag_frames_p95": lag, "slow_lag_frames_p95": slow,
         }  # fmt: skip
     header = [
-        "viewers", "frames/s", "latency p50 / p95, ms", "frames/s a viewer", "behind (p95), frames",
-        "slow line",
+        "viewers", "frames/s", "latency p50 / p95, ms", "CPU a frame, ms", "of the page, ms",
+        "frames/s a viewer", "behind (p95), frames", "slow line",
     ]  # fmt: skip
     print(table(header, rows))
     return {"pace": options.pace, "seconds": options.seconds, "runs": options.runs, "viewers": figures}

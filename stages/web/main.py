@@ -57,7 +57,8 @@ async def _serve(assignment: Assignment, options: WebOptions, stop: StopFlag) ->
     link = PageEnd(options.page)
     status = RunStatus()
     hub = Hub(link.request)
-    server = Server(hub, lambda: status.to_page(hub.latency_ms, options.mirror))
+    shown = {"mirror": options.mirror, "words": msgspec.structs.asdict(options.words)}
+    server = Server(hub, lambda: status.to_page(hub.latency_ms) | shown)
     try:
         async with listening(server, options.settings):
             tasks = [asyncio.create_task(_take_frames(link, hub)), asyncio.create_task(_ask_again(hub))]

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.common.errors import UserError
-from pipeline.config.schema import Settings
+from pipeline.config.schema import Settings, WordsSettings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec
 from stages.display.spec import DisplaySettings, page_address
 
@@ -38,6 +38,7 @@ class WebOptions(msgspec.Struct, frozen=True):
     settings: WebSettings  # port is a free one
     page: str  # where display is met
     mirror: bool  # whether the picture is a mirror at first
+    words: WordsSettings = WordsSettings()  # that emotions are shown with
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
@@ -49,7 +50,9 @@ def processes(run: RunFacts) -> list[ProcessPlan]:
     check_settings(settings)
     # Found here, so that a page which is started again is where its viewers look for it.
     settings = msgspec.structs.replace(settings, port=find_port(settings.host, settings.port))
-    return [ProcessPlan(WEB.role, WEB.module, "web", WebOptions(settings, page_address(run), display.mirror))]
+    words = run.settings.of(WordsSettings)
+    options = WebOptions(settings, page_address(run), display.mirror, words)
+    return [ProcessPlan(WEB.role, WEB.module, "web", options)]
 
 
 def check_settings(settings: WebSettings) -> None:

@@ -58,16 +58,15 @@ class RunStatus:
             if name not in present:
                 process.state = "ended" if over or (captured and process.role == "capture") else "away"
 
-    def to_page(self, latency_ms: Mapping[str, Sequence[float]], mirror: bool) -> dict[str, Any]:
+    def to_page(self, latency_ms: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         """Return what the page shows and `/api/status` gives."""
         report = self.report
         if report is None:
-            return {"type": "status", "state": "starting", "mirror": mirror, "sources": [], "processes": []}
+            return {"type": "status", "state": "starting", "sources": [], "processes": []}
         faces = sum(int(size) * count for size, count in report.batches.items())
         return {
             "type": "status",
             "state": _state(report),
-            "mirror": mirror,
             "stopping": report.stopping,
             "elapsed_s": round(report.elapsed_s, 1),
             "sources": [self._source(source, latency_ms.get(source.name, ())) for source in report.sources],

@@ -3,9 +3,9 @@
 const EMOTIONS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
 const COLOURS = {
   angry: "#d55e00", disgust: "#009e73", fear: "#cc79a7", happy: "#f0e442", sad: "#0072b2", surprise: "#56b4e9",
-  neutral: "#e1e1e1", uncertain: "#9a9a95",
+  neutral: "#e1e1e1", uncertain: "#5f5f5b",
 };
-const WHITE_ON = new Set(["sad"]);
+const WHITE_ON = new Set(["sad", "uncertain"]);
 const MINUTE_MS = 60_000;
 const GONE_MS = 1_000; // a face that was not seen for so long has left
 const MOST_ROWS = 4; // faces in the time line
@@ -41,6 +41,11 @@ function shown(face) {
   const values = face.smoothed ?? face;
   const emotion = values.uncertain ? "uncertain" : values.emotion;
   return { emotion, confidence: values.confidence, probabilities: values.probabilities };
+}
+
+/** What an emotion is called here: the run's settings may have words of another language. */
+function word(emotion) {
+  return status.words?.[emotion] ?? emotion;
 }
 
 function mirrored() {
@@ -112,7 +117,7 @@ function drawLabel(context, face, [x, y], placed, [left, top, width, height], un
   const { emotion, confidence } = shown(face);
   const words = [];
   if (settings.names) words.push(`${face.track}`);
-  if (settings.labels) words.push(emotion);
+  if (settings.labels) words.push(word(emotion));
   const text = words.join(" · ");
   if (!text) return;
   context.font = `600 ${13 * unit}px system-ui, "Liberation Sans", sans-serif`;
@@ -212,7 +217,7 @@ class Tile {
     const over = state?.ended ? ` · ${state.error ? "ended early" : "ended"}` : "";
     this.caption.textContent = this.source + over;
     this.caption.hidden = !several() && !over;
-    const words = this.frame?.record.faces.map((face) => `face ${face.track} ${shown(face).emotion}`) ?? [];
+    const words = this.frame?.record.faces.map((face) => `face ${face.track} ${word(shown(face).emotion)}`) ?? [];
     this.canvas.setAttribute("aria-label", `${this.source}: ${words.join(", ") || "no faces"}`);
   }
 }
@@ -265,7 +270,7 @@ class Face {
     this.name = element("small");
     this.bars = EMOTIONS.map((emotion) => ({
       emotion,
-      word: element("dt", { textContent: emotion }),
+      word: element("dt"),
       fill: element("i", { className: `fill-${emotion}` }),
       number: element("dd"),
     }));
@@ -291,11 +296,12 @@ class Face {
   update() {
     const { emotion, confidence, probabilities } = shown(this.face);
     this.swatch.className = `swatch fill-${emotion}`;
-    this.word.textContent = emotion;
+    this.word.textContent = word(emotion);
     this.sure.textContent = percent(confidence);
     this.name.textContent = faceName(this);
     for (const bar of this.bars) {
       const value = probabilities[bar.emotion];
+      bar.word.textContent = word(bar.emotion);
       bar.word.className = bar.emotion === emotion ? "top" : "";
       bar.fill.style.transform = `scaleX(${value.toFixed(3)})`;
       bar.number.textContent = percent(value);
@@ -387,9 +393,9 @@ function drawTimeline(now) {
       const a = x(from), b = Math.max(x(to), a + 1.5);
       context.fillStyle = colour(emotion);
       context.fillRect(a, top, b - a, tall);
-      if (b - a > context.measureText(emotion).width + 8) {
+      if (b - a > context.measureText(word(emotion)).width + 8) {
         context.fillStyle = WHITE_ON.has(emotion) ? "#fff" : "#000";
-        context.fillText(emotion, a + 5, top + tall / 2 + 0.5);
+        context.fillText(word(emotion), a + 5, top + tall / 2 + 0.5);
       }
     }
   });
@@ -405,12 +411,19 @@ function describeTimeline(canvas, rows) {
     const spent = {};
     for (const [from, to, emotion] of face.past) spent[emotion] = (spent[emotion] ?? 0) + to - from;
     const order = Object.entries(spent).sort((a, b) => b[1] - a[1]).slice(0, 3);
-    return `${faceName(face)}: ${order.map(([emotion, ms]) => `${emotion} ${Math.round(ms / 1000)} s`).join(", ")}`;
+    return `${faceName(face)}: ${order.map(([emotion, ms]) => `${word(emotion)} ${Math.round(ms / 1000)} s`).join(", ")}`;
   });
   canvas.setAttribute("aria-label", texts.join("; ") || "Nobody was in view in the last minute");
 }
 
 // ------------------------------------------------------------------------------------------------- status
+
+function showLegend() {
+  if ($("legend").children.length) return;
+  for (const emotion of [...EMOTIONS, "uncertain"]) {
+    $("legend").append(element("li", {}, element("span", { className: `swatch fill-${emotion}` }), word(emotion)));
+  }
+}
 
 function sum(values) {
   return Object.values(values).reduce((a, b) => a + b, 0);
@@ -505,6 +518,7 @@ function onStatus(next) {
   }
   status = next;
   setPressed();
+  showLegend();
   updateTiles();
   updateStatus();
 }
@@ -626,9 +640,6 @@ document.addEventListener("keydown", (event) => {
 });
 new ResizeObserver(redraw).observe($("pictures"));
 
-for (const emotion of EMOTIONS) {
-  $("legend").append(element("li", {}, element("span", { className: `swatch fill-${emotion}` }), emotion));
-}
 setPressed();
 setInterval(updatePanel, PANEL_MS);
 connect();

@@ -14,7 +14,7 @@ def peers(*names: str, silent_s: float = 0.1) -> list[PeerReport]:
 
 
 def states(status: RunStatus) -> dict[str, tuple[str, int]]:
-    page = status.to_page({}, mirror=False)
+    page = status.to_page({})
     return {process["name"]: (process["state"], process["restarts"]) for process in page["processes"]}
 
 
@@ -24,15 +24,15 @@ def sources(ok: int, **dropped: int) -> list[SourceReport]:
 
 
 def test_before_the_first_report_the_run_is_starting() -> None:
-    page = RunStatus().to_page({}, mirror=True)
-    assert (page["state"], page["mirror"], page["sources"]) == ("starting", True, [])
+    page = RunStatus().to_page({})
+    assert (page["state"], page["sources"]) == ("starting", [])
 
 
 def test_rates_are_over_a_second() -> None:
     status = RunStatus()
     for ok in range(0, 60, 6):
         status.update(make_report(sources=sources(ok, stale=2), steps={"detect": ok}))
-    page = status.to_page({'a "b"': [10.0, 20.0, 30.0]}, mirror=False)
+    page = status.to_page({'a "b"': [10.0, 20.0, 30.0]})
     (source,) = page["sources"]
     assert source["fps"] == 24.0
     assert source["dropped"] == {"stale": 2}
@@ -59,7 +59,7 @@ def test_at_the_end_processes_leave_and_none_is_missed() -> None:
     assert states(status)["capture-1"] == ("ended", 0)
     status.update(make_report(finished=True))
     assert states(status) == {"detect-1": ("ended", 0), "capture-1": ("ended", 0)}
-    assert status.to_page({}, mirror=False)["state"] == "finished"
+    assert status.to_page({})["state"] == "finished"
 
 
 def test_percentiles_of_nothing_are_nothing() -> None:
@@ -70,7 +70,7 @@ def test_percentiles_of_nothing_are_nothing() -> None:
 def test_prometheus_gets_counters_with_escaped_names() -> None:
     status = RunStatus()
     status.update(make_report(sources=sources(40, stale=2), peers=peers("display")))
-    lines = prometheus(status.to_page({}, mirror=False), viewers=3).splitlines()
+    lines = prometheus(status.to_page({}), viewers=3).splitlines()
     assert "emotions_viewers 3" in lines
     assert r'emotions_frames_captured_total{source="a \"b\""} 42' in lines
     assert r'emotions_frames_total{source="a \"b\"",status="dropped",reason="stale"} 2' in lines
