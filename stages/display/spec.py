@@ -88,10 +88,11 @@ def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
         return settings, []
     if has_screen():
         return msgspec.structs.replace(settings, mode="window"), []
-    if has_ipc():
+    if has_ipc() and not (settings.results or settings.record):
         return msgspec.structs.replace(settings, mode="web"), ["no screen: a web page is served instead"]
-    said = "no screen: the status is shown here; --record FILE makes an annotated video"
-    return msgspec.structs.replace(settings, mode="none"), [said]
+    # A run that writes files goes as fast as it can; one that is watched plays a file at its own rate.
+    more = "--display web serves a page" if has_ipc() else "--record FILE makes an annotated video"
+    return msgspec.structs.replace(settings, mode="none"), [f"no screen: the status is shown here; {more}"]
 
 
 def check(settings: DisplaySettings) -> list[CheckLine]:
