@@ -58,6 +58,10 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label_smoothing: Factor = 0.0
     consensus_weight: Annotated[float, Meta(ge=0, le=100)] = 1.0
     """Weight of the loss of `consensus`; that of `fer2013` is 1."""
+    balance: Share = 0.0
+    """Share of the log prior in the loss: the logits of common emotions start that much ahead (balanced softmax).
+
+    The network learns what a face looks like less how common its emotion is, by that share."""
     fewest_votes: Positive = 5
     """Pictures with fewer votes for the seven emotions do not train `consensus`."""
     teacher_share: Share = 0.0
@@ -86,6 +90,22 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     erase_share: Share = 0.0
     """Share of the faces in which a rectangle is painted over."""
     erase_px: tuple[Positive, Positive] = (8, 19)
+    squeeze_share: Share = 0.0
+    """Share of the faces that are made narrower, as those of turned heads are."""
+    squeeze: Factor = 0.28
+    """To a width of 1 - squeeze at least."""
+    gamma_share: Share = 0.0
+    """Share of the faces whose greys are raised to a power from 1 / gamma to gamma."""
+    gamma: Annotated[float, Meta(ge=1, le=10)] = 2.2
+    side_light_share: Share = 0.0
+    """Share of the faces that are lit from a side, of any direction."""
+    side_light: Factor = 0.7
+    """By up to this share brighter at one edge, and darker at the other."""
+    blur_share: Share = 0.0
+    blur_px: tuple[Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)]] = (0.5, 1.5)
+    """Standard deviation of the Gaussian."""
+    jpeg_share: Share = 0.0
+    jpeg_quality: tuple[Positive, Positive] = (15, 60)
 
 
 class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,9 +180,10 @@ def _conflicts(settings: Settings) -> Iterator[tuple[bool, str, str, Any]]:
     whole = ((0.0, FACE_SIZE),)
     yield baseline and sizes != whole, "fitting.sizes", f"{whole} for the baseline", sizes
     yield baseline and outputs != ("fer2013",), "network.outputs", "fer2013 for the baseline", outputs
-    for key, bounds in (("coarse_px", augmentation.coarse_px), ("erase_px", augmentation.erase_px)):
-        fits = bounds[0] <= bounds[1] <= FACE_SIZE
-        yield not fits, f"augmentation.{key}", f"two that rise to {FACE_SIZE} at most", bounds
+    for key, most in (("coarse_px", FACE_SIZE), ("erase_px", FACE_SIZE), ("blur_px", 10), ("jpeg_quality", 100)):
+        bounds = getattr(augmentation, key)
+        fits = bounds[0] <= bounds[1] <= most
+        yield not fits, f"augmentation.{key}", f"two that rise to {most} at most", bounds
     unused = fitting.optimizer == "adam" and fitting.weight_decay > 0
     yield unused, "fitting.weight_decay", "0 with adam", fitting.weight_decay
     unused = fitting.schedule == "constant" and fitting.warmup_steps > 0

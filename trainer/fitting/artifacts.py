@@ -84,7 +84,7 @@ def write_artifacts(
     trained = for_training(settings)
     checkpoint.read_weights(trained, checkpoint.weight_files(out, progress)["kept"])
     weights = trained.get_weights()
-    offsets = logit_offsets(settings.adjustment, data.targets)
+    offsets = logit_offsets(settings.adjustment, data.targets, settings.fitting.balance)
     temperatures = fit_temperatures(settings, weights, data, offsets)
     path = out / "emotion.keras"
     with replacing(path) as temporary:

@@ -37,6 +37,8 @@ def augment(
             borderMode=cv2.BORDER_REPLICATE,
         )
     lit = relight(moved, rng, settings)
+    light(lit, rng, settings)
+    record(lit, rng, settings)
     erase(lit, rng, settings, size / FACE_SIZE)
     return lit[:, :, :, None]
 
@@ -69,6 +71,9 @@ def random_maps(
     zoom = rng.uniform(1 - settings.stretch, 1 + settings.stretch, (count, 2))
     zoom = zoom * rng.uniform(1 - settings.zoom, 1 + settings.zoom, (count, 1))
     flip = np.where(rng.random(count) < settings.flip_share, -1.0, 1.0)
+    if settings.squeeze_share:
+        hit = rng.random(count) < settings.squeeze_share
+        zoom[:, 0] /= np.where(hit, rng.uniform(1 - settings.squeeze, 1, count), 1)
 
     rotation = matrices([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     ones, zeros = np.ones(count), np.zeros(count)
@@ -94,6 +99,44 @@ def relight(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmen
     brightness = rng.uniform(1 - settings.brightness, 1 + settings.brightness, shape).astype(np.float32)
     lit = (faces - mean) * contrast + mean * brightness
     return np.asarray(np.rint(lit.clip(0, 255)), np.uint8)
+
+
+def light(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmentation) -> None:
+    """Change the exposure of some of the `faces` (n, h, w), and light some from a side, in place.
+
+    Nothing is drawn where there is no such setting, so that trainings without them stay the same.
+    """
+    count, size = len(faces), faces.shape[1]
+    if settings.gamma_share:
+        hit = rng.random(count) < settings.gamma_share
+        powers = np.exp(rng.uniform(-1, 1, count) * np.log(settings.gamma))
+        greys = np.linspace(0, 1, 256)
+        for index in np.flatnonzero(hit):
+            faces[index] = np.rint(255 * greys ** powers[index]).astype(np.uint8)[faces[index]]
+    if settings.side_light_share:
+        hit = rng.random(count) < settings.side_light_share
+        angles, strengths = rng.uniform(0, 2 * np.pi, count), rng.uniform(0, settings.side_light, count)
+        across = np.linspace(-1, 1, size, dtype=np.float32)
+        for index in np.flatnonzero(hit):
+            ramp = np.cos(angles[index]) * across + np.sin(angles[index]) * across[:, None]
+            lit = faces[index] * (1 + strengths[index] * ramp.clip(-1, 1))
+            faces[index] = np.rint(lit.clip(0, 255))
+
+
+def record(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmentation) -> None:
+    """Blur some of the `faces` (n, h, w), and compress some as JPEG, in place."""
+    count = len(faces)
+    if settings.blur_share:
+        hit = rng.random(count) < settings.blur_share
+        widths = rng.uniform(*settings.blur_px, count)
+        for index in np.flatnonzero(hit):
+            faces[index] = cv2.GaussianBlur(faces[index], (0, 0), widths[index])
+    if settings.jpeg_share:
+        hit = rng.random(count) < settings.jpeg_share
+        qualities = random_integers(rng, settings.jpeg_quality, count)
+        for index in np.flatnonzero(hit):
+            _, packed = cv2.imencode(".jpg", faces[index], [cv2.IMWRITE_JPEG_QUALITY, int(qualities[index])])
+            faces[index] = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
 
 
 def erase(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmentation, scale: float) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from pipeline.common.model_card import read_card
 from trainer.fitting import checkpoint
 from trainer.fitting.augment import augment
 from trainer.fitting.checkpoint import Epoch, Progress
-from trainer.fitting.training_data import TrainingData
+from trainer.fitting.training_data import TrainingData, log_priors
 from trainer.models.build import for_training
 from trainer.scoring.metrics import label_sets
 from trainer.scoring.network import open_keras_model, predict
@@ -49,7 +49,7 @@ def fit(
     for the epochs that were resumed. Raises UserError for a checkpoint or a model that can't be used.
     """
     clear_unfinished(out)
-    model, ema_model = build(settings, steps_per_epoch(settings.fitting, data))
+    model, ema_model = build(settings, steps_per_epoch(settings.fitting, data), log_priors(data.targets))
     progress = Progress(all_settings(settings, data))
     if resume and (out / checkpoint.STATE).exists():
         progress = checkpoint.restore(out, progress.settings, model, ema_model)
@@ -71,10 +71,13 @@ def all_settings(settings: Settings, data: TrainingData) -> dict[str, Any]:
     return {**to_json(settings), "faces_sha256": data.sha256}
 
 
-def build(settings: Settings, steps: int) -> tuple[Any, Any]:
+def build(
+    settings: Settings, steps: int, priors: Mapping[str, NDArray[np.float64]] | None = None
+) -> tuple[Any, Any]:
     """Return the compiled network to train, for `steps` an epoch, and the one with the EMA of its weights.
 
-    They are the same where nothing is averaged.
+    They are the same where nothing is averaged. `priors`, as `log_priors` returns them, are needed for
+    `fitting.balance`.
     """
     model = for_training(settings)
     ema_model = for_training(settings) if settings.fitting.average else model
@@ -82,13 +85,29 @@ def build(settings: Settings, steps: int) -> tuple[Any, Any]:
     outputs = settings.network.outputs
     model.compile(
         optimizer=make_optimizer(settings.fitting, steps),
-        loss={name: keras.losses.CategoricalCrossentropy(from_logits=True) for name in outputs},
+        loss={name: make_loss(settings.fitting.balance, (priors or {}).get(name)) for name in outputs},
         loss_weights={name: weights[name] for name in outputs},
         weighted_metrics={name: [keras.metrics.CategoricalAccuracy(name="top1")] for name in outputs},
         jit_compile=False,  # uncompiled, TensorFlow and PyTorch convolve with oneDNN, which is faster
     )
     model.optimizer.build(model.trainable_variables)
     return model, ema_model
+
+
+def make_loss(balance: float, prior: NDArray[np.float64] | None) -> Any:
+    """Return the cross-entropy of logits, to which that share of the log `prior` (7,) is added if there is one.
+
+    That is the balanced softmax (Ren et al. 2020).
+    """
+    if not balance or prior is None:
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
+    added = np.asarray(balance * prior, np.float32)
+
+    def balanced_softmax(labels: Any, logits: Any) -> Any:
+        ahead = logits + keras.ops.convert_to_tensor(added)
+        return keras.losses.categorical_crossentropy(labels, ahead, from_logits=True)
+
+    return balanced_softmax
 
 
 def make_optimizer(fitting: Fitting, steps: int) -> Any:

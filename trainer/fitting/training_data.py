@@ -145,22 +145,30 @@ def uncalibrated(
     return np.asarray(softmax(logs * temperature - offsets, axis=1), np.float32)
 
 
-def logit_offsets(adjustment: Adjustment, targets: Targets) -> dict[str, list[float]]:
+def log_priors(targets: Targets) -> dict[str, NDArray[np.float64]]:
+    """Return by output how common each emotion is in `targets`, (7,) in nats above an even share."""
+    found = {}
+    for name, probabilities in targets.probabilities.items():
+        # One more picture of each emotion: rare ones would be raised too far.
+        counts = targets.weights[name].astype(np.float64) @ probabilities + 1
+        found[name] = np.log(counts / counts.sum() * len(EMOTIONS))
+    return found
+
+
+def logit_offsets(adjustment: Adjustment, targets: Targets, balance: float = 0.0) -> dict[str, list[float]]:
     """Return what logit adjustment adds to the logits of rare emotions (Menon et al. 2021).
 
     Seven numbers in the order of EMOTIONS for each output that is adjusted, by their share in `targets`. An
-    emotion that an output has not learned gets NEVER.
+    emotion that an output has not learned gets NEVER. `balance` is the share of the log prior that the loss
+    has taken off already.
     """
     offsets = {}
     missing = not_learned(targets)
-    for name, probabilities in targets.probabilities.items():
-        strength = getattr(adjustment, name)
+    for name, prior in log_priors(targets).items():
+        strength = getattr(adjustment, name) - balance
         if not strength and name not in missing:
             continue
-        # One more picture of each emotion: rare ones would be raised too far.
-        counts = targets.weights[name].astype(np.float64) @ probabilities + 1
-        prior = counts / counts.sum()
-        values = [float(value) for value in -strength * np.log(prior * len(EMOTIONS))]
+        values = [float(value) for value in -strength * prior]
         for emotion in missing.get(name, ()):
             values[EMOTIONS.index(emotion)] = NEVER
         offsets[name] = values
