@@ -50,6 +50,10 @@ def run(args: argparse.Namespace) -> None:
         from trainer.scoring.command import evaluate_command
 
         evaluate_command(args)
+    elif args.command == "calibrate":
+        from trainer.fitting.calibrate import calibrate_command
+
+        calibrate_command(args)
     elif args.command == "export":
         from trainer.export.command import export_command
 
@@ -69,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     for name, text, add_options in (
         ("fit", "train a network on FER2013", add_fit),
         ("distill", "train a network on FER2013 and on the predictions of trained ones", add_distill),
+        ("calibrate", "compute offsets and temperatures of a trained model again", add_calibrate),
         ("export", "write a model for ONNX Runtime beside its .keras file", add_export),
         ("evaluate", "score a model on FER2013", add_evaluate),
     ):
@@ -76,10 +81,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def add_data(command: argparse.ArgumentParser) -> None:
+def add_data(command: argparse.ArgumentParser, several: bool = False) -> None:
     """Add the options that say what data is read, and how."""
     add = command.add_argument
-    add("--data", type=Path, required=True, metavar="PATH", help=DATA_HELP)
+    count = {"nargs": "+"} if several else {}
+    text = f"{DATA_HELP}; several make a table" if several else DATA_HELP
+    add("--data", type=Path, required=True, metavar="PATH", help=text, **count)
     add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
     add("--labels", nargs="+", metavar="EMOTION", help="what folders or rows named by numbers stand for")
     add("--resize", action="store_true", help="make pictures of other sizes 48x48, their middle square")
@@ -117,6 +124,21 @@ def add_distill(command: argparse.ArgumentParser) -> None:
     add("--teacher-share", type=float, metavar="S", help="their share in the targets (default: 0.5)")
 
 
+def add_calibrate(command: argparse.ArgumentParser) -> None:
+    """Add the options of `calibrate`."""
+    add_data(command)
+    add = command.add_argument
+    add(
+        "model",
+        type=Path,
+        metavar="MODEL.keras",
+        help="with its card beside it; all three files are replaced",
+    )
+    add("--set", action="append", metavar="KEY=VALUE", help="as in adjustment.consensus=0.2")
+    others = "sets to score for the card, by which you chose"
+    add("--others", type=Path, nargs="+", default=[], metavar="PATH", help=others)
+
+
 def add_export(command: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
     add = command.add_argument
@@ -140,7 +162,9 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Add the options of `evaluate`."""
     add = command.add_argument
     add("--model", type=Path, required=True, metavar="FILE", help=".onnx or .keras file with its card")
-    add_data(command)
+    add_data(command, several=True)
+    add("--output", choices=LABEL_SETS, help="score this output by all labels (default: that of their name)")
+    add("--degraded", action="store_true", help="degrade the pictures first as video shows faces")
     add("--split", choices=["validation", "test"], default="validation", help="default: validation")
     add("--pictures", type=Path, metavar="FILE", help="score only the pictures named here, one a line")
     add("--compare", type=Path, metavar="FILE", help="another model to compare on the same pictures")

@@ -14,6 +14,9 @@ from pipeline.common.labels import FACE_SIZE
 MODELS: Final = Path(__file__).parent / "models"
 """Folder of the settings that come with the program, one TOML file a network."""
 
+APPLIED_AFTERWARDS: Final = ("adjustment.", "confidence.")
+"""How keys begin that change nothing in the training: they are applied to the trained network."""
+
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(ge=1)]
 Factor = Annotated[float, Meta(ge=0, lt=1)]
@@ -59,9 +62,9 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consensus_weight: Annotated[float, Meta(ge=0, le=100)] = 1.0
     """Weight of the loss of `consensus`; that of `fer2013` is 1."""
     balance: Share = 0.0
-    """Share of the log prior in the loss: the logits of common emotions start that much ahead (balanced softmax).
+    """Share of the log prior that the loss adds to the logits (balanced softmax).
 
-    The network learns what a face looks like less how common its emotion is, by that share."""
+    By that share the network then does not learn how common an emotion is."""
     fewest_votes: Positive = 5
     """Pictures with fewer votes for the seven emotions do not train `consensus`."""
     teacher_share: Share = 0.0
@@ -113,6 +116,18 @@ class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     fer2013: Share = 0.0
     consensus: Share = 0.0
+    mix: Factor = 0.0
+    """Share of the logits of `fer2013` in those of `consensus`, which calls fewer faces neutral so."""
+
+
+class Confidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the temperatures are fitted, on half of validation (scoring/calibration.py)."""
+
+    degraded: bool = False
+    """On pictures as video shows them, not as they are."""
+    fer2013: Factor = 0.0
+    """By how much the mean confidence stays below the accuracy there, since it is too high on other faces."""
+    consensus: Factor = 0.0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +138,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fitting: Fitting
     augmentation: Augmentation
     adjustment: Adjustment = Adjustment()
+    confidence: Confidence = Confidence()
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     backend: Literal["tensorflow", "torch"] = "tensorflow"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -177,10 +193,13 @@ def _conflicts(settings: Settings) -> Iterator[tuple[bool, str, str, Any]]:
     smallest = min((size for _, size in sizes), default=FACE_SIZE)
     yield smallest < 2 ** len(network.stages), "fitting.sizes", "a pixel left after all stages", smallest
     yield not outputs or len(set(outputs)) < len(outputs), "network.outputs", "one or two", outputs
+    unmixed = settings.adjustment.mix > 0 and len(outputs) < 2
+    yield unmixed, "adjustment.mix", "0 without both outputs", settings.adjustment.mix
     whole = ((0.0, FACE_SIZE),)
     yield baseline and sizes != whole, "fitting.sizes", f"{whole} for the baseline", sizes
     yield baseline and outputs != ("fer2013",), "network.outputs", "fer2013 for the baseline", outputs
-    for key, most in (("coarse_px", FACE_SIZE), ("erase_px", FACE_SIZE), ("blur_px", 10), ("jpeg_quality", 100)):
+    limits = {"coarse_px": FACE_SIZE, "erase_px": FACE_SIZE, "blur_px": 10, "jpeg_quality": 100}
+    for key, most in limits.items():
         bounds = getattr(augmentation, key)
         fits = bounds[0] <= bounds[1] <= most
         yield not fits, f"augmentation.{key}", f"two that rise to {most} at most", bounds

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -112,6 +112,17 @@ def load_for_scoring(
                 f"{path}: expected {part} pictures, found none (it holds {there}); choose another --split"
             )
         return decode_all(members[part] if wanted is None else select(members, part, wanted, path))
+
+
+def scored_part(path: Path, part: Part, reading: Reading = FER2013) -> Part:
+    """Return the part to score at `path`: `part`, but test for validation where there are only test pictures.
+
+    FER2013's PrivateTest is only scored where it is asked for. Raises UserError for another layout.
+    """
+    with open_pictures(path, reading) as pictures:
+        private = any(PurePosixPath(picture.name).name.startswith("PrivateTest") for picture in pictures)
+        alone = all(picture.part == "test" for picture in pictures)
+    return "test" if part == "validation" and alone and not private else part
 
 
 def split(pictures: Iterable[Picture], path: Path) -> dict[Part, list[Picture]]:

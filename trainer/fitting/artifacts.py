@@ -23,6 +23,7 @@ from trainer.data.dataset import Dataset, missing_emotions
 from trainer.data.pictures import PREFIXES
 from trainer.export.graph import checked_onnx, write_onnx
 from trainer.fitting import checkpoint
+from trainer.fitting.augment import as_in_video
 from trainer.fitting.checkpoint import Epoch, Progress
 from trainer.fitting.training_data import TrainingData, logit_offsets, not_learned
 from trainer.models.build import for_training, for_use, multiply_adds
@@ -83,26 +84,13 @@ def write_artifacts(
     """
     trained = for_training(settings)
     checkpoint.read_weights(trained, checkpoint.weight_files(out, progress)["kept"])
-    weights = trained.get_weights()
-    offsets = logit_offsets(settings.adjustment, data.targets, settings.fitting.balance)
-    temperatures = fit_temperatures(settings, weights, data, offsets)
     path = out / "emotion.keras"
-    with replacing(path) as temporary:
-        for_use(settings, weights, temperatures, offsets).save(temporary)
-    model = load_keras_file(path)
-    consensus = data.consensus if (data.consensus >= 0).any() else None
-    predictions = predict_by_label_set(model, data.validation, consensus)
-    scores = {name: score(one, data.validation.names, halved=True) for name, one in predictions.items()}
+    made = write_model(path, settings, trained.get_weights(), data)
     plot_curves(progress.history, progress.kept, out / "curves.png")
-    draw(scores, "validation", out)
+    draw(made["figures"], "validation", out)
     card = {
-        **new_card(path, settings.network.outputs),
-        "onnx": write_onnx(checked_onnx(model, path), path, "float32"),
+        **made,
         "name": settings.name,
-        "parameters": model.count_params(),
-        "multiply_adds": multiply_adds(model),
-        "offsets": offsets,
-        "temperatures": temperatures,
         "not_learned": not_learned(data.targets),
         "data": describe(dataset),
         "settings": progress.settings,
@@ -111,11 +99,36 @@ def write_artifacts(
         "ancestors": list(dataset.ancestors),
         "versions": versions(),
         "chosen": {"epoch": progress.kept.epoch, "by": CHOSEN_BY[settings.fitting.keep]},
-        "figures": scores,
         "limits": LIMITS,
     }
     write_json(card_path(path), card)
     return card
+
+
+def write_model(path: Path, settings: Settings, weights: list[Any], data: TrainingData) -> dict[str, Any]:
+    """Write the network with `weights` to the Keras file `path`, and in float32 for ONNX Runtime beside it.
+
+    Offsets and temperatures are computed from `data` as `settings` have it. Returns what the card says of
+    the files, and their figures on validation. Raises UserError if something can't be written.
+    """
+    offsets = logit_offsets(settings.adjustment, data.targets, settings.fitting.balance)
+    temperatures = fit_temperatures(settings, weights, data, offsets)
+    with replacing(path) as temporary:
+        for_use(settings, weights, temperatures, offsets).save(temporary)
+    model = load_keras_file(path)
+    consensus = data.consensus if (data.consensus >= 0).any() else None
+    predictions = predict_by_label_set(model, data.validation, consensus)
+    return {
+        **new_card(path, settings.network.outputs),
+        "onnx": write_onnx(checked_onnx(model, path), path, "float32"),
+        "parameters": model.count_params(),
+        "multiply_adds": multiply_adds(model),
+        "offsets": offsets,
+        "temperatures": temperatures,
+        "figures": {
+            name: score(one, data.validation.names, halved=True) for name, one in predictions.items()
+        },
+    }
 
 
 def fit_temperatures(
@@ -123,14 +136,18 @@ def fit_temperatures(
 ) -> dict[str, float]:
     """Return the temperature of each output, fitted on half of validation; 1 where that has no labels."""
     ones: dict[str, float] = dict.fromkeys(settings.network.outputs, 1.0)
-    predicted = predict(for_use(settings, weights, ones, offsets), data.validation.pixels)
+    pixels = data.validation.pixels
+    if settings.confidence.degraded:
+        pixels = as_in_video(pixels)
+    predicted = predict(for_use(settings, weights, ones, offsets), pixels)
     half = fitting_half(data.validation.names)
     temperatures = {}
     for name, labels in label_sets(data.validation, data.consensus).items():
         rows = half & (labels >= 0)
         if name in predicted:
             logs = np.log(np.maximum(predicted[name][rows], np.finfo(np.float32).tiny))
-            temperatures[name] = fit_temperature(logs, labels[rows]) if rows.any() else 1.0
+            below = getattr(settings.confidence, name)
+            temperatures[name] = fit_temperature(logs, labels[rows], below) if rows.any() else 1.0
     return temperatures
 
 

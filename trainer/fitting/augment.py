@@ -5,12 +5,26 @@ of a training on smaller faces, so that each face is resampled once; coarse face
 random numbers are numpy's and the resampling OpenCV's, so they are the same with every Keras backend.
 """
 
+from typing import Final
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.labels import FACE_SIZE
 from trainer.settings import Augmentation
+
+VIDEO: Final = Augmentation(
+    coarse_share=1.0,
+    coarse_px=(20, 40),
+    squeeze_share=0.25,
+    gamma_share=0.5,
+    side_light_share=0.5,
+    blur_share=0.25,
+    jpeg_share=0.5,
+)
+"""What a video does to faces: small, dark or pale, lit from a side, turned, blurred, compressed."""
+VIDEO_SEED: Final = 2013
 
 
 def augment(
@@ -41,6 +55,11 @@ def augment(
     record(lit, rng, settings)
     erase(lit, rng, settings, size / FACE_SIZE)
     return lit[:, :, :, None]
+
+
+def as_in_video(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return faces (n, 48, 48, 1) uint8 as VIDEO changes them, in the same way for the same faces."""
+    return augment(pixels, np.random.default_rng(VIDEO_SEED), VIDEO)
 
 
 def random_integers(
@@ -136,7 +155,7 @@ def record(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augment
         qualities = random_integers(rng, settings.jpeg_quality, count)
         for index in np.flatnonzero(hit):
             _, packed = cv2.imencode(".jpg", faces[index], [cv2.IMWRITE_JPEG_QUALITY, int(qualities[index])])
-            faces[index] = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
+            faces[index] = np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 def erase(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmentation, scale: float) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.files import replacing, write_json
-from trainer.settings import convert, to_json
+from trainer.settings import APPLIED_AFTERWARDS, convert, to_json
 
 STATE: Final = "checkpoint.json"
 BYTES: Final = 4
@@ -153,7 +153,7 @@ def check_settings(found: dict[str, Any], expected: dict[str, Any], path: Path) 
     """Raise UserError naming the first setting in which the checkpoint at `path` differs.
 
     More epochs are allowed where learning rate and face size are constant, since the epochs done stay the
-    same, and another adjustment, which is applied to the complete network.
+    same, and what is applied to the complete network.
     """
     digest = found.get("faces_sha256")
     # Settings that are newer than the checkpoint have their default.
@@ -161,7 +161,7 @@ def check_settings(found: dict[str, Any], expected: dict[str, Any], path: Path) 
     one, two = flat({**to_json(known), "faces_sha256": digest}), flat(expected)
     constant = expected["fitting"]["schedule"] == "constant" and len(expected["fitting"]["sizes"]) == 1
     free = {"fitting.epochs"} if constant else set()
-    free |= {key for key in two if key.startswith("adjustment.")}
+    free |= {key for key in two if key.startswith(APPLIED_AFTERWARDS)}
     for key in sorted({*one, *two} - free):
         if one.get(key) != two.get(key):
             raise UserError(

@@ -13,12 +13,12 @@ from scipy.special import log_softmax
 
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.files import clear_unfinished
-from pipeline.common.model_card import read_card
+from pipeline.common.model_card import read_all_keys
 from trainer.fitting import checkpoint
 from trainer.fitting.augment import augment
 from trainer.fitting.checkpoint import Epoch, Progress
 from trainer.fitting.training_data import TrainingData, log_priors
-from trainer.models.build import for_training
+from trainer.models.build import for_training, unmix_outputs
 from trainer.scoring.metrics import label_sets
 from trainer.scoring.network import open_keras_model, predict
 from trainer.settings import Fitting, Settings, face_size, to_json
@@ -95,9 +95,9 @@ def build(
 
 
 def make_loss(balance: float, prior: NDArray[np.float64] | None) -> Any:
-    """Return the cross-entropy of logits, to which that share of the log `prior` (7,) is added if there is one.
+    """Return the cross-entropy of logits to which that share of the log `prior` (7,) is added.
 
-    That is the balanced softmax (Ren et al. 2020).
+    That is the balanced softmax (Ren et al. 2020). Without `prior`, nothing is added.
     """
     if not balance or prior is None:
         return keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -142,7 +142,8 @@ def copy_weights(network: Any, path: Path, settings: Settings) -> None:
 
     Raises UserError if they don't fit, or if the model lacks an output of the network.
     """
-    wanted, given = settings.network.outputs, read_card(path).outputs
+    card = read_all_keys(path)
+    wanted, given = settings.network.outputs, card["outputs"]
     if missing := set(wanted) - set(given):
         raise UserError(
             f"{path}: expected a model with the outputs {', '.join(wanted)} to start with, found "
@@ -150,7 +151,9 @@ def copy_weights(network: Any, path: Path, settings: Settings) -> None:
             + (f", or --outputs {' '.join(set(wanted) - missing)}" if set(wanted) - missing else "")
         )
     unused = {f"{name}_logits" for name in given if name not in wanted}
-    layers = [layer for layer in open_keras_model(path).layers if layer.name not in unused]
+    model = open_keras_model(path)
+    unmix_outputs(model, card.get("settings", {}))
+    layers = [layer for layer in model.layers if layer.name not in unused]
     try:
         network.set_weights([weight for layer in layers for weight in layer.get_weights()])
     except ValueError as error:

@@ -122,7 +122,8 @@ def predict_teachers(
     """Return the teachers' mean predictions for faces (n, 48, 48, 1) and their mirror images (Hinton 2015).
 
     They are those of the network as it was trained: offsets and temperature, which are fitted afterwards, are
-    removed. Raises UserError for a model that isn't its card's.
+    removed; what is mixed of one output into the other is not. Raises UserError for a model that isn't its
+    card's.
     """
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
     for path in paths:

@@ -56,7 +56,26 @@ def for_use(
             outputs[name] = layers.Softmax(name=name)(rescaling(tensor))
         model = keras.Model(faces, outputs, name=NAME)
     model.set_weights(weights)
+    mix_outputs(model, settings.adjustment.mix)
     return model
+
+
+def mix_outputs(model: Any, mix: float) -> None:
+    """Replace the logits of consensus by (1 - mix) of them and `mix` of those of fer2013.
+
+    -mix / (1 - mix) undoes it. Both are linear in the same features, so the last layer's weights do it.
+    """
+    if not mix:
+        return
+    layer, other = (model.get_layer(f"{name}_logits") for name in ("consensus", "fer2013"))
+    pairs = zip(layer.get_weights(), other.get_weights(), strict=True)
+    layer.set_weights([(1 - mix) * own + mix * added for own, added in pairs])
+
+
+def unmix_outputs(model: Any, settings: Mapping[str, Any]) -> None:
+    """Give a saved `model` the weights that training left it, given the `settings` in its card."""
+    mix = settings.get("adjustment", {}).get("mix", 0.0)
+    mix_outputs(model, -mix / (1 - mix))
 
 
 @contextmanager

@@ -32,8 +32,12 @@ def fitting_half(names: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([hashlib.sha256(key.encode()).digest()[0] % 2 == 0 for key in keys], np.bool_)
 
 
-def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating[Any]], labels: NDArray[np.int64], below: float = 0.0
+) -> float:
     """Return the temperature T at which the mean confidence of softmax(logits / T) equals the accuracy.
+
+    Or at which it is `below` the accuracy by that much.
 
     Minimising cross-entropy, which is more common, weighs all seven probabilities and the surest pictures
     most; but what the pipeline shows is the confidence in one emotion.
@@ -44,7 +48,7 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]
     from scipy.special import softmax
 
     scores = np.asarray(logits, np.float64)
-    accuracy = (scores.argmax(axis=1) == labels).mean()
+    accuracy = (scores.argmax(axis=1) == labels).mean() - below
 
     def overconfidence(log_temperature: float) -> float:
         confidence = softmax(scores / np.exp(log_temperature), axis=1).max(axis=1)

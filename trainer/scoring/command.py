@@ -1,41 +1,87 @@
 """The command `evaluate`: score a model on one part of the data and report it as text, JSON and plots."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
 from pipeline.common.model_card import read_card
-from trainer.data.dataset import Faces, load_for_scoring
-from trainer.data.pictures import reading_of
+from trainer.data.dataset import Faces, load_for_scoring, scored_part
+from trainer.data.pictures import Part, reading_of
 from trainer.data.votes import majority, read_votes
+from trainer.fitting.augment import as_in_video
 from trainer.progress import progress
 
+WIDTH: Final = 120
+"""Of the table of several sets, in characters."""
 LABEL_SOURCES: Final = {"fer2013": "by FER2013's labels", "consensus": "by what most people saw (FER+)"}
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """The faces of one `part` of the data at `path`.
+
+    `consensus` (n,) is the majority of votes for them, -1 where there is none; None without votes.
+    """
+
+    path: Path
+    part: Part
+    faces: Faces
+    consensus: NDArray[np.int64] | None
 
 
 def evaluate_command(args: argparse.Namespace) -> None:
     """Run `evaluate`. Raises UserError for a model or data that can't be used."""
     for model in (args.model, args.compare):
         if model is not None:
-            read_card(model)
+            check_output(args.output, read_card(model).outputs, model)
+    several = len(args.data) > 1
+    for name in ("pictures", "compare", "plots"):
+        if several and getattr(args, name) is not None:
+            raise UserError(f"--{name}: for one set of pictures, found {len(args.data)} in --data; give one")
     wanted = None if args.pictures is None else read_names(args.pictures)
-    faces = load_for_scoring(args.data, args.split, wanted, reading_of(args))
-    consensus = None if args.votes is None else read_consensus(args.votes, args.data, faces)
+    # Votes are of the first set: others have none.
+    sets = [read_set(args, path, wanted, args.votes if path == args.data[0] else None) for path in args.data]
     for folder in (args.plots, args.json and args.json.parent):
         if folder is not None:
             make_folder(folder)
-    document = evaluate(args, faces, consensus)
-    print_report(document, f"{args.model}, {args.split} part of {args.data}", str(args.compare))
+    if several:
+        document = evaluate_several(args, sets)
+        print_table(document)
+    else:
+        document = evaluate(args, sets[0])
+        title = f"{args.model}, {sets[0].part} part of {sets[0].path}"
+        print_report(document, title + (", as in video" if args.degraded else ""), str(args.compare))
     if args.json is not None:
         write_json(args.json, document)
+
+
+def check_output(output: str | None, outputs: Sequence[str], model: Path) -> None:
+    """Raise UserError if the model has no such output."""
+    if output is not None and output not in outputs:
+        raise UserError(f"--output {output}: {model} has {' and '.join(outputs)}; choose one of them")
+
+
+def read_set(
+    args: argparse.Namespace, path: Path, wanted: Sequence[str] | None, votes: Path | None
+) -> ScoredSet:
+    """Read the faces at `path` that are scored, degraded if `args` say so. Raises UserError."""
+    reading = reading_of(args)
+    part = scored_part(path, args.split, reading)
+    faces = load_for_scoring(path, part, wanted, reading)
+    consensus = None if votes is None else read_consensus(votes, path, faces)
+    if args.degraded:
+        faces = replace(faces, pixels=as_in_video(faces.pixels))
+    return ScoredSet(path, part, faces, consensus)
 
 
 def read_names(path: Path) -> list[str]:
@@ -66,10 +112,9 @@ def read_consensus(votes: Path, data: Path, faces: Faces) -> NDArray[np.int64]:
     return consensus
 
 
-def evaluate(args: argparse.Namespace, faces: Faces, consensus: NDArray[np.int64] | None) -> dict[str, Any]:
-    """Return the scores of the model on `faces` as plain JSON, and draw the plots if `args` asks for them.
+def evaluate(args: argparse.Namespace, scored: ScoredSet) -> dict[str, Any]:
+    """Return the scores of the model on a set as plain JSON, and draw the plots if `args` asks for them.
 
-    `consensus` (n,) is the majority of people's votes, -1 where there is none; None leaves it out.
     Raises UserError for a model that can't be used and a place that can't be written to.
     """
     # scikit-learn and matplotlib take a second to import, which a mistyped path should not cost.
@@ -77,15 +122,16 @@ def evaluate(args: argparse.Namespace, faces: Faces, consensus: NDArray[np.int64
     from trainer.scoring.network import open_model, size, speed
     from trainer.scoring.plots import draw, draw_mistakes, list_mistakes, most_confident, worst
 
+    faces, consensus = scored.faces, scored.consensus
     model = open_model(args.model)
-    predictions = predict_by_label_set(model, faces, consensus)
-    # Temperatures are fitted on a half of validation. A selection may have any pictures of it.
-    halved = args.split == "validation" and args.pictures is None
+    predictions = predict_by_label_set(model, faces, consensus, args.output)
+    halved = is_halved(args, scored)
     scores = {name: score(one, faces.names, halved, args.bootstrap) for name, one in predictions.items()}
-    paths = {"faces": args.data, "votes": args.votes, "pictures": args.pictures}
+    paths = {"faces": scored.path, "votes": args.votes, "pictures": args.pictures}
     document: dict[str, Any] = {
         **scores,
-        "split": args.split,
+        "split": scored.part,
+        "degraded": args.degraded,
         "data": {name: path and path.name for name, path in paths.items()},
         "model": size(model, args.model, read_card(args.model)),
         "speed": speed(model),
@@ -99,7 +145,7 @@ def evaluate(args: argparse.Namespace, faces: Faces, consensus: NDArray[np.int64
     }
     if args.compare is not None:
         other = open_model(args.compare)
-        others = predict_by_label_set(other, faces, consensus)
+        others = predict_by_label_set(other, faces, consensus, args.output)
         document["comparison"] = {
             **{name: compare(one, others[name], args.bootstrap) for name, one in predictions.items()},
             "with": size(other, args.compare, read_card(args.compare)),
@@ -107,11 +153,59 @@ def evaluate(args: argparse.Namespace, faces: Faces, consensus: NDArray[np.int64
     if args.plots is not None:
         with progress("drawing plots", 2 * len(predictions)) as advance:
             for name, one in predictions.items():
-                draw({name: scores[name]}, args.split, args.plots)
+                draw({name: scores[name]}, scored.part, args.plots)
                 advance(1)
-                draw_mistakes(one, faces, args.split, args.plots)
+                draw_mistakes(one, faces, scored.part, args.plots)
                 advance(1)
     return document
+
+
+def is_halved(args: argparse.Namespace, scored: ScoredSet) -> bool:
+    """Return whether a half of the set fitted the temperatures. A selection may have any pictures of it."""
+    return scored.part == "validation" and args.pictures is None
+
+
+def evaluate_several(args: argparse.Namespace, sets: Sequence[ScoredSet]) -> dict[str, Any]:
+    """Return the scores of the model on several sets as plain JSON: one entry a set, label set and output.
+
+    A set without votes is scored by all outputs, unless `args` name one. Raises UserError for a model that
+    can't be used.
+    """
+    from trainer.scoring.metrics import predict_by_label_set, score
+    from trainer.scoring.network import open_model
+
+    model = open_model(args.model)
+    outputs = read_card(args.model).outputs
+    found = []
+    for one in sets:
+        alone = outputs if one.consensus is None and args.output is None else (args.output,)
+        for output in alone:
+            for name, predictions in predict_by_label_set(model, one.faces, one.consensus, output).items():
+                entry = score(predictions, one.faces.names, is_halved(args, one), args.bootstrap)
+                labels = name if one.consensus is not None else "its own"
+                found.append({"data": one.path.name, "part": one.part, "labels": labels, **entry})
+    return {"model": args.model.name, "degraded": args.degraded, "sets": found}
+
+
+def print_table(document: Mapping[str, Any]) -> None:
+    """Print the `document` of several sets, a line for each set, label set and output, in per cent."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("set", "labels", "output"):
+        table.add_column(column, no_wrap=True)
+    columns = ("pictures", "top-1", "F1", "recall", "ECE", "right", "wrong", "neutral", "true", "mistakes")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in document["sets"]:
+        neutral = row["neutral"]
+        shares = (row["top1"], row["macro_f1"], row["mean_recall"], row["ece"], *row["confidence"].values())
+        shares += (neutral["called"], neutral["true"], neutral["of_mistakes"])
+        cells = ["" if share is None else f"{100 * share:.1f}" for share in shares]
+        table.add_row(row["data"], row["labels"], row["output"], f"{row['pictures']:,}", *cells)
+    Console(width=WIDTH, markup=False).print(table)
+    print(
+        "F1: macro-F1. recall: mean over the emotions. right, wrong: mean confidence of such answers.\n"
+        "neutral: of the answers; true: of the labels; mistakes: of the wrong answers."
+    )
 
 
 def print_report(document: Mapping[str, Any], title: str, other: str) -> None:
@@ -140,6 +234,7 @@ def print_scores(scores: Mapping[str, Any]) -> None:
     for name, key, value in (
         ("top-1", "top1", f"{scores['top1']:.2%}"),
         ("macro-F1", "macro_f1", f"{scores['macro_f1']:.4f}"),
+        ("recall", "mean_recall", f"{scores['mean_recall']:.2%}"),
     ):
         low, high = ends[key]
         print(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
@@ -149,6 +244,8 @@ def print_scores(scores: Mapping[str, Any]) -> None:
             f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "
             f"{chance['level']:.0%} below {chance['up_to']:.4f}"
         )
+    print(f"  {'sure':<9} {sureness_line(scores)}")
+    print(f"  {'neutral':<9} {neutral_line(scores)}")
     print(f"  {'uncertain':<9} {uncertainty_line(scores)}")
     table = Table("emotion")
     for column in ("precision", "recall", "F1", "pictures"):
@@ -157,6 +254,19 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         fractions = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
         table.add_row(emotion, *fractions, f"{row['pictures']:,}")
     Console().print(table)
+
+
+def neutral_line(scores: Mapping[str, Any]) -> str:
+    """Return how often neutral is the answer, the label, and the answer where that is wrong."""
+    neutral = scores["neutral"]
+    mistakes = "" if neutral["of_mistakes"] is None else f", {neutral['of_mistakes']:.1%} of the mistakes"
+    return f"{neutral['called']:.1%} of the answers, {neutral['true']:.1%} of the labels{mistakes}"
+
+
+def sureness_line(scores: Mapping[str, Any]) -> str:
+    """Return the mean confidence of right and of wrong answers, where there are any."""
+    found = scores["confidence"]
+    return ", ".join(f"{share:.1%} where {name}" for name, share in found.items() if share is not None)
 
 
 def calibration_line(scores: Mapping[str, Any]) -> str:
@@ -183,7 +293,7 @@ def uncertainty_line(scores: Mapping[str, Any]) -> str:
 def comparison_lines(found: Mapping[str, Any]) -> str:
     """Return a comparison of two models in three lines."""
     lines = []
-    for name, key in (("top-1", "top1"), ("macro-F1", "macro_f1")):
+    for name, key in (("top-1", "top1"), ("macro-F1", "macro_f1"), ("recall", "mean_recall")):
         row = found[key]
         low, high = row["interval"]
         lines.append(

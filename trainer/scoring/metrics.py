@@ -50,13 +50,16 @@ class Predictions:
 
 
 def predict_by_label_set(
-    model: Any, faces: Faces, consensus: NDArray[np.int64] | None
+    model: Any, faces: Faces, consensus: NDArray[np.int64] | None, output: str | None = None
 ) -> dict[str, Predictions]:
     """Return the predictions of `model` for `faces` by label set.
 
     `consensus` (n,) is the majority of people's votes, -1 where there is none; None leaves that set out.
+    `output` of the model is used for every label set; None: that of the set's name.
     """
     predicted = predict(model, faces.pixels)
+    if output is not None:
+        predicted = {output: predicted[output]}
     return {
         name: with_labels(name, labels, predicted) for name, labels in label_sets(faces, consensus).items()
     }
@@ -101,6 +104,7 @@ def score(
         "ece_pictures": int(measured.sum()),
         "ece_all": expected_calibration_error(labels, probabilities),
         "output": predictions.output,
+        "confidence": mean_confidence(labels, probabilities),
         "intervals": intervals(np.array(metrics["confusion"]), resamples),
         "reliability": reliability(labels[measured], probabilities[measured]),
         "uncertain_below": uncertain_below(labels, probabilities),
@@ -112,8 +116,8 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
     """Return metrics of `probabilities` (n, 7) against `labels` (n,), n at least 1, as plain JSON.
 
     Undefined ones (precision of an emotion never predicted, recall of one without pictures) count as 0.
-    `macro_f1` is the mean over the emotions among the labels. `confusion` counts pictures: a row for each
-    true emotion, a column for each predicted one.
+    `macro_f1` and `mean_recall` (balanced accuracy) are means over the emotions among the labels.
+    `confusion` counts pictures: a row for each true emotion, a column for each predicted one.
     """
     predicted = probabilities.argmax(axis=1)
     every = list(range(len(EMOTIONS)))
@@ -123,6 +127,8 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
     return {
         "top1": float((predicted == labels).mean()),
         "macro_f1": float(f1[support > 0].mean()),
+        "mean_recall": float(recall[support > 0].mean()),
+        "neutral": neutral_shares(labels, predicted),
         "pictures": len(labels),
         "per_class": {
             emotion: {
@@ -137,14 +143,34 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
     }
 
 
+def neutral_shares(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float | None]:
+    """Return the shares of neutral in `labels` (n,), `predicted` (n,) and the mistakes, None without any."""
+    called, wrong = predicted == EMOTIONS.index("neutral"), predicted != labels
+    return {
+        "true": float((labels == EMOTIONS.index("neutral")).mean()),
+        "called": float(called.mean()),
+        "of_mistakes": float(called[wrong].mean()) if wrong.any() else None,
+    }
+
+
+def mean_confidence(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float | None]:
+    """Return the mean confidence of right and of wrong answers; None where there are none."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    return {
+        name: float(confidence[rows].mean()) if rows.any() else None
+        for name, rows in (("right", right), ("wrong", ~right))
+    }
+
+
 def intervals(confusion: NDArray[np.int64], resamples: int) -> dict[str, Any]:
-    """Return intervals of top-1 and macro-F1 for a confusion matrix (7, 7), as plain JSON."""
+    """Return intervals of top-1, macro-F1 and mean recall for a confusion matrix (7, 7), as plain JSON."""
     drawn = resample(confusion, resamples)
     return {
         "level": LEVEL,
         "resamples": resamples,
         "top1": interval(top1(drawn)),
         "macro_f1": interval(macro_f1(drawn)),
+        "mean_recall": interval(mean_recall(drawn)),
     }
 
 
@@ -169,6 +195,13 @@ def macro_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(f1.sum(axis=-1, where=support > 0) / (support > 0).sum(axis=-1), np.float64)
 
 
+def mean_recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean recall (…) over the emotions with pictures, of confusion matrices (…, 7, 7)."""
+    right, support = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    recall = right / np.maximum(support, 1)
+    return np.asarray(recall.sum(axis=-1, where=support > 0) / (support > 0).sum(axis=-1), np.float64)
+
+
 def interval(values: NDArray[np.float64]) -> list[float]:
     """Return the lower and upper end of the central LEVEL of the `values` (resamples,)."""
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -186,7 +219,7 @@ def compare(this: Predictions, other: Predictions, resamples: int) -> dict[str, 
     joint = np.bincount(cells, minlength=len(EMOTIONS) ** 3).reshape(shape)
     drawn = resample(joint, resamples)
     differences = {}
-    for name, metric in (("top1", top1), ("macro_f1", macro_f1)):
+    for name, metric in (("top1", top1), ("macro_f1", macro_f1), ("mean_recall", mean_recall)):
         of_this, of_other = metric(joint.sum(axis=-1)), metric(joint.sum(axis=-2))
         differences[name] = {
             "this": float(of_this),

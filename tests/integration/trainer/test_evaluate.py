@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def test_metrics_worked_out_by_hand() -> None:
     )
     assert found["per_class"]["disgust"] == {"precision": 0, "recall": 0, "f1": 0, "pictures": 0}
     assert found["macro_f1"] == pytest.approx((2 / 5 + 1 / 2 + 0) / 3), "over the emotions that are there"
+    assert found["mean_recall"] == pytest.approx((1 / 3 + 1 + 0) / 3), "over the emotions that are there"
+    assert found["neutral"] == {"true": 0, "called": 0, "of_mistakes": 0}
     assert found["confusion"][0] == [1, 0, 0, 2, 0, 0, 0]
     assert found["confusion"][4] == [1, 0, 0, 0, 0, 0, 0]
 
@@ -43,7 +46,7 @@ def test_json_and_plots(trained: Path, tiny: Path, tmp_path: Path) -> None:
     model = trained / "emotion.keras"
     assert evaluate(model, tiny, "--json", str(scores), "--plots", str(plots)) == 0
     found = json.loads(scores.read_text())
-    assert set(found) == {"fer2013", "split", "data", "model", "speed", "mistakes", "worst"}
+    assert set(found) == {"fer2013", "split", "degraded", "data", "model", "speed", "mistakes", "worst"}
     assert found["fer2013"] == json.loads((trained / "emotion.json").read_text())["figures"]["fer2013"]
     assert found["fer2013"]["pictures"] == 14
     assert list(found["fer2013"]["per_class"]) == list(EMOTIONS)
@@ -82,6 +85,40 @@ def test_both_outputs_by_both_label_sets_and_compared(
     text = capfd.readouterr().out
     assert "p = " in text
     assert max(map(len, text.splitlines())) <= 100 + len(str(trained))
+
+
+def test_several_sets_in_one_table_and_another_output(
+    two_outputs: Path, tiny: Path, votes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    strangers = tmp_path / "strangers.zip"
+    with zipfile.ZipFile(strangers, "w") as archive:
+        for row in made.rows(training=0, public=1):
+            archive.writestr(f"test/{row.emotion}/{row.number}.png", made.picture(row.face))
+    scores = tmp_path / "scores.json"
+    several = ("--votes", str(votes), "--json", str(scores), "--bootstrap", "50")
+    arguments = ["evaluate", "--model", str(two_outputs), "--data", str(tiny), str(strangers), *several]
+    assert main(arguments) == 0
+    rows = json.loads(scores.read_text())["sets"]
+    assert [(row["data"], row["part"], row["labels"], row["output"], row["pictures"]) for row in rows] == [
+        ("tiny.zip", "validation", "fer2013", "fer2013", 14),
+        ("tiny.zip", "validation", "consensus", "consensus", 10),
+        ("strangers.zip", "test", "its own", "fer2013", 7),
+        ("strangers.zip", "test", "its own", "consensus", 7),
+    ]
+    text = capfd.readouterr().out
+    assert text.count("strangers.zip") == 2 and max(map(len, text.splitlines())) <= 120
+    assert main([*arguments, "--output", "consensus", "--degraded"]) == 0
+    rows = json.loads(scores.read_text())["sets"]
+    assert [row["output"] for row in rows] == ["consensus"] * 3
+    assert main([*arguments, "--plots", str(tmp_path)]) == 2
+    assert "error: --plots: for one set of pictures, found 2 in --data" in capfd.readouterr().err
+
+
+def test_output_that_the_model_does_not_have(
+    trained: Path, tiny: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected = "error: --output consensus: "
+    assert expected in refusal(trained / "emotion.keras", tiny, capfd, "--output", "consensus")
 
 
 def test_onnx_file_beside_the_keras_file_it_was_made_from(

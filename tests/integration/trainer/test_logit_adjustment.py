@@ -41,6 +41,13 @@ def test_output_without_adjustment_has_no_offsets() -> None:
     assert logit_offsets(Adjustment(consensus=0.5), targets([1] * 7)) == {}
 
 
+def test_share_that_the_loss_took_off_is_not_taken_off_again() -> None:
+    wanted = targets([99, 9, 99, 99, 99, 99, 99])
+    (whole,) = logit_offsets(Adjustment(fer2013=0.5), wanted).values()
+    (rest,) = logit_offsets(Adjustment(fer2013=0.5), wanted, balance=1.0).values()
+    assert rest == pytest.approx([-offset for offset in whole])
+
+
 @pytest.mark.long
 def test_complete_training_can_be_adjusted_again(
     tiny: Path, votes: Path, settings: Path, tmp_path: Path

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.fitting.augment import augment, random_maps
+from trainer.fitting.augment import as_in_video, augment, random_maps
 from trainer.settings import MODELS, Augmentation, read_settings
 
 TUTORIAL = read_settings(MODELS / "baseline.toml").augmentation
@@ -66,6 +66,32 @@ def test_batch_keeps_shape_and_dtype_and_depends_on_the_seed() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.array_equal(faces, noise(6))
+
+
+def test_gamma_side_light_blur_and_jpeg_change_what_they_say() -> None:
+    grey = np.full((40, 48, 48, 1), 100, np.uint8)
+    dark = changed(grey, gamma_share=1.0, gamma=2.0)
+    assert 255 * (100 / 255) ** 2 - 1 <= dark.min() < 60 and 120 < dark.max() <= 255 * (100 / 255) ** 0.5 + 1
+    assert (np.ptp(dark, axis=(1, 2, 3)) == 0).all()
+    lit = changed(grey, side_light_share=1.0, side_light=0.5)
+    assert lit.min() >= 50 and lit.max() <= 150 and np.ptp(lit, axis=(1, 2, 3)).max() > 50
+    faces = noise(4)
+    for chosen in ({"blur_share": 1.0}, {"jpeg_share": 1.0, "jpeg_quality": (10, 20)}):
+        assert changed(faces, **chosen).std() < faces.std()
+
+
+def test_squeezed_faces_are_narrower_and_no_others() -> None:
+    settings = Augmentation(squeeze_share=0.5, squeeze=0.2)
+    linear = random_maps(2000, np.random.default_rng(0), settings)[:, :, :2]
+    assert (linear[:, 1, 1] == 1).all()
+    assert linear[:, 0, 0].max() == pytest.approx(1 / 0.8, abs=0.01)
+    assert 0.45 < (linear[:, 0, 0] == 1).mean() < 0.55
+
+
+def test_faces_as_in_video_are_the_same_each_time() -> None:
+    faces = noise(5)
+    assert np.array_equal(as_in_video(faces), as_in_video(faces))
+    assert as_in_video(faces).std() < faces.std()
 
 
 def test_edges_are_extended() -> None:

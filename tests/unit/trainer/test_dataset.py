@@ -89,6 +89,14 @@ def test_test_pictures_alone_can_be_scored(tmp_path: Path) -> None:
         data.load_for_scoring(root, "validation")
 
 
+def test_strangers_test_pictures_are_scored_without_asking_and_private_test_is_not(tmp_path: Path) -> None:
+    assert data.scored_part(unnamed(tmp_path / "a", {"test": 1}), "validation") == "test"
+    assert data.scored_part(unnamed(tmp_path / "b", {"test": 1, "train": 20}), "validation") == "validation"
+    private = made.write_zip(tmp_path / "private.zip", made.rows(training=0, public=0, private=1))
+    assert data.scored_part(private, "validation") == "validation"
+    assert data.scored_part(private, "test") == "test"
+
+
 def test_missing_test_pictures(tmp_path: Path) -> None:
     path = made.write_zip(tmp_path / "fer2013.zip", made.rows(training=1, public=1))
     with pytest.raises(UserError, match=r"expected test pictures, found none .*7 for validation"):

@@ -11,7 +11,7 @@ SMALL = (MODELS / "small.toml").read_text()
 
 
 def test_settings_of_known_models_are_valid() -> None:
-    assert known_models() == ["baseline", "small"]
+    assert known_models() == ["baseline", "small", "tuned"]
     for name in known_models():
         settings = read_settings(MODELS / f"{name}.toml")
         assert settings.name == name

@@ -1,0 +1,106 @@
+"""The command `calibrate`: other offsets and temperatures for a complete model, without training."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import sha256, write_json
+from pipeline.common.model_card import card_path, read_all_keys
+from trainer.backend import load_keras
+from trainer.data.dataset import load_for_scoring, read_dataset, scored_part
+from trainer.data.pictures import Reading, reading_of
+from trainer.fitting.training_data import make_training_data
+from trainer.scoring.network import OnnxModel, open_keras_model
+from trainer.settings import APPLIED_AFTERWARDS, Settings, change, convert, parse_change, to_json
+
+KEPT_FIGURES: Final = (
+    "output",
+    "pictures",
+    "top1",
+    "macro_f1",
+    "mean_recall",
+    "ece",
+    "neutral",
+    "confidence",
+)
+"""Of the scores on other sets, for the card."""
+
+
+def calibrate_command(args: argparse.Namespace) -> None:
+    """Run `calibrate`. Raises UserError for settings, a model or data that can't be used."""
+    card = read_all_keys(args.model)
+    settings, faces_sha256 = settings_of(card, args.model)
+    changes = dict(map(parse_change, args.set or []))
+    for key in changes:
+        if not key.startswith(APPLIED_AFTERWARDS):
+            raise UserError(f"--set {key}: expected a key of [adjustment] or [confidence], found another one")
+    settings = change(settings, changes)
+    reading = reading_of(args)
+    dataset = read_dataset(args.data, args.votes, reading)
+    data = make_training_data(settings, dataset)
+    if data.sha256 != faces_sha256:
+        raise UserError(
+            f"{args.data}: expected the pictures and votes that {args.model} was trained with, found others; "
+            "give those, or leave the model as it is"
+        )
+    load_keras()
+    from trainer.fitting.artifacts import versions, write_model
+    from trainer.models.build import unmix_outputs
+
+    model = open_keras_model(args.model)
+    unmix_outputs(model, card["settings"])
+    made = write_model(args.model, settings, model.get_weights(), data)
+    calibrated = {"command": command_line(args), "versions": versions()}
+    others = [score_other(path, args.model, settings.network.outputs, reading) for path in args.others]
+    kept = {"settings": {**to_json(settings), "faces_sha256": faces_sha256}}
+    write_json(card_path(args.model), card | made | kept | {"calibrated": calibrated, "others": others})
+    for name, scores in made["figures"].items():
+        named = ("top1", "macro_f1", "mean_recall", "ece_all")
+        print(f"{name}: validation {', '.join(f'{key} {scores[key]:.4f}' for key in named)}")
+    print(f"wrote {args.model}, its .onnx in float32 and its card")
+
+
+def settings_of(card: dict[str, Any], model: Path) -> tuple[Settings, str]:
+    """Return the settings in a card, and the digest of the faces of its training. Raises UserError."""
+    values = dict(card.get("settings", {}))
+    digest = values.pop("faces_sha256", None)
+    if digest is None:
+        raise UserError(
+            f"{card_path(model)}: has no settings; use a model that `python -m trainer fit` wrote"
+        )
+    return convert(values, str(card_path(model))), digest
+
+
+def score_other(path: Path, model: Path, outputs: Sequence[str], reading: Reading) -> dict[str, Any]:
+    """Return for the card the scores of the file `model` on a set of which nothing was trained."""
+    from trainer.scoring.metrics import predict_by_label_set, score
+
+    part = scored_part(path, "validation", reading)
+    faces = load_for_scoring(path, part, reading=reading)
+    network = OnnxModel(model.with_suffix(".onnx").read_bytes())
+    found = {}
+    for output in outputs:
+        (one,) = predict_by_label_set(network, faces, None, output).values()
+        scores = score(one, faces.names, halved=False)
+        found[output] = {key: scores[key] for key in KEPT_FIGURES}
+    return {
+        "name": path.resolve().name,
+        "sha256": sha256(path) if path.is_file() else None,
+        "part": part,
+        "used_for": "choosing [adjustment] and [confidence], and the figures here; nothing was fitted to it",
+        "figures": found,
+    }
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """Return the command line that calibrates the model again."""
+    words = ["python", "-m", "trainer", "calibrate", str(args.model), "--data", str(args.data)]
+    words += ["--votes", str(args.votes)] if args.votes is not None else []
+    words += ["--labels", *args.labels] if args.labels else []
+    words += ["--resize"] if args.resize else []
+    words += [word for text in args.set or [] for word in ("--set", text)]
+    words += ["--others", *map(str, args.others)] if args.others else []
+    return shlex.join(words)
