@@ -154,7 +154,10 @@ def test_onnx_files_that_are_no_emotion_model(
     face.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
     for content, text in (
         (b"no model", "expected an ONNX model, found another file"),
-        (face.SerializeToString(), "expected an input (None, 48, 48, 1), found (None, 64, 48, 1)"),
+        (
+            face.SerializeToString(),
+            "expected an input (None, 48, 48, 1), as its card says, found (None, 64, 48, 1)",
+        ),
     ):
         model.write_bytes(content)
         entry = card["onnx"] | {"sha256": sha256(model)}
@@ -180,7 +183,8 @@ def test_models_of_other_shapes_are_refused(
     other = write_model(tmp_path / "other.keras", ["fer2013", "valence"], stated=["fer2013"])
     assert "expected outputs (None, 7) named fer2013 or consensus" in refusal(other, tiny, capfd)
     large = write_model(tmp_path / "large.keras", ["fer2013"], size=64)
-    assert "expected an input (None, 48, 48, 1), found (None, 64, 64, 1)" in refusal(large, tiny, capfd)
+    said = "expected an input (None, 48, 48, 1), as its card says, found (None, 64, 64, 1)"
+    assert said in refusal(large, tiny, capfd)
     model = Path(shutil.copy(two_outputs, tmp_path))
     card = json.loads(two_outputs.with_suffix(".json").read_text())
     del card["outputs"]
