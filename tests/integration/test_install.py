@@ -75,5 +75,5 @@ def test_installed_in_an_empty_environment(tmp_path: Path) -> None:
     assert "<svg" in (away / "r.html").read_text()
     where, faces, watched, tensorflow = json.loads(run(programs / "python", "-c", SCRIPT, place=away))
     assert str(tmp_path / "venv") in where
-    assert faces == watched == 4
+    assert faces == watched == 3
     assert not tensorflow
