@@ -45,7 +45,7 @@ def test_weights_stay_and_card_says_what_changed(
     weights = zip(one.get_weights(), two.get_weights(), strict=True)
     assert all(a == pytest.approx(b, abs=1e-6) for a, b in weights)
     assert card["settings"]["adjustment"]["consensus"] == 0.5
-    assert card["offsets"]["consensus"] and before["offsets"] == {}
+    assert card["offsets"]["consensus"] != before["offsets"].get("consensus")
     assert card["temperatures"]["consensus"] != before["temperatures"]["consensus"]
     assert (
         card["command"] == before["command"]
