@@ -72,7 +72,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Random changes of each face in each epoch, made by trainer/fitting/augment.py."""
+    """Random changes of each face in each epoch, made by trainer/data/augment.py."""
 
     rotation_degrees: Annotated[float, Meta(ge=0, le=180)] = 0.0
     shift: Share = 0.0

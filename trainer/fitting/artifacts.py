@@ -19,11 +19,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.common.files import replacing, write_json
 from pipeline.common.model_card import card_path, new_card
+from trainer.data.augment import as_in_video
 from trainer.data.dataset import Dataset, missing_emotions
 from trainer.data.pictures import PREFIXES
 from trainer.export.graph import checked_onnx, write_onnx
 from trainer.fitting import checkpoint
-from trainer.fitting.augment import as_in_video
 from trainer.fitting.checkpoint import Epoch, Progress
 from trainer.fitting.training_data import TrainingData, logit_offsets, not_learned
 from trainer.models.build import for_training, for_use, multiply_adds

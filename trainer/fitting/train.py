@@ -14,8 +14,8 @@ from scipy.special import log_softmax
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.files import clear_unfinished
 from pipeline.common.model_card import read_all_keys
+from trainer.data.augment import augment
 from trainer.fitting import checkpoint
-from trainer.fitting.augment import augment
 from trainer.fitting.checkpoint import Epoch, Progress
 from trainer.fitting.training_data import TrainingData, log_priors
 from trainer.models.build import for_training, unmix_outputs

@@ -15,10 +15,10 @@ from rich.table import Table
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
 from pipeline.common.model_card import read_card
+from trainer.data.augment import as_in_video
 from trainer.data.dataset import Faces, load_for_scoring, scored_part
 from trainer.data.pictures import Part, reading_of
 from trainer.data.votes import majority, read_votes
-from trainer.fitting.augment import as_in_video
 from trainer.progress import progress
 
 WIDTH: Final = 120
