@@ -69,10 +69,8 @@ def prepare(
     settings = settings.replace(choose_threshold(settings))
     capture = settings.of(CaptureSettings)
     sources = find_sources(capture.sources, reporter) if only is None or "capture" in only else []
-    if settings.of(DisplaySettings).mode in ("window", "web") and [source.form for source in sources] == [
-        "demo"
-    ]:
-        # Watched, the demo repeats until it is stopped.
+    watched = settings.of(DisplaySettings).mode in ("window", "web")
+    if watched and [source.form for source in sources] == ["demo"]:  # it repeats until it is stopped
         settings = settings.replace(msgspec.structs.replace(capture, repeat=0))
     return settings, sources
 

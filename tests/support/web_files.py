@@ -6,13 +6,37 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 
-class WebFiles:
+class Served:
+    """A server on the loopback, for as long as the context lasts."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def address(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/{name}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class WebFiles(Served):
     """Use as a context manager. `url(name)` is the address of a file; `answers` take the place of files."""
 
     def __init__(self, folder: Path, *, ranges: bool = False, breaks_after: int = 0) -> None:
@@ -57,27 +81,14 @@ class WebFiles:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        super().__init__(Handler)
 
     def answer(self, name: str) -> bytes:
         """What is sent for a name in `answers`."""
         return self.answers[name]
 
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/{name}"
-
-    def __enter__(self) -> "WebFiles":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        return self.address(name)
 
 
 class GrowingPlaylist(WebFiles):
@@ -98,7 +109,7 @@ class GrowingPlaylist(WebFiles):
         return f"{head}{shown}\n".encode()
 
 
-class ReplayedStream:
+class ReplayedStream(Served):
     """Gives whoever asks the same pictures, as a stream of JPEGs that ends. Use as a context manager."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
@@ -119,17 +130,5 @@ class ReplayedStream:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/recording"
-
-    def __enter__(self) -> "ReplayedStream":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = self.address("recording")

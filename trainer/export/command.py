@@ -1,7 +1,6 @@
 """The command `export`: write a Keras model for ONNX Runtime, in float32 or int8."""
 
 import argparse
-import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
 from pipeline.common.model_card import card_path, read_all_keys
 from trainer.backend import load_keras
+from trainer.command_line import command_line, option
 from trainer.data.dataset import Dataset, read_dataset
 from trainer.data.votes import majority
 from trainer.scoring.network import OnnxModel, open_keras_model
@@ -47,7 +47,7 @@ def export_command(args: argparse.Namespace) -> None:
         made, more = quantise(made, dataset)
     entry = {
         **write_onnx(made, args.model, "float32" if dataset is None else "int8"),
-        "command": command_line(args),
+        "command": made_by(args),
         "versions": {name: version(name) for name in ("onnx", "onnxruntime")},
         **more,
     }
@@ -129,14 +129,10 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, dataset: Dataset) -
     return found
 
 
-def command_line(args: argparse.Namespace) -> str:
+def made_by(args: argparse.Namespace) -> str:
     """Return the command line that writes this file again."""
-    words = ["python", "-m", "trainer", "export", str(args.model)]
-    if args.int8:
-        words += ["--int8", "--data", str(args.data)]
-    if args.votes is not None:
-        words += ["--votes", str(args.votes)]
-    return shlex.join(words)
+    data = [*option("int8", True), *option("data", args.data)] if args.int8 else []
+    return command_line("export", str(args.model), *data, *option("votes", args.votes))
 
 
 def print_report(entry: dict[str, Any], model: Path) -> None:

@@ -1,7 +1,6 @@
 """A Keras classifier of one's own, with its labels and its way to take pixels, as a model of the pipeline."""
 
 import argparse
-import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,6 +14,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import sha256, write_json
 from pipeline.common.labels import EMOTIONS
 from pipeline.common.model_card import SIZES, card_path, new_card
+from trainer.command_line import command_line, option
 from trainer.data.pictures import emotion_of, unknown_emotion
 from trainer.export.graph import Graph, by_channel, check_same, noise, write_onnx
 from trainer.models.build import multiply_adds
@@ -76,7 +76,7 @@ def export_own(args: argparse.Namespace) -> None:
         **new_card(None, ("fer2013",), own.shape),
         "onnx": {
             **write_onnx(made, own.path, "float32"),
-            "command": command_line(args),
+            "command": made_by(args),
             "versions": {name: version(name) for name in ("keras", "onnx", "onnxruntime")},
         },
         "name": own.path.stem,
@@ -215,9 +215,8 @@ def to_onnx(own: OwnModel) -> onnx.ModelProto:
     return graph.finish({"fer2013": found})
 
 
-def command_line(args: argparse.Namespace) -> str:
+def made_by(args: argparse.Namespace) -> str:
     """Return the command line that writes this file again."""
-    words = ["python", "-m", "trainer", "export", str(args.model), "--labels", *args.labels]
-    if args.range is not None:
-        words += ["--range", *(f"{value:g}" for value in args.range)]
-    return shlex.join([*words, *(["--bgr"] if args.bgr else [])])
+    interval = None if args.range is None else [f"{value:g}" for value in args.range]
+    words = *option("labels", args.labels), *option("range", interval), *option("bgr", args.bgr)
+    return command_line("export", str(args.model), *words)

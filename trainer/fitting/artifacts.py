@@ -3,7 +3,6 @@
 import argparse
 import csv
 import platform
-import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -19,6 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.common.files import replacing, write_json
 from pipeline.common.model_card import card_path, new_card
+from trainer.command_line import changes, command_line, option
 from trainer.data.augment import as_in_video
 from trainer.data.dataset import Dataset, missing_emotions
 from trainer.data.pictures import PREFIXES
@@ -95,7 +95,7 @@ def write_artifacts(
         "data": describe(dataset),
         "settings": progress.settings,
         "seed": settings.seed,
-        "command": command_line(args, settings.seed, out),
+        "command": made_by(args, settings.seed, out),
         "ancestors": list(dataset.ancestors),
         "versions": versions(),
         "chosen": {"epoch": progress.kept.epoch, "by": CHOSEN_BY[settings.fitting.keep]},
@@ -182,18 +182,15 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def command_line(args: argparse.Namespace, seed: int, out: Path) -> str:
+def made_by(args: argparse.Namespace, seed: int, out: Path) -> str:
     """Return the command line that repeats the training; for one of several folds, all of them."""
-    words = ["python", "-m", "trainer", args.command]
-    for name in OPTIONS:
-        value = getattr(args, name, None)
-        if value not in (None, []) and not (name == "model" and args.settings is not None):
-            values = value if isinstance(value, list | tuple) else [value]
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    for change in args.set or []:
-        words += ["--set", change]
-    words += [f"--{name}" for name in ("resize", "deterministic") if getattr(args, name)]
-    return shlex.join([*words, "--seed", str(seed), "--out", str(args.out if args.folds else out)])
+    names = [name for name in OPTIONS if name != "model" or args.settings is None]
+    given = [word for name in names for word in option(name, getattr(args, name, None))]
+    flags = [word for name in ("resize", "deterministic") for word in option(name, getattr(args, name))]
+    place = args.out if args.folds else out
+    return command_line(
+        args.command, *given, *changes(args.set), *flags, "--seed", str(seed), "--out", str(place)
+    )
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The command `calibrate`: other offsets and temperatures for a complete model, without training."""
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +9,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import sha256, write_json
 from pipeline.common.model_card import card_path, read_all_keys
 from trainer.backend import load_keras
+from trainer.command_line import changes, command_line, option
 from trainer.data.dataset import load_for_scoring, read_dataset, scored_part
 from trainer.data.pictures import Reading, reading_of
 from trainer.fitting.training_data import make_training_data
@@ -53,7 +53,7 @@ def calibrate_command(args: argparse.Namespace) -> None:
     model = open_keras_model(args.model)
     unmix_outputs(model, card["settings"])
     made = write_model(args.model, settings, model.get_weights(), data)
-    calibrated = {"command": command_line(args), "versions": versions()}
+    calibrated = {"command": made_by(args), "versions": versions()}
     others = [score_other(path, args.model, settings.network.outputs, reading) for path in args.others]
     kept = {"settings": {**to_json(settings), "faces_sha256": faces_sha256}}
     write_json(card_path(args.model), card | made | kept | {"calibrated": calibrated, "others": others})
@@ -95,12 +95,11 @@ def score_other(path: Path, model: Path, outputs: Sequence[str], reading: Readin
     }
 
 
-def command_line(args: argparse.Namespace) -> str:
+def made_by(args: argparse.Namespace) -> str:
     """Return the command line that calibrates the model again."""
-    words = ["python", "-m", "trainer", "calibrate", str(args.model), "--data", str(args.data)]
-    words += ["--votes", str(args.votes)] if args.votes is not None else []
-    words += ["--labels", *args.labels] if args.labels else []
-    words += ["--resize"] if args.resize else []
-    words += [word for text in args.set or [] for word in ("--set", text)]
-    words += ["--others", *map(str, args.others)] if args.others else []
-    return shlex.join(words)
+    given = [
+        word for name in ("data", "votes", "labels", "resize") for word in option(name, getattr(args, name))
+    ]
+    return command_line(
+        "calibrate", str(args.model), *given, *changes(args.set), *option("others", args.others)
+    )
