@@ -5,7 +5,7 @@ import json
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,8 +165,8 @@ class Server:
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         """Answer with the next frame, as it was filmed."""
-        source = self._source(request)
         async with self._viewer() as viewer:
+            source = await self._source(request, viewer)
             picture = await self._next(viewer, source)
         if picture is None:
             raise web.HTTPServiceUnavailable(text=f"{source}: no picture within {PICTURE_S:.0f} s\n")
@@ -174,8 +174,8 @@ class Server:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Answer with frames without end (MJPEG). On a slow line they queue up in the network."""
-        source = self._source(request)
         async with self._viewer() as viewer:
+            source = await self._source(request, viewer)
             kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
             response = web.StreamResponse(headers={"Content-Type": kind})
             await response.prepare(request)
@@ -211,8 +211,16 @@ class Server:
     def _names(self) -> list[str]:
         return [source["name"] for source in self._status()["sources"]]
 
-    def _source(self, request: web.Request) -> str:
-        """Return the source that a request names; without a name the first one."""
+    async def _source(self, request: web.Request, viewer: Viewer) -> str:
+        """Return the source that a request names; without a name the first one.
+
+        This process may be there before it has heard of any source; the first one is waited for.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PICTURE_S):
+                while not self._names() and not self._hub.over:
+                    viewer.changed.clear()
+                    await viewer.changed.wait()
         names = self._names()
         source = request.query.get("source", names[0] if names else "")
         if source not in names:

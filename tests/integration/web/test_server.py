@@ -157,6 +157,23 @@ def test_a_snapshot_is_the_next_frame() -> None:
     run(scene())
 
 
+@pytest.mark.parametrize("path", ["/api/snapshot.jpg", "/api/stream.mjpg"])
+def test_a_picture_that_is_asked_for_before_there_is_a_source_comes_with_the_first(path: str) -> None:
+    async def scene() -> None:
+        async with serving() as (world, client):
+            world.names = []
+            waiting = asyncio.ensure_future(client.get(path))
+            await until(lambda: bool(world.hub.viewers))
+            world.names = ["clip"]
+            world.hub.put_status()
+            await world.put_when_wanted(1)
+            answer = await waiting
+            assert answer.status == 200
+            answer.close()
+
+    run(scene())
+
+
 def test_a_source_that_stands_still_gives_no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "PICTURE_S", 0.05)
 
