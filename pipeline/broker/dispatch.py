@@ -45,14 +45,19 @@ def pump(state: State, now_ns: int) -> None:
 
 
 def start_if_complete(state: State, now_ns: int) -> None:
-    """Frames flow once every source is open and every role is there."""
+    """Frames flow once every source is open, every role is there, and so is the run's own supervisor.
+
+    A short run could else be over before the supervisor hears of it, which would take its end for deaths.
+    """
     if state.lifetime.started:
         return
     here = {source_of(p.hello) for p in state.peers.of("capture") if p.welcomed}
     here |= {name for name, ledger in state.ledgers.items() if ledger.ended}
     sources_open = bool(here) if state.rules.sources is None else here >= set(state.rules.sources)
     roles = all(state.peers.of(role) for role in (*state.worker_roles, "display"))
-    state.lifetime.started = sources_open and roles
+    owner = state.rules.owner
+    supervised = not owner or any(peer.hello.slot == owner for peer in state.peers.of("supervisor"))
+    state.lifetime.started = sources_open and roles and supervised
     state.lifetime.started_ns = state.lifetime.last_written_ns = now_ns
     if state.lifetime.started:
         state.outbox.next_report_ns = 0  # the supervisor must know before the first frame is under way

@@ -129,15 +129,20 @@ def make_broker(
 
 
 class World:
-    """A broker and the peers round it; `sent` holds what each peer was sent and has not yet looked at."""
+    """A broker and the peers round it, its run's supervisor among them unless it is to come.
 
-    def __init__(self, broker: Broker | None = None) -> None:
+    `sent` holds what each peer was sent and has not yet looked at.
+    """
+
+    def __init__(self, broker: Broker | None = None, *, supervised: bool = True) -> None:
         self.broker = broker or make_broker()
         self.now_ns = 1_000_000_000
         self.sent: dict[bytes, list[Outgoing]] = {}
         self.published: list[Buffer] = []
         self.log_lines: list[str] = []
         self.joined: list[str] = []
+        if supervised:
+            self.join("supervisor", "supervisor")
 
     def give(self, peer: str, message: Message, buffers: Sequence[Buffer] = ()) -> None:
         self.broker.receive(peer.encode(), message, buffers, self.now_ns)  # type: ignore[arg-type]

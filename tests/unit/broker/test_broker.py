@@ -50,6 +50,17 @@ def test_a_frame_goes_through_and_its_record_is_published() -> None:
     assert (source.captured, source.in_flight, source.progress) == (1, 0, Progress(1, ok=1))
 
 
+def test_nothing_flows_before_the_supervisor_is_there() -> None:
+    """It would hear nothing of a run of a few frames, and take the ends of its processes for deaths."""
+    world = World(supervised=False)
+    world.join_all()
+    assert world.take("clip", Grant) == []
+    world.join("supervisor", "elsewhere", slot="elsewhere")
+    assert world.take("clip", Grant) == []
+    world.join("supervisor", "supervisor")
+    assert len(world.take("clip", Grant)) == 1
+
+
 def test_nothing_flows_before_every_source_and_every_role_is_there() -> None:
     world = World(make_broker(sources=["clip", "other"]))
     world.join_all(make_source("clip"))

@@ -8,7 +8,7 @@ from tests.support.broker_world import World, detected, make_frame, make_hello, 
 
 @pytest.fixture
 def world() -> World:
-    return World()
+    return World(supervised=False)
 
 
 def hello(world: World, role: str, name: str, key: str, **changes: object) -> None:
