@@ -158,6 +158,10 @@ class Reporter:
             with contextlib.suppress(OSError):
                 self._live.stop()
             self._live = None
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _give_up(sys.stderr)
 
 
 class _Handler(logging.Handler):
@@ -265,13 +269,18 @@ def _total(sources: list[SourceReport]) -> str:
     return balance(sum(s.captured for s in sources), progress, sum(s.in_flight for s in sources))
 
 
+def _give_up(stream: TextIO) -> None:
+    """Let go of what a stream could not write: it would fail again at the very end, with status 120."""
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), stream.fileno())
+
+
 def print_summary(text: str, file: TextIO | None = None) -> None:
     """The summary is the run's result for a person or a script: on standard output. Raises LateError."""
     try:
         print(text, file=file or sys.stdout, flush=True)
     except OSError as error:
-        with Path(os.devnull).open("w") as nothing:  # else what is buffered fails again at the very end
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        _give_up(file or sys.stdout)
         raise LateError(f"standard output: cannot be written: {error.strerror}") from error
 
 

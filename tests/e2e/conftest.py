@@ -79,7 +79,7 @@ def quick(model: Path) -> list[str]:
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Nothing of the machine's screen or of the user's decides a test."""
-    names = ("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "PYTHONPATH")
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "PYTHONPATH", "PYTHONUNBUFFERED")
     return {name: value for name, value in os.environ.items() if name not in names}
 
 
