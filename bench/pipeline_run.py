@@ -149,15 +149,15 @@ def measured(watch: Watch) -> PipelineRun:
     report = watch.report
     if report is None or not report.elapsed_s:
         raise UserError("bench: the pipeline ended without a frame")
-    progress = [source.progress for source in report.sources]
+    committed = [source.committed for source in report.sources]
     return PipelineRun(
-        frames=sum(p.written for p in progress),
+        frames=sum(p.offset for p in committed),
         seconds=report.elapsed_s,
         latency_ms=watch.latency_ms,
         batches={int(size): count for size, count in report.batches.items()},
         cpu_ms_per_frame=watch.cpu_ms_per_frame(),
-        dropped=sum(sum(p.dropped.values()) for p in progress),
-        failed=sum(p.failed for p in progress),
+        dropped=sum(sum(p.dropped.values()) for p in committed),
+        failed=sum(p.failed for p in committed),
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.codec import pack, unpack
-from pipeline.wire.messages import PROTOCOL, Array, Buffer, End, Hello, Result, StepFailed, Welcome, Work
+from pipeline.wire.messages import PROTOCOL, Accept, Array, Buffer, End, Hello, Result, StepFailed, Work
 from pipeline.wire.session import Session
 
 POLL_MS = 200
@@ -72,12 +72,12 @@ def serve(
     on their way. `step` raises StepError for a piece that can't be done.
     """
     stop.listen()
-    who = assignment.role, assignment.name, assignment.slot, os.getpid(), PROTOCOL
+    who = assignment.role, assignment.name, assignment.instance, os.getpid(), PROTOCOL
     hello = Hello(*who, credits=credits, fingerprint=fingerprint)
     with Session(assignment, lambda: hello) as session:
         while not stop:
             match session.receive(POLL_MS):
-                case (Welcome(broker), _):
+                case (Accept(broker), _):
                     log.debug("works for broker %s", broker)
                 case (End(), _):
                     return 0

@@ -29,7 +29,7 @@ WAIT_MS: Final = 500.0
 """`broker.live_max_wait_ms`: how old a frame can be when a detector takes it."""
 
 STEPS_MS: Final = 1000.0
-"""More than detection, classification and writing of a source's eight frames past their slot take here."""
+"""More than detection, classification and writing of a source's eight frames past their mailbox take here."""
 
 LEAST_SHARE: Final = 0.8
 """Ok frames of the source with the fewest against that with the most."""

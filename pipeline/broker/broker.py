@@ -79,7 +79,7 @@ class Broker:
             self._abandon()
         pump(self.state, now_ns)
         # The supervisor must hear of what hangs even in the tick after which the broker ends.
-        if now_ns >= self.state.outbox.next_report_ns or self.state.outbox.given_up:
+        if now_ns >= self.state.outbox.next_report_ns or self.state.outbox.timed_out:
             report(self.state, now_ns)
 
     def slept(self, gap_ns: int) -> None:
@@ -124,19 +124,19 @@ class Broker:
         else:
             return
         self.state.log(f"{peer.hello.name} {what} and is given up")
-        self.state.outbox.given_up.append(peer_report(peer, now_ns, given_up=True))
+        self.state.outbox.timed_out.append(peer_report(peer, now_ns, timed_out=True))
         leave(self.state, peer, seen=False)
 
     def _drop_stale(self, now_ns: int) -> None:
         limit_ns = round(self.state.rules.settings.live_max_wait_ms * 1e6)
-        for entry in self.state.frame_queue.live_waiting():
-            if now_ns - entry.received_ns > limit_ns:
-                self.state.resolve(entry, "dropped", "stale")
+        for frame in self.state.frame_queue.live_waiting():
+            if now_ns - frame.received_ns > limit_ns:
+                self.state.resolve(frame, "dropped", "stale")
 
     def _abandon(self) -> None:
         """After a stop, when the time for what was under way is over."""
         for ledger in self.state.ledgers.values():
             ledger.ended = True
-            for entry in list(ledger.entries.values()):
-                if entry.phase != "resolved":
-                    self.state.resolve(entry, "dropped", "stopped")
+            for frame in list(ledger.pending.values()):
+                if frame.phase != "resolved":
+                    self.state.resolve(frame, "dropped", "stopped")

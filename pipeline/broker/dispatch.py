@@ -3,7 +3,7 @@
 from typing import Final
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
-from pipeline.broker.membership import welcome_captures
+from pipeline.broker.membership import accept_captures
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.queues import ItemQueue, ItemRange
 from pipeline.broker.state import State, source_of
@@ -28,12 +28,12 @@ GRANTS: Final = 4
 """In so many parts a file is granted its window: a message for each frame would cost more than it gains."""
 
 LIVE_ACTIVE: Final = 8
-"""Frames of a live source past their slot: more would only grow old."""
+"""Frames of a live source past their mailbox: more would only grow old."""
 
 
 def pump(state: State, now_ns: int) -> None:
     """Send whatever can be sent now."""
-    welcome_captures(state)
+    accept_captures(state)
     start_if_complete(state, now_ns)
     send_frame_work(state, now_ns)
     for queue in state.item_queues.values():
@@ -51,14 +51,14 @@ def start_if_complete(state: State, now_ns: int) -> None:
     """
     if state.lifetime.started:
         return
-    here = {source_of(p.hello) for p in state.peers.of("capture") if p.welcomed}
+    here = {source_of(p.hello) for p in state.peers.of("capture") if p.accepted}
     here |= {name for name, ledger in state.ledgers.items() if ledger.ended}
     sources_open = bool(here) if state.rules.sources is None else here >= set(state.rules.sources)
     roles = all(state.peers.of(role) for role in (*state.worker_roles, "display"))
     owner = state.rules.owner
-    supervised = not owner or any(peer.hello.slot == owner for peer in state.peers.of("supervisor"))
+    supervised = not owner or any(peer.hello.instance == owner for peer in state.peers.of("supervisor"))
     state.lifetime.started = sources_open and roles and supervised
-    state.lifetime.started_ns = state.lifetime.last_written_ns = now_ns
+    state.lifetime.started_ns = state.lifetime.last_commit_ns = now_ns
     if state.lifetime.started:
         state.outbox.next_report_ns = 0  # the supervisor must know before the first frame is under way
 
@@ -77,9 +77,9 @@ def send_frame_work(state: State, now_ns: int) -> None:
                 if not peer.jobs:
                     send_frame(state, peer, state.frame_queue.quarantined.popleft(), now_ns, alone=True)
                 continue
-            entry = state.frame_queue.take(live=not peer.jobs, blocked=blocked_sources)
-            if entry is not None:
-                send_frame(state, peer, entry, now_ns, alone=False)
+            frame = state.frame_queue.take(live=not peer.jobs, blocked=blocked_sources)
+            if frame is not None:
+                send_frame(state, peer, frame, now_ns, alone=False)
 
 
 def can_read(state: State, workers: list[Peer]) -> list[Peer]:
@@ -87,8 +87,8 @@ def can_read(state: State, workers: list[Peer]) -> list[Peer]:
     foreign = [peer for peer in workers if not shares_memory(state, peer)]
     if not foreign or not state.rules.frames:
         return workers
-    entries = (entry for ledger in state.ledgers.values() for entry in ledger.entries.values())
-    shared = any(isinstance(e.header, Frame) and e.header.encoding == "shared" for e in entries)
+    pending = (frame for ledger in state.ledgers.values() for frame in ledger.pending.values())
+    shared = any(isinstance(e.header, Frame) and e.header.encoding == "shared" for e in pending)
     return [peer for peer in workers if peer not in foreign] if shared else workers
 
 
@@ -100,15 +100,15 @@ def blocked(state: State) -> frozenset[str]:
     )
 
 
-def send_frame(state: State, peer: Peer, entry: PendingFrame, now_ns: int, *, alone: bool) -> None:
-    header, step = entry.header, state.rules.steps[0]
-    assert isinstance(header, Frame) and entry.pixels is not None
-    entry.phase = "working"
-    near = state.ledgers[entry.source].near(entry, step)
+def send_frame(state: State, peer: Peer, frame: PendingFrame, now_ns: int, *, alone: bool) -> None:
+    header, step = frame.header, state.rules.steps[0]
+    assert isinstance(header, Frame) and frame.pixels is not None
+    frame.phase = "working"
+    near = state.ledgers[frame.source].near(frame, step)
     arrays, buffers = ([], []) if near is None else pack({step.recall: near})
-    work = state.peers.begin(peer, Job([entry], [], now_ns, alone))
+    work = state.peers.begin(peer, Job([frame], [], now_ns, alone))
     message = Work(state.name, work, 0, header.shape, header.encoding, arrays)
-    state.send(peer.identity, message, [entry.pixels, *buffers])
+    state.send(peer.identity, message, [frame.pixels, *buffers])
 
 
 def send_item_work(state: State, queue: ItemQueue, now_ns: int) -> None:
@@ -123,14 +123,14 @@ def send_item_work(state: State, queue: ItemQueue, now_ns: int) -> None:
 
 
 def frames_of(pieces: list[ItemRange]) -> list[PendingFrame]:
-    return list({id(piece.entry): piece.entry for piece in pieces}.values())
+    return list({id(piece.frame): piece.frame for piece in pieces}.values())
 
 
 def send_items(state: State, peer: Peer, step: Step, job: Job) -> None:
     arrays: list[Array] = []
     buffers: list[Buffer] = []
     for piece in job.pieces:
-        rows = piece.entry.values[step.takes][piece.start : piece.start + piece.count]
+        rows = piece.frame.values[step.takes][piece.start : piece.start + piece.count]
         arrays.append(Array(step.takes, str(rows.dtype), list(rows.shape)))  # type: ignore[arg-type]
         buffers.append(rows.data.cast("B"))
     state.send(
@@ -146,18 +146,18 @@ def deliver(state: State, now_ns: int) -> None:
             if not ready:
                 break
             ledger = min(ready, key=lambda ledger: ledger.delivery.last_turn)
-            entry = ledger.deliverable()
-            assert entry is not None
-            send_delivery(state, display, ledger, entry, now_ns)
+            frame = ledger.deliverable()
+            assert frame is not None
+            send_delivery(state, display, ledger, frame, now_ns)
 
 
 def send_delivery(
-    state: State, display: Peer, ledger: SourceLedger, entry: PendingFrame, now_ns: int
+    state: State, display: Peer, ledger: SourceLedger, frame: PendingFrame, now_ns: int
 ) -> None:
-    header = entry.header
-    pixels = entry.pixels if display.hello.wants_pixels else None
-    frame = header if pixels is not None and isinstance(header, Frame) else None
-    arrays, buffers = pack(ledger.shown(entry, state.hidden))
+    header = frame.header
+    pixels = frame.pixels if display.hello.wants_pixels else None
+    sent = header if pixels is not None and isinstance(header, Frame) else None
+    arrays, buffers = pack(ledger.shown(frame, state.hidden))
     if pixels is not None:
         buffers.append(pixels)
     message = Delivery(
@@ -165,13 +165,13 @@ def send_delivery(
         header.sequence,
         header.captured_ns,
         header.time_s,
-        entry.status,
-        entry.reason,
+        frame.status,
+        frame.reason,
         header.file,
-        frame.shape if frame else None,
+        sent.shape if sent else None,
         ledger.info.fps,
-        frame.encoding if frame else "raw",
-        entry.items,
+        sent.encoding if sent else "raw",
+        frame.items,
         arrays,
     )
     state.metrics.deliveries += 1
@@ -184,7 +184,7 @@ def grant(state: State) -> None:
     """Let captures send: a live one so that its newest frame is always here, a file by its window."""
     for peer in state.peers.of("capture"):
         ledger = state.ledgers.get(source_of(peer.hello))
-        if ledger is None or ledger.ended or not peer.welcomed:
+        if ledger is None or ledger.ended or not peer.accepted:
             continue
         live = ledger.info.kind == "live"
         window = LIVE_CREDITS if live else state.rules.settings.file_window - ledger.in_flight
@@ -194,7 +194,7 @@ def grant(state: State) -> None:
         if credits >= (1 if live or not peer.granted else max(1, state.rules.settings.file_window // GRANTS)):
             peer.granted += credits
             wanted = encoding(state, peer)
-            state.send(peer.identity, Grant(ledger.info.name, credits, ledger.progress, wanted))
+            state.send(peer.identity, Grant(ledger.info.name, credits, ledger.committed, wanted))
 
 
 def frames_that_fit(state: State, ledger: SourceLedger) -> int:

@@ -12,20 +12,20 @@ from pipeline.wire.messages import (
     AnyMessage,
     Buffer,
     Clock,
+    Commit,
+    Committed,
     Died,
     Frame,
     Goodbye,
     Grant,
     Heartbeat,
     NoFrame,
-    Progress,
     Result,
     SourceEnded,
     SourceInfo,
     StepFailed,
     StopCapture,
     StopRequest,
-    Written,
 )
 
 
@@ -37,15 +37,15 @@ def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buff
         case Goodbye(), _:
             leave(state, peer, died=False)
         case ((Frame() | NoFrame()), "capture") if message.source == source_of(peer.hello):
-            frame(state, peer, message, buffers[0] if buffers else None, now_ns)
+            receive_frame(state, peer, message, buffers[0] if buffers else None, now_ns)
         case SourceEnded(), "capture" if message.source == source_of(peer.hello):
             source_ended(state, message)
         case Result(), role if role in state.worker_roles:
             result(state, peer, message, buffers, now_ns)
         case StepFailed(), role if role in state.worker_roles:
             step_failed(state, peer, message, now_ns)
-        case Written(), "display":
-            written(state, peer, message, buffers, now_ns)
+        case Commit(), "display":
+            commit(state, peer, message, buffers, now_ns)
         case StopRequest(), "display":
             stop(state, message.reason, now_ns)
         case ((StopRequest() | Died() | SourceEnded()), "supervisor") if may(state, peer, message):
@@ -61,11 +61,13 @@ def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None
         state.send(peer.identity, Clock(message.sent_ns, now_ns))
 
 
-def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> None:
+def receive_frame(
+    state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int
+) -> None:
     """Take in the next frame of a source. It is the room that counts: a source that has ended sends what it
     has left without credits."""
     ledger = state.ledgers.get(header.source)
-    if ledger is None or not peer.welcomed or not ledger.expects(header):
+    if ledger is None or not peer.accepted or not ledger.expects(header):
         state.metrics.late_answers += 1
         return
     live = ledger.info.kind == "live"
@@ -76,19 +78,19 @@ def frame(state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | No
     if ledger.in_flight >= state.window(ledger) or not (room or live):
         put_off(peer, ledger, size)
         return
-    entry = ledger.receive(header, pixels if room else None, now_ns)
-    if entry.phase != "waiting":
+    frame = ledger.receive(header, pixels if room else None, now_ns)
+    if frame.phase != "waiting":
         return
     if not room:
-        state.resolve(entry, "dropped", "no_room")
+        state.resolve(frame, "dropped", "no_room")
     elif state.lifetime.stopping and now_ns >= state.lifetime.stop_deadline_ns:
-        state.resolve(entry, "dropped", "stopped")
+        state.resolve(frame, "dropped", "stopped")
     elif live:
-        replaced = state.frame_queue.put_live(entry)
+        replaced = state.frame_queue.put_live(frame)
         if replaced is not None:
             state.resolve(replaced, "dropped", "superseded")
     else:
-        state.frame_queue.put_file(entry)
+        state.frame_queue.put_file(frame)
 
 
 def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
@@ -101,8 +103,8 @@ def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
 
 
 def put_off(peer: Peer, ledger: SourceLedger, size: int) -> None:
-    """Its frames are not taken in until it is welcomed again, and told which one is wanted."""
-    peer.welcomed, peer.put_off, peer.granted = False, True, 0
+    """Its frames are not taken in until it is accepted again, and told which one is wanted."""
+    peer.accepted, peer.put_off, peer.granted = False, True, 0
     ledger.largest_bytes = max(ledger.largest_bytes, size)
 
 
@@ -123,13 +125,13 @@ def source_ended(state: State, message: SourceEnded) -> None:
 
 def may(state: State, supervisor: Peer, message: StopRequest | Died | SourceEnded) -> bool:
     """Whether a supervisor may say so: the run's own, or one on another machine of its own processes."""
-    if supervisor.hello.slot == state.rules.owner:
+    if supervisor.hello.instance == state.rules.owner:
         return not isinstance(message, SourceEnded) or state.admits(message.source)
     match message:
-        case Died(slot):
-            return is_child(slot, supervisor.hello.slot)
+        case Died(instance):
+            return is_child(instance, supervisor.hello.instance)
         case SourceEnded(source) if source in state.ledgers:
-            return is_child(state.ledgers[source].slot, supervisor.hello.slot)
+            return is_child(state.ledgers[source].instance, supervisor.hello.instance)
         case SourceEnded(source):  # this broker is new, and has not heard of the source yet
             return state.rules.sources is None and state.admits(source)
     return False
@@ -139,10 +141,10 @@ def from_supervisor(state: State, message: StopRequest | Died | SourceEnded, now
     match message:
         case StopRequest(reason):
             stop(state, reason, now_ns)
-        case Died(slot):
-            for dead in state.peers.in_slot(slot):
+        case Died(instance):
+            for dead in state.peers.of_instance(instance):
                 leave(state, dead)
-            confirm(state, slot)
+            confirm(state, instance)
         case SourceEnded():
             source_lost(state, message)
 
@@ -152,7 +154,7 @@ def source_lost(state: State, message: SourceEnded) -> None:
     ledger = state.ledgers.get(message.source)
     if ledger is None:  # this broker is new, and never knew the capture
         ledger = SourceLedger(SourceInfo(message.source, "file", 1, 1, 0.0), keep_pixels=False)
-        ledger.merge(state.known.pop(message.source, Progress()))
+        ledger.merge(state.known.pop(message.source, Committed()))
         state.ledgers[message.source] = ledger
     if not ledger.ended:
         ledger.ended, ledger.error = True, message.error
@@ -177,20 +179,20 @@ def result(state: State, peer: Peer, answer: Result, buffers: Sequence[Buffer], 
     state.metrics.batches[answer.items] += 1
     step, start = state.item_queues[role].step, 0
     for piece in job.pieces:
-        if piece.entry.phase != "resolved":
+        if piece.frame.phase != "resolved":
             rows = {name: array[start : start + piece.count] for name, array in arrays.items()}
-            state.ledgers[piece.entry.source].worked(piece.entry, step, piece.start, rows)
+            state.ledgers[piece.frame.source].worked(piece.frame, step, piece.start, rows)
         start += piece.count
 
 
-def found(state: State, entry: PendingFrame, items: int, values: Values, now_ns: int) -> None:
+def found(state: State, frame: PendingFrame, items: int, values: Values, now_ns: int) -> None:
     """A frame's items are known: they wait for the steps that come."""
-    if entry.phase == "resolved":
+    if frame.phase == "resolved":
         return
-    state.ledgers[entry.source].found(entry, items, values, state.rules.steps)
+    state.ledgers[frame.source].found(frame, items, values, state.rules.steps)
     if items:
         for queue in state.item_queues.values():
-            queue.put(entry, now_ns)
+            queue.put(frame, now_ns)
 
 
 def step_failed(state: State, peer: Peer, answer: StepFailed, now_ns: int) -> None:
@@ -213,28 +215,28 @@ def answered(state: State, peer: Peer, answer: Result | StepFailed, step_ns: int
 
 
 def fail(state: State, job: Job, reason: str) -> None:
-    for entry in job.frames:
-        if entry.phase != "resolved":
-            state.resolve(entry, "failed", reason)
+    for frame in job.frames:
+        if frame.phase != "resolved":
+            state.resolve(frame, "failed", reason)
 
 
-def written(state: State, peer: Peer, message: Written, records: Sequence[Buffer], now_ns: int) -> None:
-    """Records are published of what was delivered and is written now for the first time."""
+def commit(state: State, peer: Peer, message: Commit, records: Sequence[Buffer], now_ns: int) -> None:
+    """Close the accounts of what display has written, and publish the records that are new."""
     ledger = state.ledgers.get(message.source)
     if ledger is None:  # this broker is new, and has not heard of the source yet
         state.metrics.late_answers += 1
         return
-    up_to = message.progress.written
-    step_ns = min(message.step_ns, peer.written(message.source, up_to, now_ns))
-    records = records[: ledger.written(up_to)]
-    state.lifetime.last_written_ns = now_ns
+    offset = message.committed.offset
+    step_ns = min(message.step_ns, peer.commit(message.source, offset, now_ns))
+    records = records[: ledger.commit(offset)]
+    state.lifetime.last_commit_ns = now_ns
     state.metrics.step("display", len(records), step_ns)
     state.liveness.learn("display", len(records), step_ns)
-    state.metrics.written(message.latency_ns[: len(records)])
+    state.metrics.add_latencies(message.latency_ns[: len(records)])
     state.outbox.records.extend(records)
     capture = state.peers.of_source(message.source)
     if capture is not None and ledger.info.kind == "live":
-        state.send(capture.identity, Grant(message.source, 0, ledger.progress, encoding(state, capture)))
+        state.send(capture.identity, Grant(message.source, 0, ledger.committed, encoding(state, capture)))
 
 
 def stop(state: State, reason: str, now_ns: int) -> None:

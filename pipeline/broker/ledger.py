@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.stage import Step
 from pipeline.wire.limits import MAX_REASON_LENGTH, MAX_REASONS
-from pipeline.wire.messages import Buffer, Frame, NoFrame, Progress, SourceInfo, Status
+from pipeline.wire.messages import Buffer, Committed, Frame, NoFrame, SourceInfo, Status
 
 OTHER = "other"
 """The reason of what is dropped for ever new ones."""
@@ -96,8 +96,8 @@ class SourceLedger:
         self.info = info
         self.keep_pixels = keep_pixels  # until written, because display draws on them
         self.epoch = 0  # of the capture process: 0 before the first one
-        self.slot = ""  # of the last capture
-        self.progress = Progress()
+        self.instance = ""  # of the last capture
+        self.committed = Committed()
         self.next_sequence = 0
         self.delivery = Cursor()
         self.reasons: set[str] = set()  # for which frames have been dropped
@@ -105,7 +105,7 @@ class SourceLedger:
         self.ended = False
         self.error = ""
         self.recall = Recall()
-        self.entries: dict[int, PendingFrame] = {}
+        self.pending: dict[int, PendingFrame] = {}
         self.held_bytes = 0
 
     @property
@@ -115,35 +115,35 @@ class SourceLedger:
 
     @property
     def in_flight(self) -> int:
-        return self.next_sequence - self.progress.written
+        return self.next_sequence - self.committed.offset
 
     @property
     def active(self) -> int:
-        """Frames between the slot where a live frame waits and the writing of their outcome."""
-        return sum(e.phase != "waiting" and e.status == "ok" for e in self.entries.values())
+        """Frames between the mailbox where a live frame waits and the writing of their outcome."""
+        return sum(e.phase != "waiting" and e.status == "ok" for e in self.pending.values())
 
     @property
     def complete(self) -> bool:
         return self.ended and self.in_flight == 0
 
-    def credible(self, progress: Progress) -> bool:
+    def credible(self, committed: Committed) -> bool:
         """Whether so much can have been written: it adds up and, once frames come in here, was delivered."""
-        counts = progress.ok + progress.failed + sum(progress.dropped.values())
-        reasons = len({*progress.dropped, OTHER})
-        delivered = not self.epoch or progress.written <= self.delivery.furthest
-        return counts == progress.written and reasons <= MAX_REASONS and delivered
+        counts = committed.ok + committed.failed + sum(committed.dropped.values())
+        reasons = len({*committed.dropped, OTHER})
+        delivered = not self.epoch or committed.offset <= self.delivery.furthest
+        return counts == committed.offset and reasons <= MAX_REASONS and delivered
 
-    def merge(self, progress: Progress) -> None:
+    def merge(self, committed: Committed) -> None:
         """Take over what another process knows to be written, if it is more and can be."""
-        if progress.written <= self.progress.written or not self.credible(progress):
+        if committed.offset <= self.committed.offset or not self.credible(committed):
             return
-        for sequence in [s for s in self.entries if s < progress.written]:
+        for sequence in [s for s in self.pending if s < committed.offset]:
             self._forget(sequence)
-        self.progress = progress
-        self.next_sequence = max(self.next_sequence, progress.written)
-        self.delivery.next_sequence = max(self.delivery.next_sequence, progress.written)
-        self.delivery.furthest = max(self.delivery.furthest, progress.written)
-        self.reasons |= progress.dropped.keys()
+        self.committed = committed
+        self.next_sequence = max(self.next_sequence, committed.offset)
+        self.delivery.next_sequence = max(self.delivery.next_sequence, committed.offset)
+        self.delivery.furthest = max(self.delivery.furthest, committed.offset)
+        self.reasons |= committed.dropped.keys()
 
     def expects(self, header: Frame | NoFrame) -> bool:
         """Whether it is the next frame, and not a repeat or one behind a gap."""
@@ -151,71 +151,71 @@ class SourceLedger:
 
     def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> PendingFrame:
         """Open the account of the next frame."""
-        entry = PendingFrame(header, now_ns, pixels)
-        self.entries[header.sequence] = entry
+        frame = PendingFrame(header, now_ns, pixels)
+        self.pending[header.sequence] = frame
         self.next_sequence += 1
-        self.held_bytes += entry.held_bytes
-        self.largest_bytes = max(self.largest_bytes, entry.held_bytes)
+        self.held_bytes += frame.held_bytes
+        self.largest_bytes = max(self.largest_bytes, frame.held_bytes)
         if isinstance(header, NoFrame):
-            self.resolve(entry, header.status, header.reason)
-        return entry
+            self.resolve(frame, header.status, header.reason)
+        return frame
 
-    def near(self, entry: PendingFrame, step: Step) -> NDArray[Any] | None:
+    def near(self, frame: PendingFrame, step: Step) -> NDArray[Any] | None:
         """What a frame's search may keep to; None: it is searched everywhere.
 
         A file always is, so that its records do not depend on which worker was faster.
         """
         if self.info.kind == "file" or not step.recall:
             return None
-        return self.recall.near(entry.received_ns, round(step.recall_ms * 1e6))
+        return self.recall.near(frame.received_ns, round(step.recall_ms * 1e6))
 
-    def found(self, entry: PendingFrame, items: int, values: Values, steps: Sequence[Step]) -> None:
+    def found(self, frame: PendingFrame, items: int, values: Values, steps: Sequence[Step]) -> None:
         """Note what `steps[0]` has found in a frame. Without items the frame is resolved, else the other
         steps' results are awaited."""
         if steps[0].recall:
-            self.recall.note(entry.received_ns, values[steps[0].recall])
+            self.recall.note(frame.received_ns, values[steps[0].recall])
         if not self.keep_pixels:
-            self._release_pixels(entry)
-        entry.items = items
-        entry.missing = {step.role: items for step in steps[1:] if items}
-        self._hold(entry, values)
-        if not entry.missing:
-            self.resolve(entry, "ok")
+            self._release_pixels(frame)
+        frame.items = items
+        frame.missing = {step.role: items for step in steps[1:] if items}
+        self._hold(frame, values)
+        if not frame.missing:
+            self.resolve(frame, "ok")
 
-    def worked(self, entry: PendingFrame, step: Step, start: int, values: Values) -> None:
+    def worked(self, frame: PendingFrame, step: Step, start: int, values: Values) -> None:
         """Note the results of a step for the items from `start` on; the last of all resolve the frame."""
         count = len(next(iter(values.values())))
-        if entry.missing[step.role] == entry.items:
-            shapes = {array.name: ((entry.items, *array.shape), array.dtype) for array in step.gives}
-            self._hold(entry, {name: np.zeros(*form) for name, form in shapes.items()})
+        if frame.missing[step.role] == frame.items:
+            shapes = {array.name: ((frame.items, *array.shape), array.dtype) for array in step.gives}
+            self._hold(frame, {name: np.zeros(*form) for name, form in shapes.items()})
         for name, rows in values.items():
-            entry.values[name][start : start + count] = rows
-        entry.missing[step.role] -= count
-        if not any(entry.missing.values()):
-            self.resolve(entry, "ok")
+            frame.values[name][start : start + count] = rows
+        frame.missing[step.role] -= count
+        if not any(frame.missing.values()):
+            self.resolve(frame, "ok")
 
-    def _hold(self, entry: PendingFrame, values: Values) -> None:
-        entry.values |= values
+    def _hold(self, frame: PendingFrame, values: Values) -> None:
+        frame.values |= values
         self.held_bytes += sum(array.nbytes for array in values.values())
 
-    def resolve(self, entry: PendingFrame, status: Status, reason: str = "") -> None:
+    def resolve(self, frame: PendingFrame, status: Status, reason: str = "") -> None:
         """Give a frame its outcome. Raises RuntimeError if it has one: no frame may have two."""
-        if entry.phase == "resolved":
-            raise RuntimeError(f"frame {entry.sequence} of {entry.source!r} is resolved twice")
+        if frame.phase == "resolved":
+            raise RuntimeError(f"frame {frame.sequence} of {frame.source!r} is resolved twice")
         if status == "dropped":
             reason = self._counted(reason)
-        entry.phase, entry.status, entry.reason = "resolved", status, reason
-        entry.missing = {}
+        frame.phase, frame.status, frame.reason = "resolved", status, reason
+        frame.missing = {}
         if status != "ok":
-            self._release_pixels(entry)
-            self.held_bytes -= sum(array.nbytes for array in entry.values.values())
-            entry.items, entry.values = 0, {}
+            self._release_pixels(frame)
+            self.held_bytes -= sum(array.nbytes for array in frame.values.values())
+            frame.items, frame.values = 0, {}
 
-    def shown(self, entry: PendingFrame, hidden: frozenset[str]) -> Values:
+    def shown(self, frame: PendingFrame, hidden: frozenset[str]) -> Values:
         """Return what display is to be told; arrays that only the steps needed are let go."""
-        for name in hidden & entry.values.keys():
-            self.held_bytes -= entry.values.pop(name).nbytes
-        return entry.values
+        for name in hidden & frame.values.keys():
+            self.held_bytes -= frame.values.pop(name).nbytes
+        return frame.values
 
     def _counted(self, reason: str) -> str:
         """Reasons are counted one by one, so there may not be any number of them."""
@@ -228,12 +228,12 @@ class SourceLedger:
 
     def deliverable(self) -> PendingFrame | None:
         """The next frame in order, if it has its outcome."""
-        entry = self.entries.get(self.delivery.next_sequence)
-        return entry if entry is not None and entry.phase == "resolved" else None
+        frame = self.pending.get(self.delivery.next_sequence)
+        return frame if frame is not None and frame.phase == "resolved" else None
 
     def deliver_again(self) -> None:
         """What was delivered and not written must be delivered to a new display."""
-        self.delivery.next_sequence = self.progress.written
+        self.delivery.next_sequence = self.committed.offset
 
     def delivering(self, turn: int) -> None:
         """The next outcome goes to display; `turn` grows from one to the next among all sources."""
@@ -241,26 +241,26 @@ class SourceLedger:
         self.delivery.furthest = max(self.delivery.furthest, self.delivery.next_sequence)
         self.delivery.last_turn = turn
 
-    def written(self, up_to: int) -> int:
-        """Close the accounts of all frames before `up_to`: their outcomes are written. Return how many."""
-        up_to = min(up_to, self.delivery.next_sequence)  # what was not delivered can't have been
-        count = max(0, up_to - self.progress.written)
-        ok, failed, dropped = self.progress.ok, self.progress.failed, dict(self.progress.dropped)
-        for sequence in range(self.progress.written, up_to):
-            entry = self._forget(sequence)
-            ok += entry.status == "ok"
-            failed += entry.status == "failed"
-            if entry.status == "dropped":
-                dropped[entry.reason] = dropped.get(entry.reason, 0) + 1
-        self.progress = Progress(self.progress.written + count, ok, failed, dropped)
+    def commit(self, offset: int) -> int:
+        """Close the accounts of all frames before `offset`, whose records are written. Return how many."""
+        offset = min(offset, self.delivery.next_sequence)  # what was not delivered can't have been
+        count = max(0, offset - self.committed.offset)
+        ok, failed, dropped = self.committed.ok, self.committed.failed, dict(self.committed.dropped)
+        for sequence in range(self.committed.offset, offset):
+            frame = self._forget(sequence)
+            ok += frame.status == "ok"
+            failed += frame.status == "failed"
+            if frame.status == "dropped":
+                dropped[frame.reason] = dropped.get(frame.reason, 0) + 1
+        self.committed = Committed(self.committed.offset + count, ok, failed, dropped)
         return count
 
     def _forget(self, sequence: int) -> PendingFrame:
-        entry = self.entries.pop(sequence)
-        self.held_bytes -= entry.held_bytes
-        return entry
+        frame = self.pending.pop(sequence)
+        self.held_bytes -= frame.held_bytes
+        return frame
 
-    def _release_pixels(self, entry: PendingFrame) -> None:
-        if entry.pixels is not None:
-            self.held_bytes -= frame_bytes(entry.header, entry.pixels)
-            entry.pixels = None
+    def _release_pixels(self, frame: PendingFrame) -> None:
+        if frame.pixels is not None:
+            self.held_bytes -= frame_bytes(frame.header, frame.pixels)
+            frame.pixels = None

@@ -39,7 +39,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         rules,
         frames=assignment.frames,
         rejoin_s=REJOIN_S if rules.sources is None else 0.0,
-        owner=assignment.slot.partition("/")[0],
+        owner=assignment.instance.partition("/")[0],
     )
     take_all_descriptors()
     keys = None

@@ -1,4 +1,4 @@
-"""Who takes part in a run: hello, welcome or refusal, and what becomes of the work of those who go."""
+"""Who takes part in a run: hello, accept or refusal, and what becomes of the work of those who go."""
 
 from typing import Final
 
@@ -8,29 +8,29 @@ from pipeline.broker.state import OBSERVERS, State, is_child, source_of
 from pipeline.wire.limits import MAX_PEERS
 from pipeline.wire.messages import (
     PROTOCOL,
+    Accept,
+    Committed,
     End,
     EndOfSource,
     Hello,
-    Introduce,
-    Progress,
     Refused,
+    RequestHello,
     StopCapture,
-    Welcome,
 )
 
 MAX_DEATHS_ALONE: Final = 2
 """A frame over which so many workers died while each tried it alone is given up."""
 
-ASK_AGAIN_NS: Final = 1_000_000_000
-"""How long a peer that is not known has for its hello before it is asked again."""
+REQUEST_INTERVAL_NS: Final = 1_000_000_000
+"""An unknown peer is requested to say hello at most once in this time."""
 
 
 def request_hello(state: State, identity: bytes, now_ns: int) -> bool:
     """Ask a peer for its hello; not again at once, since several of its messages may be on their way."""
-    asked = state.peers.ask(identity, now_ns, ASK_AGAIN_NS)
-    if asked:
-        state.send(identity, Introduce())
-    return asked
+    due = state.peers.request_is_due(identity, now_ns, REQUEST_INTERVAL_NS)
+    if due:
+        state.send(identity, RequestHello())
+    return due
 
 
 def protocol_error(state: State, identity: bytes, what: str, now_ns: int) -> None:
@@ -48,9 +48,9 @@ def protocol_error(state: State, identity: bytes, what: str, now_ns: int) -> Non
 
 
 def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | None) -> None:
-    """Answer a hello. A process in the same slot is this one's predecessor, whose work is free."""
+    """Answer a hello. An earlier process of the same instance is replaced, and its work goes to others."""
     same = state.peers.get(identity)
-    predecessors = state.peers.in_slot(hello.slot)
+    predecessors = state.peers.of_instance(hello.instance)
     if same and same not in predecessors:  # once: what it holds would else be tried twice
         predecessors.append(same)
     reason = key_refusal(hello, key, predecessors) or refusal(state, hello)
@@ -61,15 +61,15 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
         return
     for old in predecessors:
         leave(state, old, died=old.identity != identity)
-    confirm(state, hello.slot, identity)
+    confirm(state, hello.instance, identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
     peer = Peer(identity, hello, now_ns, now_ns, key=key)
     state.peers.add(peer)
     if hello.role == "display":
-        welcome_display(state, peer)
+        accept_display(state, peer)
     elif hello.role != "capture":
-        welcome(state, peer)
+        accept(state, peer)
         if state.lifetime.finished:
             state.send(identity, End())
 
@@ -78,7 +78,7 @@ def refusal(state: State, hello: Hello) -> str:
     """Why a peer may not take part; empty if it may."""
     if hello.protocol != PROTOCOL:
         return f"this broker speaks protocol {PROTOCOL}, {hello.name} speaks {hello.protocol}: update one"
-    if len(state.peers) >= MAX_PEERS and not state.peers.in_slot(hello.slot):
+    if len(state.peers) >= MAX_PEERS and not state.peers.of_instance(hello.instance):
         return f"{hello.name}: the run has {MAX_PEERS} stages already; it takes no more"
     if hello.role not in ("capture", "display", *OBSERVERS, *state.worker_roles):
         return f"{hello.name}: this run has no stage {hello.role!r}"
@@ -91,7 +91,7 @@ def refusal(state: State, hello: Hello) -> str:
             f"{hello.name}: its model is not the one that this run uses: "
             f"expected {agreed}, found {hello.fingerprint}; use the same {same} on every machine"
         )
-    if hello.role == "display" and any(p.hello.slot != hello.slot for p in state.peers.of("display")):
+    if hello.role == "display" and any(p.hello.instance != hello.instance for p in state.peers.of("display")):
         return f"{hello.name}: the run has a display already; it takes one"
     if hello.role == "capture":
         if hello.source is None:
@@ -99,7 +99,7 @@ def refusal(state: State, hello: Hello) -> str:
         if not state.admits(hello.source.name):
             return f"source {hello.source.name!r} is none of this run's"
         other = state.peers.of_source(hello.source.name)
-        if other is not None and other.hello.slot != hello.slot:
+        if other is not None and other.hello.instance != hello.instance:
             return f"source {hello.source.name!r} is captured by another process already"
         ledger = state.ledgers.get(hello.source.name)
         if ledger is not None and ledger.epoch and ledger.info.kind != hello.source.kind:
@@ -116,37 +116,37 @@ def key_refusal(hello: Hello, key: str | None, predecessors: list[Peer]) -> str:
     return ""
 
 
-def welcome(state: State, peer: Peer, epoch: int = 0, next_sequence: int = 0, paced: bool = False) -> None:
-    progress = {name: ledger.progress for name, ledger in state.ledgers.items()}
-    peer.welcomed = True
-    state.send(peer.identity, Welcome(state.name, epoch, next_sequence, paced, progress))
+def accept(state: State, peer: Peer, epoch: int = 0, next_sequence: int = 0, paced: bool = False) -> None:
+    committed = {name: ledger.committed for name, ledger in state.ledgers.items()}
+    peer.accepted = True
+    state.send(peer.identity, Accept(state.name, epoch, next_sequence, paced, committed))
 
 
-def welcome_display(state: State, peer: Peer) -> None:
-    for name, progress in peer.hello.progress.items():
+def accept_display(state: State, peer: Peer) -> None:
+    for name, committed in peer.hello.committed.items():
         if name in state.ledgers:
-            state.ledgers[name].merge(progress)
+            state.ledgers[name].merge(committed)
         elif state.admits(name):
-            state.known[name] = progress
+            state.known[name] = committed
     for ledger in state.ledgers.values():
         ledger.keep_pixels = peer.hello.wants_pixels
         ledger.deliver_again()
-    welcome(state, peer)
+    accept(state, peer)
     for name in state.lifetime.ended_sources:
         state.send(peer.identity, EndOfSource(name))
     if state.lifetime.finished:
         state.send(peer.identity, End())
 
 
-def welcome_captures(state: State) -> None:
-    """Captures are welcomed once display has said what it has written, and again when there is room again."""
-    waiting = [peer for peer in state.peers.of("capture") if not peer.welcomed]
+def accept_captures(state: State) -> None:
+    """Accept captures once display has reported what it has written, and again when there is room."""
+    waiting = [peer for peer in state.peers.of("capture") if not peer.accepted]
     displays = state.peers.of("display") if waiting else []
     if not displays:
         return
     for peer in waiting:
         if not peer.put_off or has_room_again(state, source_of(peer.hello)):
-            welcome_capture(state, peer, displays[0].hello)
+            accept_capture(state, peer, displays[0].hello)
 
 
 def has_room_again(state: State, source: str) -> bool:
@@ -156,73 +156,73 @@ def has_room_again(state: State, source: str) -> bool:
     return fits and ledger.in_flight <= state.window(ledger) // 2
 
 
-def welcome_capture(state: State, peer: Peer, display: Hello) -> None:
+def accept_capture(state: State, peer: Peer, display: Hello) -> None:
     info = peer.hello.source
     assert info is not None
     ledger = state.ledgers.get(info.name)
     if ledger is None:
         ledger = state.ledgers[info.name] = SourceLedger(info, display.wants_pixels)
-        ledger.merge(state.known.pop(info.name, Progress()))
-    ledger.merge(peer.hello.progress.get(info.name, Progress()))
+        ledger.merge(state.known.pop(info.name, Committed()))
+    ledger.merge(peer.hello.committed.get(info.name, Committed()))
     ledger.epoch += 1
-    ledger.slot = peer.hello.slot
+    ledger.instance = peer.hello.instance
     peer.put_off = False
-    welcome(state, peer, ledger.epoch, ledger.next_sequence, display.watched)
+    accept(state, peer, ledger.epoch, ledger.next_sequence, display.watched)
     if state.lifetime.stopping or state.lifetime.finished:
         state.send(peer.identity, StopCapture())
     if state.lifetime.finished:
         state.send(peer.identity, End())
     for display_peer in state.peers.of("display"):
-        welcome(state, display_peer)  # what capture knew to be written, display may not
+        accept(state, display_peer)  # what capture knew to be written, display may not
 
 
 def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
     """Take back what a peer held that died, was given up, was replaced or left of its own will.
 
     `seen`: its end is certain. Of a process that another `run.py` has started, as on other machines, silence
-    may be the network's: it is no death until its parent tells of one or its successor comes.
+    may be the network's: it counts as dead once its supervisor reports it or its successor says hello.
     """
     state.peers.remove(peer)
     if died and peer.jobs and not state.lifetime.finished:  # one that was idle has lost nothing
         state.log(f"{peer.hello.name} is gone; work that goes to others: {len(peer.jobs)}")
-    certain = died and (seen or is_child(peer.hello.slot, state.rules.owner))
+    certain = died and (seen or is_child(peer.hello.instance, state.rules.owner))
     alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
     if died and not certain and alone:
         if len(state.unheard) >= MAX_PEERS:
             state.unheard.pop(next(iter(state.unheard)))
-        state.unheard[peer.hello.slot] = (peer.identity, alone)
+        state.unheard[peer.hello.instance] = (peer.identity, alone)
     for job in peer.jobs.values():
-        for entry in job.frames:
-            retry(state, entry, job, peer.hello.role, certain)
+        for frame in job.frames:
+            retry(state, frame, job, peer.hello.role, certain)
 
 
-def confirm(state: State, slot: str, identity: bytes = b"") -> None:
-    """The silent process of a slot has died, or is back: `identity` says hello from there."""
-    silent, alone = state.unheard.pop(slot, (identity, []))
+def confirm(state: State, instance: str, identity: bytes = b"") -> None:
+    """The silent process of a instance has died, or is back: `identity` says hello from there."""
+    silent, alone = state.unheard.pop(instance, (identity, []))
     for source, sequence in alone if silent != identity else []:
-        entry = state.ledgers[source].entries.get(sequence)
-        if entry is not None and entry.phase != "resolved":
-            entry.deaths_alone += 1
-            give_up_if_deadly(state, entry)
+        frame = state.ledgers[source].pending.get(sequence)
+        if frame is not None and frame.phase != "resolved":
+            frame.deaths_alone += 1
+            give_up_if_deadly(state, frame)
 
 
-def give_up_if_deadly(state: State, entry: PendingFrame) -> bool:
-    deadly = entry.deaths_alone >= MAX_DEATHS_ALONE
+def give_up_if_deadly(state: State, frame: PendingFrame) -> bool:
+    deadly = frame.deaths_alone >= MAX_DEATHS_ALONE
     if deadly:
-        state.resolve(entry, "failed", "worker_died")
+        state.resolve(frame, "failed", "worker_died")
     return deadly
 
 
-def retry(state: State, entry: PendingFrame, job: Job, role: str, died: bool) -> None:
+def retry(state: State, frame: PendingFrame, job: Job, role: str, died: bool) -> None:
     """A worker is gone with a frame: try the frame again alone, or give it up."""
-    if entry.phase == "resolved":
+    if frame.phase == "resolved":
         return
-    entry.deaths_alone += died and job.alone
-    if give_up_if_deadly(state, entry):
+    frame.deaths_alone += died and job.alone
+    if give_up_if_deadly(state, frame):
         return
     if not job.pieces:
-        entry.phase = "waiting"
-        state.frame_queue.put_quarantined(entry)
+        frame.phase = "waiting"
+        state.frame_queue.put_quarantined(frame)
     for piece in job.pieces:
-        if piece.entry is entry:
+        if piece.frame is frame:
             state.item_queues[role].put_back(piece)

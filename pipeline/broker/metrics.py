@@ -23,7 +23,7 @@ class Metrics:
         self.steps[role] += frames
         self.busy_ns[role] = min(self.busy_ns[role] + busy_ns, 2**62)  # as much as a message holds
 
-    def written(self, latency_ns: list[int]) -> None:
+    def add_latencies(self, latency_ns: list[int]) -> None:
         self._latency_ns.extend(latency_ns[: MAX_LATENCIES - len(self._latency_ns)])
 
     def take(self, now_ns: int) -> tuple[float, list[int]]:

@@ -9,8 +9,8 @@ from pipeline.broker.ledger import PendingFrame
 from pipeline.broker.queues import ItemRange
 from pipeline.wire.messages import Frame, Heartbeat, Hello, Role
 
-MAX_ASKED: Final = 1024
-"""Peers without a hello that are remembered: those that were asked last."""
+MAX_REQUESTED: Final = 1024
+"""Unknown peers that are remembered: those that were requested to say hello last."""
 
 
 @dataclass(eq=False, slots=True)
@@ -48,7 +48,7 @@ class Peer:
     jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work
     deliveries: dict[tuple[str, int], int] = field(default_factory=dict)  # (source, sequence): when sent, ns
     granted: int = 0  # capture: frames that it may still send
-    welcomed: bool = False
+    accepted: bool = False
     put_off: bool = False  # capture: until there is room again
     moved_ns: int = 0  # when it gave its oldest work back
 
@@ -72,9 +72,9 @@ class Peer:
             self.moved_ns = now_ns
         return self.jobs.pop(work, None)
 
-    def written(self, source: str, up_to: int, now_ns: int) -> int:
-        """Display has written all that is before `up_to`; return for how long it had the first, ns."""
-        done = [d for d in self.deliveries if d[0] == source and d[1] < up_to]
+    def commit(self, source: str, offset: int, now_ns: int) -> int:
+        """Display has written all before `offset`; return for how long it had the first, ns."""
+        done = [d for d in self.deliveries if d[0] == source and d[1] < offset]
         if not done:
             return 0
         if done[0] == next(iter(self.deliveries)):
@@ -97,23 +97,23 @@ class Peers:
     def __init__(self) -> None:
         self._by_identity: dict[bytes, Peer] = {}
         self._jobs = 0
-        self._asked_ns: OrderedDict[bytes, int] = OrderedDict()  # peers that were asked for their hello
+        self._requested_ns: OrderedDict[bytes, int] = OrderedDict()  # when a hello was requested
 
     def get(self, identity: bytes) -> Peer | None:
         return self._by_identity.get(identity)
 
     def add(self, peer: Peer) -> None:
-        self._asked_ns.pop(peer.identity, None)
+        self._requested_ns.pop(peer.identity, None)
         self._by_identity[peer.identity] = peer
 
-    def ask(self, identity: bytes, now_ns: int, again_ns: int) -> bool:
-        """Whether a peer is to be asked for its hello: not if it was within the last `again_ns`."""
-        if now_ns - self._asked_ns.get(identity, -again_ns) < again_ns:
+    def request_is_due(self, identity: bytes, now_ns: int, interval_ns: int) -> bool:
+        """Whether to request the hello of a peer: at most once in `interval_ns`."""
+        if now_ns - self._requested_ns.get(identity, -interval_ns) < interval_ns:
             return False
-        self._asked_ns[identity] = now_ns
-        self._asked_ns.move_to_end(identity)
-        if len(self._asked_ns) > MAX_ASKED:
-            self._asked_ns.popitem(last=False)
+        self._requested_ns[identity] = now_ns
+        self._requested_ns.move_to_end(identity)
+        if len(self._requested_ns) > MAX_REQUESTED:
+            self._requested_ns.popitem(last=False)
         return True
 
     def begin(self, peer: Peer, job: Job) -> int:
@@ -128,8 +128,8 @@ class Peers:
     def of(self, role: Role) -> list[Peer]:
         return [peer for peer in self._by_identity.values() if peer.hello.role == role]
 
-    def in_slot(self, slot: str) -> list[Peer]:
-        return [peer for peer in self._by_identity.values() if peer.hello.slot == slot]
+    def of_instance(self, instance: str) -> list[Peer]:
+        return [peer for peer in self._by_identity.values() if peer.hello.instance == instance]
 
     def of_source(self, source: str) -> Peer | None:
         return next((p for p in self.of("capture") if p.hello.source and p.hello.source.name == source), None)

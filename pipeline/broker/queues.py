@@ -13,7 +13,7 @@ from pipeline.wire.messages import SourceKind
 class ItemRange:
     """Some neighbouring items of one frame."""
 
-    entry: PendingFrame
+    frame: PendingFrame
     start: int
     count: int
     since_ns: int  # when they came
@@ -29,12 +29,12 @@ class ItemQueue:
         self._waiting: deque[ItemRange] = deque()
         self._quarantined: deque[ItemRange] = deque()
 
-    def put(self, entry: PendingFrame, now_ns: int) -> None:
-        self._waiting.append(ItemRange(entry, 0, entry.items, now_ns))
+    def put(self, frame: PendingFrame, now_ns: int) -> None:
+        self._waiting.append(ItemRange(frame, 0, frame.items, now_ns))
 
     def put_back(self, piece: ItemRange) -> None:
         """Return what a dead worker held; as with frames, one that killed it alone goes first."""
-        if piece.entry.deaths_alone:
+        if piece.frame.deaths_alone:
             self._quarantined.appendleft(piece)
         else:
             self._quarantined.append(piece)
@@ -43,10 +43,10 @@ class ItemQueue:
     def quarantined(self) -> bool:
         return bool(self._quarantined)
 
-    def remove(self, entry: PendingFrame) -> None:
+    def remove(self, frame: PendingFrame) -> None:
         """Forget a frame that has found its outcome."""
-        self._waiting = deque(piece for piece in self._waiting if piece.entry is not entry)
-        self._quarantined = deque(piece for piece in self._quarantined if piece.entry is not entry)
+        self._waiting = deque(piece for piece in self._waiting if piece.frame is not frame)
+        self._quarantined = deque(piece for piece in self._quarantined if piece.frame is not frame)
 
     def due_ns(self) -> int | None:
         """When the oldest item has waited long enough; None if none waits."""
@@ -67,9 +67,9 @@ class ItemQueue:
         while self._waiting and room:
             piece = self._waiting.popleft()
             if piece.count > room:
-                rest = ItemRange(piece.entry, piece.start + room, piece.count - room, piece.since_ns)
+                rest = ItemRange(piece.frame, piece.start + room, piece.count - room, piece.since_ns)
                 self._waiting.appendleft(rest)
-                piece = ItemRange(piece.entry, piece.start, room, piece.since_ns)
+                piece = ItemRange(piece.frame, piece.start, room, piece.since_ns)
             batch.append(piece)
             room -= piece.count
         return batch
@@ -78,7 +78,7 @@ class ItemQueue:
 class FrameQueue:
     """The frames that wait for the first step.
 
-    A live source has one slot, where the newest frame takes the place of the one that waited. A file has a
+    A live source has one mailbox, where the newest frame takes the place of the one that waited. A file has a
     queue as long as its window. Quarantined frames, over which a worker died, wait apart: they go alone.
     """
 
@@ -91,31 +91,31 @@ class FrameQueue:
         }
         self.quarantined: deque[PendingFrame] = deque()
 
-    def put_live(self, entry: PendingFrame) -> PendingFrame | None:
-        """Put the newest frame of a live source into its slot; return the frame that it replaces."""
-        slot = self._queues["live"].setdefault(entry.source, deque())
-        replaced = slot.pop() if slot else None
-        slot.append(entry)
+    def put_live(self, frame: PendingFrame) -> PendingFrame | None:
+        """Put the newest frame of a live source into its mailbox; return the frame that it replaces."""
+        mailbox = self._queues["live"].setdefault(frame.source, deque())
+        replaced = mailbox.pop() if mailbox else None
+        mailbox.append(frame)
         return replaced
 
-    def put_file(self, entry: PendingFrame) -> None:
-        self._queues["file"].setdefault(entry.source, deque()).append(entry)
+    def put_file(self, frame: PendingFrame) -> None:
+        self._queues["file"].setdefault(frame.source, deque()).append(frame)
 
-    def put_quarantined(self, entry: PendingFrame) -> None:
+    def put_quarantined(self, frame: PendingFrame) -> None:
         """One that has killed a worker alone goes first: it is either cleared or given up soon."""
-        if entry.deaths_alone:
-            self.quarantined.appendleft(entry)
+        if frame.deaths_alone:
+            self.quarantined.appendleft(frame)
         else:
-            self.quarantined.append(entry)
+            self.quarantined.append(frame)
 
-    def remove(self, entry: PendingFrame) -> None:
+    def remove(self, frame: PendingFrame) -> None:
         """Forget a frame that has found its outcome while it waited."""
         for queue in [self.quarantined, *(q for kind in self._queues.values() for q in kind.values())]:
-            if entry in queue:
-                queue.remove(entry)
+            if frame in queue:
+                queue.remove(frame)
 
     def live_waiting(self) -> list[PendingFrame]:
-        return [slot[0] for slot in self._queues["live"].values() if slot]
+        return [mailbox[0] for mailbox in self._queues["live"].values() if mailbox]
 
     def take(self, *, live: bool, blocked: frozenset[str] = frozenset()) -> PendingFrame | None:
         """The next frame for a worker; `live` says whether it may be one of a live source now.

@@ -16,7 +16,9 @@ class BrokerRules(msgspec.Struct, frozen=True):
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
     frames: str = ""  # where the processes of this run share the memory of frames; empty: nowhere
     rejoin_s: float = 0.0  # after its start: how long sources captured elsewhere may take to come (back)
-    owner: str = ""  # the slot of the supervisor whose run it is; the slots of its processes begin with it
+    owner: str = (
+        ""  # the instance of the supervisor whose run it is; the instances of its processes begin with it
+    )
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:

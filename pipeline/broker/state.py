@@ -12,7 +12,7 @@ from pipeline.broker.queues import FrameQueue, ItemQueue
 from pipeline.broker.results import ResultChecks
 from pipeline.broker.spec import BrokerRules
 from pipeline.wire.limits import MAX_SOURCES, MAX_WINDOW
-from pipeline.wire.messages import Buffer, Hello, Message, PeerReport, Progress
+from pipeline.wire.messages import Buffer, Committed, Hello, Message, PeerReport
 
 FrameName = tuple[str, int]
 """Source and sequence."""
@@ -37,7 +37,7 @@ class Outbox:
     outgoing: list[Outgoing] = field(default_factory=list)
     records: list[Buffer] = field(default_factory=list)  # to publish
     log_lines: list[str] = field(default_factory=list)
-    given_up: list[PeerReport] = field(default_factory=list)  # since the last report
+    timed_out: list[PeerReport] = field(default_factory=list)  # since the last report
     next_report_ns: int = 0
 
 
@@ -47,7 +47,7 @@ class Lifetime:
 
     started: bool = False
     started_ns: int = 0
-    last_written_ns: int = 0
+    last_commit_ns: int = 0
     stopping: str = ""  # why
     stop_deadline_ns: int = 0
     ended_sources: set[str] = field(default_factory=set)
@@ -63,7 +63,7 @@ class State:
         self.rules = rules
         self.peers = Peers()
         self.ledgers: dict[str, SourceLedger] = {}
-        self.known: dict[str, Progress] = {}  # of sources whose capture is not here yet
+        self.known: dict[str, Committed] = {}  # of sources whose capture is not here yet
         self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
         self.frame_queue = FrameQueue(rules.settings.file_share)
         self.item_queues = {step.role: ItemQueue(step) for step in rules.steps[1:]}
@@ -71,7 +71,7 @@ class State:
         self.metrics = Metrics()
         self.liveness = Liveness(round(rules.settings.peer_timeout_s * 1e9))
         self.lifetime = Lifetime()
-        self.unheard: dict[str, tuple[bytes, list[FrameName]]] = {}  # slot -> identity, what it had alone
+        self.unheard: dict[str, tuple[bytes, list[FrameName]]] = {}  # instance -> identity, what it had alone
         self.outbox = Outbox()
         self.hidden = frozenset(array.name for step in rules.steps for array in step.gives if not array.shown)
 
@@ -108,17 +108,17 @@ class State:
         """Frames of a source whose outcome may still have to be written."""
         return MAX_WINDOW if ledger.info.kind == "live" else self.rules.settings.file_window
 
-    def resolve(self, entry: PendingFrame, status: Literal["dropped", "failed"], reason: str) -> None:
+    def resolve(self, frame: PendingFrame, status: Literal["dropped", "failed"], reason: str) -> None:
         """Give a frame that is under way its outcome, and forget it wherever it waits."""
-        self.frame_queue.remove(entry)
+        self.frame_queue.remove(frame)
         for queue in self.item_queues.values():
-            queue.remove(entry)
-        self.ledgers[entry.source].resolve(entry, status, reason)
+            queue.remove(frame)
+        self.ledgers[frame.source].resolve(frame, status, reason)
 
 
-def is_child(slot: str, supervisor_slot: str) -> bool:
-    """Whether a process was started by the supervisor that has `supervisor_slot`, a secret of theirs."""
-    return slot.startswith(f"{supervisor_slot}/")
+def is_child(instance: str, supervisor_instance: str) -> bool:
+    """Whether a process was started by the supervisor that has `supervisor_instance`, a secret of theirs."""
+    return instance.startswith(f"{supervisor_instance}/")
 
 
 def source_of(hello: Hello) -> str:

@@ -55,7 +55,7 @@ def set_up_logging(name: str, level: str, json: bool = False) -> None:
 def main() -> int:
     assignment = msgspec.json.decode(sys.stdin.buffer.readline(), type=Assignment)
     if sys.platform.startswith("linux"):
-        die_with_parent(assignment.parent_pid)
+        die_with_parent(assignment.supervisor_pid)
     else:
         threading.Thread(target=end_with_stdin, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

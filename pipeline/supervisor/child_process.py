@@ -38,12 +38,12 @@ class ChildProcess:
         plan: ProcessPlan,
         run: RunPlan,
         settings: PipelineSettings,
-        supervisor_slot: str,
+        supervisor_instance: str,
         lines: queue.Queue[tuple[str, str]],
     ) -> None:
         """`lines` takes the name of the process and the line."""
         self.plan = plan
-        self.slot = f"{supervisor_slot}/{plan.name}-{os.urandom(6).hex()}"
+        self.instance = f"{supervisor_instance}/{plan.name}-{os.urandom(6).hex()}"
         self._run = run
         self._settings = settings
         self._lines = lines
@@ -65,7 +65,7 @@ class ChildProcess:
 
     def start(self) -> None:
         """Start a fresh interpreter, in a session of its own. Raises OSError if the system refuses."""
-        assignment = make_assignment(self.plan, self._run, self._settings, self.slot)
+        assignment = make_assignment(self.plan, self._run, self._settings, self.instance)
         # Its own standard input brings the assignment. What an earlier process has read of a pipe is gone.
         given = self.plan.stdin and self._popen is None and sys.platform != "win32"
         of_run = {STDIN_VARIABLE: str(os.dup(0))} if given else {}
@@ -147,14 +147,14 @@ class ChildProcess:
             self._lines.put((self.name, line.decode(errors="replace").rstrip()))
 
 
-def make_assignment(plan: ProcessPlan, run: RunPlan, settings: PipelineSettings, slot: str) -> Assignment:
+def make_assignment(plan: ProcessPlan, run: RunPlan, settings: PipelineSettings, instance: str) -> Assignment:
     """Return what a process of this one's is given, so that it can meet the broker and do its work."""
     return Assignment(
         role=plan.role,
         module=plan.module,
         name=plan.name,
-        slot=slot,
-        parent_pid=os.getpid(),
+        instance=instance,
+        supervisor_pid=os.getpid(),
         address=run.address if plan.role == "broker" else run.dialed,
         publish=run.publish,
         max_message_bytes=settings.broker.max_message_bytes,

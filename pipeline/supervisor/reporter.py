@@ -18,7 +18,7 @@ from pipeline.common.errors import LateError, UserError
 from pipeline.common.json_log import as_json, json_line
 from pipeline.config.schema import LogSettings
 from pipeline.supervisor.logfile import LogFile
-from pipeline.wire.messages import PeerReport, Progress, SourceReport, StatusReport
+from pipeline.wire.messages import Committed, PeerReport, SourceReport, StatusReport
 
 LATENCIES = 2000  # the newest frames that the running percentiles are of
 TIMED = ("capture", "display")  # roles whose clocks latency is measured with
@@ -181,8 +181,8 @@ def status_line(rates: Rates) -> str:
         parts.append(f"frames/s: {', '.join(f'{role} {fps:.1f}' for role, fps in rates.fps.items())}")
     parts += rates.figures()
     if report is not None:
-        dropped = sum(sum(s.progress.dropped.values()) for s in report.sources)
-        parts.append(f"dropped {dropped}, failed {sum(s.progress.failed for s in report.sources)}")
+        dropped = sum(sum(s.committed.dropped.values()) for s in report.sources)
+        parts.append(f"dropped {dropped}, failed {sum(s.committed.failed for s in report.sources)}")
     return "; ".join(parts)
 
 
@@ -199,13 +199,13 @@ def render(rates: Rates) -> Group:
     for column in ("source", "captured", "ok", "dropped", "failed", "in flight"):
         sources.add_column(column, justify="left" if column == "source" else "right")
     for source in report.sources:
-        progress = source.progress
+        committed = source.committed
         sources.add_row(
             source.name,
             str(source.captured),
-            str(progress.ok),
-            _dropped(progress),
-            str(progress.failed),
+            str(committed.ok),
+            _dropped(committed),
+            str(committed.failed),
             "ended" if source.ended and not source.in_flight else str(source.in_flight),
         )
     stages = Table(box=None, pad_edge=False, header_style="dim")
@@ -221,26 +221,28 @@ def render(rates: Rates) -> Group:
     return Group(sources, Text(), stages, Text(), *lines, Text("   ".join([*rates.figures(), state])))
 
 
-def _dropped(progress: Progress) -> str:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(progress.dropped.items()))
-    total = sum(progress.dropped.values())
+def _dropped(committed: Committed) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(committed.dropped.items()))
+    total = sum(committed.dropped.values())
     return f"{total} ({reasons})" if reasons else str(total)
 
 
-def balance(captured: int, progress: Progress, in_flight: int) -> str:
+def balance(captured: int, committed: Committed, in_flight: int) -> str:
     """captured = ok + dropped + failed; what has no outcome, after an abort, is added."""
-    line = f"captured {captured} = ok {progress.ok} + dropped {_dropped(progress)} + failed {progress.failed}"
+    line = (
+        f"captured {captured} = ok {committed.ok} + dropped {_dropped(committed)} + failed {committed.failed}"
+    )
     return f"{line} + unfinished {in_flight}" if in_flight else line
 
 
 def summary(sources: list[SourceReport], rates: Rates, elapsed_s: float) -> str:
     """The end of a run: the balance of each source and of all, rates and latency."""
     lines = [
-        f"{source.name}: {balance(source.captured, source.progress, source.in_flight)}" for source in sources
+        f"{source.name}: {balance(source.captured, source.committed, source.in_flight)}" for source in sources
     ]
     if len(sources) > 1:
         lines.append(f"all sources: {_total(sources)}")
-    written = sum(source.progress.written for source in sources)
+    written = sum(source.committed.offset for source in sources)
     if written and elapsed_s > 0:
         rate = f"{written} frames in {elapsed_s:.1f} s: {written / elapsed_s:.1f} frames/s"
         lines.append("; ".join([rate, *rates.figures()]))
@@ -258,15 +260,15 @@ def _clock(peer: PeerReport) -> str:
 def _total(sources: list[SourceReport]) -> str:
     dropped: dict[str, int] = {}
     for source in sources:
-        for reason, count in source.progress.dropped.items():
+        for reason, count in source.committed.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
-    progress = Progress(
-        sum(s.progress.written for s in sources),
-        sum(s.progress.ok for s in sources),
-        sum(s.progress.failed for s in sources),
+    committed = Committed(
+        sum(s.committed.offset for s in sources),
+        sum(s.committed.ok for s in sources),
+        sum(s.committed.failed for s in sources),
         dropped,
     )
-    return balance(sum(s.captured for s in sources), progress, sum(s.in_flight for s in sources))
+    return balance(sum(s.captured for s in sources), committed, sum(s.in_flight for s in sources))
 
 
 def _give_up(stream: TextIO) -> None:

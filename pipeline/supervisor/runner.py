@@ -81,14 +81,14 @@ class Runner:
         self._reporter = reporter
         self._signals = signals
         self._observer = observer
-        self._slot = os.urandom(6).hex()  # a secret, by which the broker knows this run's processes
+        self._instance = os.urandom(6).hex()  # a secret, by which the broker knows this run's processes
         self._lines: queue.Queue[tuple[str, str]] = queue.Queue(LINES)
         self._children = {
-            process.name: ChildProcess(process, plan, settings, self._slot, self._lines)
+            process.name: ChildProcess(process, plan, settings, self._instance, self._lines)
             for process in plan.processes
         }
-        slots = {name: child.slot for name, child in self._children.items()}
-        self._supervisor = Supervisor(settings, plan, slots, time.monotonic())
+        instances = {name: child.instance for name, child in self._children.items()}
+        self._supervisor = Supervisor(settings, plan, instances, time.monotonic())
 
     def run(self) -> int:
         """Run to the end and return the exit status. No child is left. Raises UserError."""
@@ -111,11 +111,11 @@ class Runner:
     def _assignment(self) -> Assignment:
         """Make for this process what each stage is given, for its session with the broker."""
         plan = ProcessPlan("supervisor", __name__, f"supervisor-{os.getpid()}", msgspec.Struct())
-        return make_assignment(plan, self._plan, self._settings, self._slot)
+        return make_assignment(plan, self._plan, self._settings, self._instance)
 
     def _hello(self) -> Hello:
         pid = os.getpid()
-        return Hello("supervisor", f"supervisor-{pid}", self._slot, pid, PROTOCOL)
+        return Hello("supervisor", f"supervisor-{pid}", self._instance, pid, PROTOCOL)
 
     # ------------------------------------------------------------------------------------------ the loop
 

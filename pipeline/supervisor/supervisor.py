@@ -19,9 +19,9 @@ from pipeline.supervisor.watchdog import AWAY_S, Restarts, Watchdog
 from pipeline.wire.messages import (
     AnyMessage,
     Died,
-    Introduce,
     Message,
     PeerReport,
+    RequestHello,
     SourceEnded,
     SourceReport,
     StatusReport,
@@ -80,7 +80,7 @@ class Child:
     """A planned process and where it stands."""
 
     plan: ProcessPlan
-    slot: str
+    instance: str
     phase: Literal["waiting", "running", "ended", "done"] = "waiting"  # done: it is not started again
     start_at_s: float = 0.0  # while it waits
     starts: int = 0
@@ -100,7 +100,7 @@ class BrokerView:
     silent: bool = False
     begun: bool = False  # frames have been asked for: later errors end the run with 1, not 2
     elapsed_before_s: float = 0.0  # the time of earlier brokers
-    written: dict[str, int] = field(default_factory=dict)  # by source, the most ever
+    offsets: dict[str, int] = field(default_factory=dict)  # by source, the most ever
     others: set[str] = field(default_factory=set)  # names of the stages that other supervisors have started
     returning: set[str] = field(default_factory=set)  # of them, those that have yet to find a new broker
     returning_until_s: float = 0.0
@@ -122,12 +122,12 @@ class Supervisor:
     """The state machine of one run on this machine."""
 
     def __init__(
-        self, settings: PipelineSettings, plan: RunPlan, slots: Mapping[str, str], now_s: float
+        self, settings: PipelineSettings, plan: RunPlan, instances: Mapping[str, str], now_s: float
     ) -> None:
-        """`slots`: by the name of the process, a secret by which the broker knows whose it is."""
+        """`instances`: by the name of the process, a secret by which the broker knows whose it is."""
         self._settings = settings
         self._plan = plan
-        self.children = {p.name: Child(p, slots[p.name], start_at_s=now_s) for p in plan.processes}
+        self.children = {p.name: Child(p, instances[p.name], start_at_s=now_s) for p in plan.processes}
         self.broker = BrokerView()
         self.ending = Ending()
         self._watchdog = Watchdog(settings.broker.peer_timeout_s, plan.has_broker)
@@ -163,7 +163,7 @@ class Supervisor:
     def receive(self, message: AnyMessage, now_s: float) -> None:
         """Take in a message of the broker; hello and its refusal are the session's."""
         match message:
-            case Introduce():  # a new broker knows nothing of what its predecessor was told
+            case RequestHello():  # a new broker knows nothing of what its predecessor was told
                 for source, error in self._lost_sources.items():
                     self._send(SourceEnded(source, 0, 0, error))
                 if self.ending.reason:
@@ -253,7 +253,7 @@ class Supervisor:
         report = self.broker.report
         if report is None:
             return "the broker" if self._plan.has_broker else f"a broker at {self._plan.address}"
-        heard = {"broker"} | {p.role for p in report.peers if not p.given_up and p.silent_s < SILENT_S}
+        heard = {"broker"} | {p.role for p in report.peers if not p.timed_out and p.silent_s < SILENT_S}
         if report.sources and all(source.ended for source in report.sources):
             heard.add("capture")
         missing = []
@@ -268,7 +268,7 @@ class Supervisor:
 
     def exit_status(self, incomplete: bool) -> int:
         """Return the status of the run; `incomplete`: its summary could not be printed."""
-        failed = sum(source.progress.failed for source in self.sources)
+        failed = sum(source.committed.failed for source in self.sources)
         if failed:
             noun = "frame" if failed == 1 else "frames"
             self._log("warning", f"{failed} {noun} failed; the results say why")
@@ -282,7 +282,7 @@ class Supervisor:
         return child.phase == "waiting" and now_s >= child.start_at_s
 
     def _start(self, child: Child, now_s: float) -> None:
-        self._watchdog.started(child.slot)
+        self._watchdog.started(child.instance)
         child.phase, child.started_s, child.dismissed = "running", now_s, False
         child.starts += 1
         if child.plan.role == "broker":
@@ -297,7 +297,7 @@ class Supervisor:
             replaces = child.starts > 1 or self.broker.begun  # else `_watch_start` ends the run
             if child.phase != "running":
                 continue
-            if child.slot in overdue:
+            if child.instance in overdue:
                 self._log("warning", f"{child.plan.name} hangs and is killed")
                 self._actions.append(KillChild(child.plan.name))
             elif replaces and self._awaited(child) and child.started_s < latest_s:
@@ -305,7 +305,7 @@ class Supervisor:
 
     def _has_joined(self, child: Child) -> bool:
         """Whether the broker knows its present process."""
-        return child.slot in self._watchdog.joined
+        return child.instance in self._watchdog.joined
 
     def _awaited(self, child: Child) -> bool:
         """Whether it has yet to say hello to the broker, which is itself known by its reports."""
@@ -335,7 +335,7 @@ class Supervisor:
 
     def _on_death(self, child: Child, now_s: float) -> None:
         """Start it again, after a while; or end its source, or the run, if it has died too often."""
-        self._send(Died(child.slot))
+        self._send(Died(child.instance))
         name, source = child.plan.name, child.plan.source
         delay_s = self._restarts.died(source or child.plan.role, name, child.ended_s - child.started_s)
         if delay_s is not None:
@@ -395,11 +395,11 @@ class Supervisor:
                 broker.returning, broker.returning_until_s = broker.others, now_s + AWAY_S
         broker.begun |= report.started
         broker.report, broker.report_s = report, now_s
-        slots = {child.slot for child in self.children.values()}
-        here = [peer for peer in report.peers if peer.slot in slots]
-        self._watchdog.hear(replace(report, peers=here), now_s)
+        instances = {child.instance for child in self.children.values()}
+        here = [peer for peer in report.peers if peer.instance in instances]
+        self._watchdog.receive(replace(report, peers=here), now_s)
         if self._plan.has_broker and not report.finished:
-            self._announce_others([peer for peer in report.peers if peer.slot not in slots], now_s)
+            self._announce_others([peer for peer in report.peers if peer.instance not in instances], now_s)
         self._note_progress(report)
         if report.stopping and self._plan.has_broker:
             self._stop(0, report.stopping, now_s)  # `q` in the window
@@ -409,12 +409,12 @@ class Supervisor:
     def _announce_others(self, peers: list[PeerReport], now_s: float) -> None:
         """Log which stages that another supervisor has started have joined or left."""
         broker = self.broker
-        present = {peer.name for peer in peers if not peer.given_up}
+        present = {peer.name for peer in peers if not peer.timed_out}
         for name in sorted(present - broker.others - broker.returning):
             self._log("info", f"{name} has joined")
         broker.returning = broker.returning - present
         # The broker itself logs whom it gives up.
-        gone = broker.others - present - broker.returning - {peer.name for peer in peers if peer.given_up}
+        gone = broker.others - present - broker.returning - {peer.name for peer in peers if peer.timed_out}
         if now_s >= broker.returning_until_s:
             gone |= broker.returning
             broker.returning = set()
@@ -424,10 +424,10 @@ class Supervisor:
 
     def _note_progress(self, report: StatusReport) -> None:
         """Forgive deaths where frames have been written since: a new broker begins with what was written."""
-        written = {source.name: source.progress.written for source in report.sources}
-        grown = {name for name, count in written.items() if count > self.broker.written.get(name, 0)}
+        offsets = {source.name: source.committed.offset for source in report.sources}
+        grown = {name for name, count in offsets.items() if count > self.broker.offsets.get(name, 0)}
         if grown:
-            self.broker.written |= {name: written[name] for name in grown}
+            self.broker.offsets |= {name: offsets[name] for name in grown}
             self._restarts.progressed(grown, {source.name for source in self._plan.sources})
 
     def _on_finished(self, now_s: float) -> None:

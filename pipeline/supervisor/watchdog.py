@@ -23,45 +23,45 @@ SETTLED_S: Final = 30.0
 
 
 class Watchdog:
-    """By slot, from the broker's reports."""
+    """By instance, from the broker's reports."""
 
-    def __init__(self, patience_s: float, broker_is_here: bool) -> None:
-        """`patience_s`: how long stages may take to find a new broker of this machine."""
+    def __init__(self, rejoin_s: float, broker_is_here: bool) -> None:
+        """`rejoin_s`: how long stages may take to find a new broker of this machine."""
         self.joined: set[str] = set()  # whose present process the broker has known
-        self._patience_s = patience_s if broker_is_here else AWAY_S
-        self._given_up_s = 0.0 if broker_is_here else AWAY_S  # a network may have held its heartbeats up
+        self._rejoin_s = rejoin_s if broker_is_here else AWAY_S
+        self._kill_after_s = 0.0 if broker_is_here else AWAY_S  # the network may have delayed its heartbeats
         self._broker = ""
-        self._missed: dict[str, float] = {}  # slot -> when its patience is over
-        self._silences: dict[str, deque[float]] = {}  # slot -> seconds, in the latest reports
+        self._missing: dict[str, float] = {}  # instance -> when it is killed unless it is back
+        self._silences: dict[str, deque[float]] = {}  # instance -> seconds, in the latest reports
 
-    def started(self, slot: str) -> None:
-        """A new process begins in this slot."""
-        self.joined.discard(slot)
-        self._silences.pop(slot, None)
-        self._missed.pop(slot, None)
+    def started(self, instance: str) -> None:
+        """A new process of this instance begins."""
+        self.joined.discard(instance)
+        self._silences.pop(instance, None)
+        self._missing.pop(instance, None)
 
-    def hear(self, report: StatusReport, now_s: float) -> None:
+    def receive(self, report: StatusReport, now_s: float) -> None:
         """Take in a report of the stages of this machine."""
-        present = {peer.slot for peer in report.peers if not peer.given_up}
+        present = {peer.instance for peer in report.peers if not peer.timed_out}
         if self._broker and report.broker != self._broker:
-            for slot in self.joined:
-                usual_s = max(self._silences.get(slot, [0.0]))
-                self._missed[slot] = now_s + max(self._patience_s, SILENCES * usual_s)
+            for instance in self.joined:
+                usual_s = max(self._silences.get(instance, [0.0]))
+                self._missing[instance] = now_s + max(self._rejoin_s, SILENCES * usual_s)
         self._broker = report.broker
         for peer in report.peers:
-            if peer.given_up:
-                self._missed.setdefault(peer.slot, now_s + self._given_up_s)
+            if peer.timed_out:
+                self._missing.setdefault(peer.instance, now_s + self._kill_after_s)
             else:
-                self._silences.setdefault(peer.slot, deque(maxlen=REPORTS)).append(peer.silent_s)
-        for slot in present:
-            self._missed.pop(slot, None)
+                self._silences.setdefault(peer.instance, deque(maxlen=REPORTS)).append(peer.silent_s)
+        for instance in present:
+            self._missing.pop(instance, None)
         self.joined |= present
 
     def overdue(self, now_s: float) -> set[str]:
-        """Return the slots of processes that hang, each once: SIGTERM does not reach them."""
-        found = {slot for slot, until_s in self._missed.items() if now_s >= until_s}
-        for slot in found:
-            del self._missed[slot]
+        """Return the instances that hang, each once: SIGTERM does not reach them."""
+        found = {instance for instance, until_s in self._missing.items() if now_s >= until_s}
+        for instance in found:
+            del self._missing[instance]
         return found
 
 

@@ -22,8 +22,8 @@ class Assignment(msgspec.Struct, frozen=True):
     role: str
     module: str  # whose function run(assignment, stop) does the work
     name: str  # as in the log: detect-1
-    slot: str  # the same for each restart of this process
-    parent_pid: int
+    instance: str  # the same for each restart of this process
+    supervisor_pid: int
     address: str
     publish: str
     max_message_bytes: int

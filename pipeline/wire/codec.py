@@ -21,6 +21,7 @@ from pipeline.wire.messages import (
     AnyMessage,
     Array,
     Buffer,
+    Commit,
     Delivery,
     Encoding,
     Frame,
@@ -29,7 +30,6 @@ from pipeline.wire.messages import (
     MessageError,
     Result,
     Work,
-    Written,
 )
 
 if TYPE_CHECKING:  # the supervisor, which sees no arrays, does not load it
@@ -83,7 +83,7 @@ def _hello_of_another_protocol(header: Buffer, error: Exception) -> Hello:
     try:
         hello = _any_hello_decoder.decode(header)
         if hello.protocol != PROTOCOL:
-            return Hello(hello.role, hello.name, hello.slot, hello.pid, hello.protocol)
+            return Hello(hello.role, hello.name, hello.instance, hello.pid, hello.protocol)
     except UNREADABLE:
         pass  # it was no hello at all: the first error says more
     raise MessageError(f"header: {error}"[:MAX_REFUSAL]) from error
@@ -109,7 +109,7 @@ def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
     """Raise MessageError unless lengths, counts and numbers agree."""
     sizes = [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers]
     match message:
-        case Written(latency_ns=latency_ns):
+        case Commit(latency_ns=latency_ns):
             right = len(latency_ns) <= len(sizes) <= MAX_RECORDS
             right = right and max(sizes, default=0) <= MAX_RECORD_BYTES
         case Frame(shape=shape, encoding=encoding):

@@ -41,7 +41,7 @@ from pipeline.wire.limits import (
 )
 from pipeline.wire.limits import MAX_SIDE as MAX_SIDE  # what stages need to know of frames
 
-PROTOCOL: Final = 5
+PROTOCOL: Final = 6
 """Raised whenever a message changes: peers of another protocol are refused."""
 
 Buffer = bytes | memoryview
@@ -63,16 +63,16 @@ class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
     """Base of all messages; the class name travels as the tag."""
 
 
-class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far the outcomes of a source have been written: all frames before `written` have theirs."""
+class Committed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a source is committed: the record of each frame before `offset` is written."""
 
-    written: Frames = 0
+    offset: Frames = 0
     ok: Frames = 0
     failed: Frames = 0
     dropped: Annotated[dict[Reason, Frames], Meta(max_length=MAX_REASONS)] = {}  # by reason
 
 
-Outcomes = Annotated[dict[Name, Progress], Meta(max_length=MAX_SOURCES)]
+Outcomes = Annotated[dict[Name, Committed], Meta(max_length=MAX_SOURCES)]
 
 
 class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +104,9 @@ class Hello(Message, frozen=True):
 
     role: Role
     name: Label  # as in the log: detect-1
-    slot: Label  # the same for every restart of one process, different for any other
+    instance: (
+        Label  # a secret of the process and its supervisor: the same for each restart, unlike all others
+    )
     pid: Index
     protocol: int
     credits: Credits = 0  # pieces of work that may be under way at this worker
@@ -112,7 +114,7 @@ class Hello(Message, frozen=True):
     source: SourceInfo | None = None  # capture
     wants_pixels: bool = False  # display
     watched: bool = False  # display: people look at it, so files play at their own rate
-    progress: Outcomes = {}  # by source; display and capture: what they know to be written
+    committed: Outcomes = {}  # by source; display and capture: what they know to be written
     remote: bool = False  # the broker is on another machine
     frames: Text = ""  # where it shares the memory of frames; empty: nowhere
 
@@ -122,7 +124,7 @@ class AnyHello(msgspec.Struct, frozen=True, tag="Hello"):
 
     role: Role
     name: Name
-    slot: Name
+    instance: Name
     pid: Index
     protocol: int
 
@@ -170,7 +172,7 @@ class NoFrame(Message, frozen=True):
 class SourceEnded(Message, frozen=True):
     """A source has no more frames. `error` says why if it ended before its end.
 
-    From the parent: its capture process can't be kept alive; `epoch` and `frames` mean nothing then.
+    From the supervisor: its capture process can't be kept alive; `epoch` and `frames` mean nothing then.
     """
 
     source: Name
@@ -197,28 +199,28 @@ class StepFailed(Message, frozen=True):
     reason: Name
 
 
-class Written(Message, frozen=True):
-    """From display: what it was delivered of `source` is written up to `progress.written`.
+class Commit(Message, frozen=True):
+    """From display: the records of `source` are written up to `committed.offset`.
 
     `latency_ns`: capture to written, of the records with status ok. Buffers: the records, JSON.
     """
 
     source: Name
-    progress: Progress
+    committed: Committed
     latency_ns: Annotated[list[Nanoseconds], Meta(max_length=MAX_RECORDS)]
     step_ns: Duration
 
 
 class StopRequest(Message, frozen=True):
-    """From display (`q`) or the parent: finish what is under way and end the run."""
+    """From display (`q`) or the supervisor: finish what is under way and end the run."""
 
     reason: Name
 
 
 class Died(Message, frozen=True):
-    """From the parent: the process with this slot is dead; what it held is free."""
+    """From the supervisor: the process of this instance is dead; its work goes to others."""
 
-    slot: Label
+    instance: Label
 
 
 class Goodbye(Message, frozen=True):
@@ -235,18 +237,18 @@ class Clock(Message, frozen=True):
     broker_ns: Nanoseconds
 
 
-class Introduce(Message, frozen=True):
-    """To a peer that the broker does not know: say hello (again)."""
+class RequestHello(Message, frozen=True):
+    """To a peer that the broker does not know: it must say hello (again)."""
 
 
-class Welcome(Message, frozen=True):
-    """Answer to `Hello`. `epoch` and `progress` are for captures, `progress` for display as well."""
+class Accept(Message, frozen=True):
+    """Answer to `Hello`: the stage takes part. `epoch` is for captures, `committed` for display as well."""
 
     broker: Label
     epoch: Index = 0
     next_sequence: Index = 0  # capture: what the broker wants next
     paced: bool = False  # capture: a file plays at its own rate
-    progress: Outcomes = {}
+    committed: Outcomes = {}
 
 
 class Refused(Message, frozen=True):
@@ -260,7 +262,7 @@ class Grant(Message, frozen=True):
 
     source: Name
     credits: Count
-    progress: Progress
+    committed: Committed
     encoding: Encoding = "raw"  # in which the frames to come are wanted
 
 
@@ -317,11 +319,11 @@ class StopCapture(Message, frozen=True):
 class PeerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One stage as the broker sees it."""
 
-    slot: Label
+    instance: Label
     name: Label
     role: Role
     silent_s: Seconds
-    given_up: bool
+    timed_out: bool
     remote: bool = False  # the next two are its own words then
     offset_ns: Moment = 0
     error_ns: Nanoseconds = 0
@@ -334,7 +336,7 @@ class SourceReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: SourceKind
     captured: Index
     in_flight: Index
-    progress: Progress
+    committed: Committed
     ended: bool
     error: Annotated[str, Meta(max_length=MAX_ERROR)]
 
@@ -344,7 +346,7 @@ Digits = Annotated[str, Meta(pattern="^[0-9]{1,6}$")]
 
 
 class StatusReport(Message, frozen=True):
-    """To the parent and the web page, a few times a second. Rates are over the time since the last report."""
+    """To supervisors and the web page, a few times a second. Rates are of the time since the last report."""
 
     broker: Label
     started: bool
@@ -370,13 +372,13 @@ AnyMessage = (
     | SourceEnded
     | Result
     | StepFailed
-    | Written
+    | Commit
     | StopRequest
     | Died
     | Goodbye
     | Clock
-    | Introduce
-    | Welcome
+    | RequestHello
+    | Accept
     | Refused
     | Grant
     | Work

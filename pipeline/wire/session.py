@@ -24,10 +24,10 @@ from pipeline.wire.messages import (
     Goodbye,
     Heartbeat,
     Hello,
-    Introduce,
     Message,
     MessageError,
     Refused,
+    RequestHello,
 )
 from pipeline.wire.sockets import LINGER_MS, StageChannel
 
@@ -66,7 +66,7 @@ class Session:
         self._clock = ClockOffset()
         self._connections = 0
         self._again_s: float | None = None
-        self._introduce()
+        self._say_hello()
 
     @property
     def failed_handshakes(self) -> int:
@@ -78,7 +78,7 @@ class Session:
         """What to add to this machine's monotonic clock to have the broker's."""
         return self._clock.offset_ns
 
-    def _introduce(self) -> None:
+    def _say_hello(self) -> None:
         """Say hello: at once on the broker's own machine, else once its clock is known."""
         self._again_s = None
         if self._remote and not self._clock.known:
@@ -104,8 +104,8 @@ class Session:
         if received is None:
             return None
         match received[0]:
-            case Introduce():
-                self._on_introduce()
+            case RequestHello():
+                self._on_request_hello()
             case Clock(sent_ns, broker_ns):
                 self._on_clock(sent_ns, broker_ns)
             case Refused(reason):
@@ -120,7 +120,7 @@ class Session:
             self._connections = self._channel.connections
         if self._again_s is not None and now_s >= self._again_s:
             log.info("the connection to the broker broke, and is there again")
-            self._introduce()
+            self._say_hello()
 
     def beat(self) -> None:
         """Show that this loop is alive. Called by the loop that does the work, never from beside it."""
@@ -136,12 +136,12 @@ class Session:
         now_ns = time.monotonic_ns()
         self._channel.send(Heartbeat(now_ns, self._clock.offset_ns, self._clock.error_ns(now_ns)))
 
-    def _on_introduce(self) -> None:
+    def _on_request_hello(self) -> None:
         """This broker is new, and so may its machine be: what is known of its clock is forgotten."""
         if self._remote and not self._clock.known:
             return  # the clock is being asked for already; hello follows
         self._clock = ClockOffset()
-        self._introduce()
+        self._say_hello()
 
     def _on_clock(self, sent_ns: int, broker_ns: int) -> None:
         was_known = self._clock.known
@@ -152,7 +152,7 @@ class Session:
         if self._clock.known and error_ns < abs(self.offset_ns):
             offset_s, error_ms = self.offset_ns / 1e9, error_ns / 1e6
             log.info("the broker's clock is %+.6f s off this one, ± %.2f ms", offset_s, error_ms)
-        self._introduce()
+        self._say_hello()
 
     def send(self, message: Message, buffers: Sequence[Buffer] = ()) -> bool:
         return self._channel.send(message, buffers)

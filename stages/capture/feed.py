@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.wire.messages import (
+    Accept,
     AnyMessage,
     Buffer,
+    Committed,
     Encoding,
     End,
     Frame,
     Grant,
-    Introduce,
     Message,
     NoFrame,
-    Progress,
+    RequestHello,
     SourceEnded,
     SourceInfo,
     StopCapture,
-    Welcome,
 )
 from stages.capture.reader import TimedFrame
 from stages.capture.spec import CaptureOptions
@@ -67,12 +67,12 @@ class Feed(ABC):
         self.info = info
         self.options = options
         self.max_frame_bytes = max_frame_bytes
-        self.progress = Progress()
+        self.committed = Committed()
         self.epoch = 0
         self.next_sequence = 0
         self.credits = 0
         self.encoding: Encoding = "raw"  # as the broker wants frames
-        self.welcomed = False
+        self.accepted = False
         self.ended: str | None = None  # why the source ended: empty if it just did
         self.over = False
         self._end_told = False
@@ -86,12 +86,12 @@ class Feed(ABC):
         """Take in messages and send what may be sent; return soon, so that heartbeats go on."""
 
     @abstractmethod
-    def welcome(self, welcome: Welcome) -> None:
+    def on_accept(self, message: Accept) -> None:
         """Bring the numbering into line with a broker that may be new, or with a run that goes on."""
 
     @abstractmethod
     def granted(self) -> None:
-        """`credits` have grown, or `progress` has."""
+        """`credits` have grown, or `committed` has."""
 
     @abstractmethod
     def close(self) -> bool:
@@ -103,29 +103,29 @@ class Feed(ABC):
         if received is None:
             return False
         match received[0]:
-            case Introduce():
-                self.credits, self.welcomed = 0, False
-            case Welcome() as welcome:
-                self.epoch, self.welcomed = welcome.epoch, True
-                self._earlier = welcome.next_sequence if self._earlier is None else self._earlier
+            case RequestHello():
+                self.credits, self.accepted = 0, False
+            case Accept() as message:
+                self.epoch, self.accepted = message.epoch, True
+                self._earlier = message.next_sequence if self._earlier is None else self._earlier
                 self.credits, self._end_told = 0, False
                 self._unsent.clear()
-                self.welcome(welcome)
-                self._advance(welcome.progress.get(self.info.name, self.progress))
-            case Grant(_, credits, progress, encoding):
+                self.on_accept(message)
+                self._advance(message.committed.get(self.info.name, self.committed))
+            case Grant(_, credits, committed, encoding):
                 self.credits += credits
                 self.encoding = encoding
-                self._advance(progress)
+                self._advance(committed)
             case StopCapture():
                 self.end("")
             case End():
                 self.over = True
         return True
 
-    def _advance(self, progress: Progress) -> None:
-        """Take note of what is written: nobody needs those frames any more."""
-        self.progress = progress
-        self.release(progress.written)
+    def _advance(self, committed: Committed) -> None:
+        """Release the frames whose records are written."""
+        self.committed = committed
+        self.release(committed.offset)
         self.granted()
 
     def release(self, before: int) -> None:
@@ -149,7 +149,7 @@ class Feed(ABC):
 
         Once it has ended, frames need no credit: a broker that is stopping grants none.
         """
-        if not self.welcomed:
+        if not self.accepted:
             return
         while self._unsent or self.queue_more():
             header, buffers = self._unsent[0]

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import Frame, NoFrame, Welcome
+from pipeline.wire.messages import Accept, Frame, NoFrame
 from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, OutgoingFrame
 from stages.capture.open import open_reader
 from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
@@ -35,7 +35,7 @@ class FileFeed(Feed):
         self._reading: Future[TimedFrame | None] | None = None
         self._silent_s = 0.0  # for how long it has been waited for
         self._window: deque[OutgoingFrame] = deque()  # unacknowledged
-        self._written_before = 0  # frames of an earlier process that are written: read and discarded
+        self._committed_before = 0  # frames of an earlier process that are written: read and discarded
         self._pace_fps = options.settings.pace_fps  # 0: none is set
         self._paced = False
         self._start_s: float | None = None  # when the picture of time 0 was due
@@ -47,14 +47,14 @@ class FileFeed(Feed):
             self._read()
         self.send(session)
 
-    def welcome(self, welcome: Welcome) -> None:
+    def on_accept(self, message: Accept) -> None:
         """Send again what the broker lacks; go on behind what has been written already."""
-        self._paced = welcome.paced or self._pace_fps > 0
+        self._paced = message.paced or self._pace_fps > 0
         kept_from = self._window[0].header.sequence if self._window else self.next_sequence
-        if welcome.next_sequence < kept_from:
+        if message.next_sequence < kept_from:
             self._rewind()
-        self._unsent.extend(item for item in self._window if item.header.sequence >= welcome.next_sequence)
-        self._written_before = welcome.next_sequence
+        self._unsent.extend(item for item in self._window if item.header.sequence >= message.next_sequence)
+        self._committed_before = message.next_sequence
 
     def _rewind(self) -> None:
         """Begin the file again: what is wanted was read by an earlier process, and the broker that had it is
@@ -70,7 +70,7 @@ class FileFeed(Feed):
         return self.reader.read()
 
     def granted(self) -> None:
-        while self._window and self._window[0].header.sequence < self.progress.written:
+        while self._window and self._window[0].header.sequence < self.committed.offset:
             self._window.popleft()
 
     def close(self) -> bool:
@@ -82,12 +82,12 @@ class FileFeed(Feed):
         return True
 
     def _may_read(self) -> bool:
-        if not self.welcomed or self.ended is not None or self.over:
+        if not self.accepted or self.ended is not None or self.over:
             return False
         return self._behind() or (self.credits > 0 and not self._unsent)
 
     def _behind(self) -> bool:
-        return self.next_sequence < self._written_before
+        return self.next_sequence < self._committed_before
 
     def _read(self) -> None:
         picture, self._ahead = self._ahead, None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import Frame, NoFrame, SourceInfo, Welcome
+from pipeline.wire.messages import Accept, Frame, NoFrame, SourceInfo
 from stages.capture.feed import POLL_MS, Conversation, Feed, OutgoingFrame
 from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
 from stages.capture.spec import CaptureOptions
@@ -250,7 +250,7 @@ class LiveFeed(Feed):
         super().__init__(info, options, max_frame_bytes, writer)
         self._source = source
         self._reopen = reopen
-        self._unwritten = Spans()  # their outcomes should the broker vanish
+        self._uncommitted = Spans()  # their outcomes should the broker vanish
         self._next_queued = 0  # all frames before are in the line of what is to be sent, or sent
         self._of_lost_broker = 0  # frames before this one are lost with a broker
         self._begun = False
@@ -272,19 +272,19 @@ class LiveFeed(Feed):
                     self._take(live_frame)
                 self.send(session)
 
-    def welcome(self, welcome: Welcome) -> None:
+    def on_accept(self, message: Accept) -> None:
         """What a vanished broker held is dropped, and counted so."""
-        self.next_sequence = max(self.next_sequence, welcome.next_sequence)
-        first = self._unwritten.first
+        self.next_sequence = max(self.next_sequence, message.next_sequence)
+        first = self._uncommitted.first
         # Of an earlier process; the broker that had them is gone.
-        self._unwritten.precede(
-            welcome.next_sequence, self.next_sequence if first is None else first, clock_ns()
+        self._uncommitted.precede(
+            message.next_sequence, self.next_sequence if first is None else first, clock_ns()
         )
-        self._next_queued, self._of_lost_broker = welcome.next_sequence, self.next_sequence
+        self._next_queued, self._of_lost_broker = message.next_sequence, self.next_sequence
 
     def granted(self) -> None:
         self._begun = self._begun or self.credits > 0
-        self._unwritten.forget(self.progress.written)
+        self._uncommitted.forget(self.committed.offset)
 
     def end(self, error: str) -> None:
         super().end(error)
@@ -298,9 +298,9 @@ class LiveFeed(Feed):
 
     def queue_more(self) -> bool:
         """Frames that are numbered and did not go out: only their outcomes are left to tell."""
-        ahead = self._next_queued - self.progress.written
+        ahead = self._next_queued - self.committed.offset
         room = QUEUED if self.ended is not None else min(QUEUED, AHEAD - ahead)  # the end is told behind all
-        for sequence, captured_ns in islice(self._unwritten.since(self._next_queued), max(0, room)):
+        for sequence, captured_ns in islice(self._uncommitted.since(self._next_queued), max(0, room)):
             reason = "broker_restarted" if sequence < self._of_lost_broker else "superseded"
             where = self.info.name, self.epoch, sequence, captured_ns, self._time_s(captured_ns)
             self._unsent.append(OutgoingFrame(NoFrame(*where, "dropped", reason), []))
@@ -330,8 +330,8 @@ class LiveFeed(Feed):
         if duration_s and self._time_s(captured_ns) >= duration_s:
             self.end("")
             return
-        self._unwritten.add(self.next_sequence, captured_ns)
-        clear = self.welcomed and not self._unsent and self._next_queued == self.next_sequence
+        self._uncommitted.add(self.next_sequence, captured_ns)
+        clear = self.accepted and not self._unsent and self._next_queued == self.next_sequence
         if picture is None or not clear or self.credits <= 0:
             self.next_sequence += 1
             return

@@ -34,11 +34,11 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         return Hello(
             "capture",
             assignment.name,
-            assignment.slot,
+            assignment.instance,
             os.getpid(),
             PROTOCOL,
             source=feed.info,
-            progress={feed.info.name: feed.progress},
+            committed={feed.info.name: feed.committed},
         )
 
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.common.labels import EMOTIONS
-from pipeline.wire.messages import Delivery, Progress
+from pipeline.wire.messages import Committed, Delivery
 from stages.display.output_file import Patience
 from stages.display.record import Record, advance, make_record, round_box, round_rows, round_time, to_json
 from stages.display.resume import Checkpoint, Past, SourceState
@@ -53,7 +53,7 @@ class Display:
             lambda: Smoother(*smoothing),
             {name: Smoother(*smoothing, source.smoothed) for name, source in state.sources.items()},
         )
-        self.progress = {name: source.progress for name, source in state.sources.items()}
+        self.committed = {name: source.committed for name, source in state.sources.items()}
         self.patience = Patience()
         self.tally = Tally()  # of this process: what one before it has shown is not in it
         self._begun = state.begun
@@ -63,11 +63,11 @@ class Display:
         self.wants_pixels = any(sink.wants_pixels for sink in self._sinks)
         self.watched = any(sink.watched for sink in self._sinks)
 
-    def adopt(self, progress: dict[str, Progress]) -> None:
+    def adopt(self, committed: dict[str, Committed]) -> None:
         """Take over what the broker knows to be written, where it is more than what is known here."""
-        for source, known in progress.items():
-            if known.written > self.progress.get(source, Progress()).written:
-                self.progress[source] = known
+        for source, known in committed.items():
+            if known.offset > self.committed.get(source, Committed()).offset:
+                self.committed[source] = known
 
     def deliver(self, delivery: Delivery, faces: Faces, image: Image | None, now_ns: int) -> bytes:
         """Show, record and write an outcome; return its record as JSON, without the line's end.
@@ -75,8 +75,8 @@ class Display:
         `image` is uint8 BGR (height, width, 3), left as it is. The record is written when this returns. An
         outcome that already was gives b"". Raises OutputFailed.
         """
-        progress = self.progress.get(delivery.source, Progress())
-        if delivery.sequence < progress.written:
+        committed = self.committed.get(delivery.source, Committed())
+        if delivery.sequence < committed.offset:
             return b""
         self.begin()
         record = self._record(delivery, faces, now_ns)
@@ -85,7 +85,7 @@ class Display:
         for sink in self._sinks:
             sink.write(outcome)
         self.tally.add(record)
-        self.progress[delivery.source] = advance(progress, record.frame, record.status, delivery.reason)
+        self.committed[delivery.source] = advance(committed, record.frame, record.status, delivery.reason)
         self._since += 1
         if self._since >= self._every:
             self._keep()
@@ -147,8 +147,8 @@ class Display:
         """Make a checkpoint."""
         self._since = 0
         sources = {
-            name: SourceState(written, self._trackers[name].state, self._smoothers[name].state)
-            for name, written in self.progress.items()
+            name: SourceState(committed, self._trackers[name].state, self._smoothers[name].state)
+            for name, committed in self.committed.items()
         }
         mark = next((sink.mark for sink in self._sinks if sink.mark is not None), None)
         self._checkpoint.keep(mark, sources)
@@ -156,8 +156,8 @@ class Display:
     def _remember(self, past: Past) -> None:
         """Take in a record that an earlier process wrote after its last checkpoint."""
         self._since += 1
-        progress = self.progress.get(past.source, Progress())
-        self.progress[past.source] = advance(progress, past.frame, past.status, past.reason)
+        committed = self.committed.get(past.source, Committed())
+        self.committed[past.source] = advance(committed, past.frame, past.status, past.reason)
         if past.status == "ok":
             boxes = [face.box for face in past.faces]
             tracks = [face.track for face in past.faces]

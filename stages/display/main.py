@@ -17,14 +17,14 @@ from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
     PROTOCOL,
+    Accept,
     Buffer,
+    Commit,
     Delivery,
     End,
     EndOfSource,
     Hello,
     StopRequest,
-    Welcome,
-    Written,
 )
 from pipeline.wire.session import Session
 from stages.display.display import Display
@@ -56,13 +56,13 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         return Hello(
             "display",
             assignment.name,
-            assignment.slot,
+            assignment.instance,
             os.getpid(),
             PROTOCOL,
             CREDITS,
             wants_pixels=display.wants_pixels,
             watched=display.watched,
-            progress=display.progress,
+            committed=display.committed,
         )
 
     try:
@@ -111,8 +111,8 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, rea
         if received is None or not isinstance(received[0], Delivery):
             written.send(session)
         match received:
-            case (Welcome(progress=progress), _):
-                display.adopt(progress)
+            case (Accept(committed=committed), _):
+                display.adopt(committed)
                 if wish is not None:  # said to a broker that may be gone
                     session.send(StopRequest(wish))
             case (Delivery() as delivery, buffers):
@@ -150,8 +150,8 @@ class Acknowledgements:
 
     def send(self, session: Session) -> None:
         for source, unsent in self._by_source.items():
-            progress = self._display.progress[source]
-            session.send(Written(source, progress, unsent.latency_ns, unsent.step_ns), unsent.records)
+            committed = self._display.committed[source]
+            session.send(Commit(source, committed, unsent.latency_ns, unsent.step_ns), unsent.records)
         self._by_source.clear()
 
 

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from pipeline.common.labels import EMOTIONS
-from pipeline.wire.messages import Delivery, Progress, Status
+from pipeline.wire.messages import Committed, Delivery, Status
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the source, to a tenth."""
@@ -129,14 +129,14 @@ def _make_face(
     )
 
 
-def advance(progress: Progress, frame: int, status: str, reason: str) -> Progress:
-    """Return the progress after the outcome of `frame` is written too."""
-    dropped = progress.dropped
+def advance(committed: Committed, frame: int, status: str, reason: str) -> Committed:
+    """Return what is committed once the outcome of `frame` is written too."""
+    dropped = committed.dropped
     if status == "dropped":
         dropped = {**dropped, reason: dropped.get(reason, 0) + 1}
-    return Progress(
-        written=frame + 1,
-        ok=progress.ok + (status == "ok"),
-        failed=progress.failed + (status == "failed"),
+    return Committed(
+        offset=frame + 1,
+        ok=committed.ok + (status == "ok"),
+        failed=committed.failed + (status == "failed"),
         dropped=dropped,
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
-from pipeline.wire.messages import Progress, Status
+from pipeline.wire.messages import Committed, Status
 from stages.display.output_file import OutputFailed, why
 from stages.display.record import Box
 from stages.display.smoothing import SmoothedTrack
@@ -29,7 +29,7 @@ class ResultsMark(msgspec.Struct, frozen=True):
 class SourceState(msgspec.Struct, frozen=True):
     """Of a source, what its next records depend on."""
 
-    progress: Progress = Progress()
+    committed: Committed = Committed()
     tracker: TrackerState = TrackerState()
     smoothed: dict[int, SmoothedTrack] = {}
 

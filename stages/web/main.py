@@ -121,7 +121,7 @@ async def _attend(assignment: Assignment, hub: Hub, status: RunStatus, stop: Sto
     """Take part in the run, from this loop, which does the work; return when it is over."""
 
     def hello() -> Hello:
-        return Hello("web", assignment.name, assignment.slot, os.getpid(), PROTOCOL)
+        return Hello("web", assignment.name, assignment.instance, os.getpid(), PROTOCOL)
 
     over_s: float | None = None
     loop = asyncio.get_running_loop()

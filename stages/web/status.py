@@ -33,9 +33,9 @@ class RunStatus:
         self._seconds += report.interval_s
         if self._seconds < RATES_OVER_S:
             return
-        before = {source.name: source.progress.ok for source in since.sources}
+        before = {source.name: source.committed.ok for source in since.sources}
         self.fps = {
-            source.name: (source.progress.ok - before.get(source.name, 0)) / self._seconds
+            source.name: (source.committed.ok - before.get(source.name, 0)) / self._seconds
             for source in report.sources
         }
         self.stage_fps = {
@@ -45,7 +45,7 @@ class RunStatus:
 
     def _update_processes(self, report: StatusReport) -> None:
         """One that was there and is missed is being started again, except at the end, when all leave."""
-        present = {peer.name: peer for peer in report.peers if not peer.given_up}
+        present = {peer.name: peer for peer in report.peers if not peer.timed_out}
         for name, peer in present.items():
             if name not in self.processes and len(self.processes) >= MAX_PEERS:
                 self.processes.pop(next(iter(self.processes)))
@@ -84,9 +84,9 @@ class RunStatus:
             "name": source.name,
             "kind": source.kind,
             "captured": source.captured,
-            "ok": source.progress.ok,
-            "dropped": source.progress.dropped,
-            "failed": source.progress.failed,
+            "ok": source.committed.ok,
+            "dropped": source.committed.dropped,
+            "failed": source.committed.failed,
             "in_flight": source.in_flight,
             "ended": source.ended and not source.in_flight,
             "error": source.error,

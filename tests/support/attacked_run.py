@@ -20,16 +20,16 @@ from pipeline.wire.addresses import free_port
 from pipeline.wire.assignment import Assignment
 from pipeline.wire.keys import make_keys, stage_keys
 from pipeline.wire.messages import (
+    Accept,
     Buffer,
+    Commit,
+    Committed,
     Delivery,
     Grant,
     Heartbeat,
     Message,
-    Progress,
     StatusReport,
-    Welcome,
     Work,
-    Written,
 )
 from pipeline.wire.sockets import StageChannel
 from stages.classify import spec as classify
@@ -152,22 +152,22 @@ def _one_frame(stages: dict[str, StageChannel]) -> StatusReport:
     for role, stage in stages.items():
         credits = 0 if role in ("capture", "supervisor") else 2
         info = source if role == "capture" else None
-        stage.send(make_hello(role, f"honest-{role}", credits=credits, source=info, slot=_slot(role)))
+        stage.send(make_hello(role, f"honest-{role}", credits=credits, source=info, instance=_instance(role)))
     while time.monotonic() < deadline_s:
         for role, stage in stages.items():
             stage.send(Heartbeat())
             while (received := stage.receive(5)) is not None:
                 message = received[0]
-                if isinstance(message, Welcome) and role == "capture":
+                if isinstance(message, Accept) and role == "capture":
                     epoch = message.epoch
-                if isinstance(message, StatusReport) and any(s.progress.ok for s in message.sources):
+                if isinstance(message, StatusReport) and any(s.committed.ok for s in message.sources):
                     return message
                 for answer in _answers(message, epoch):
                     stage.send(*answer)
     raise AssertionError("an honest run is not served")
 
 
-def _slot(role: str) -> str:
+def _instance(role: str) -> str:
     return "run" if role == "supervisor" else f"run/{role}"
 
 
@@ -181,4 +181,4 @@ def _answers(message: Message, epoch: int) -> Iterator[tuple[Message, Sequence[B
         case Work():
             yield classified(message)
         case Delivery(source, sequence):
-            yield Written(source, Progress(sequence + 1, ok=sequence + 1), [5], 5), [b"{}"]
+            yield Commit(source, Committed(sequence + 1, ok=sequence + 1), [5], 5), [b"{}"]

@@ -1,6 +1,6 @@
 """What the workers and the display of a `World` answer."""
 
-from pipeline.wire.messages import Delivery, Progress, StatusReport, Work, Written
+from pipeline.wire.messages import Commit, Committed, Delivery, StatusReport, Work
 from tests.support.broker_world import World, classified, detected, make_frame, pixels
 
 
@@ -37,7 +37,7 @@ def write_all(world: World, display: str = "display") -> list[Delivery]:
         for item in deliveries:
             written.append(item)
             record = b'{"frame":%d}' % item.sequence
-            world.give(display, Written(item.source, Progress(item.sequence + 1), [7], 5), [record])
+            world.give(display, Commit(item.source, Committed(item.sequence + 1), [7], 5), [record])
     return written
 
 

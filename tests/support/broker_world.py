@@ -82,8 +82,8 @@ def classified(work: Work, items: int | None = None, step_ns: int = 5, **changes
 
 
 def make_hello(role: str, name: str, **changes: Any) -> Hello:
-    slot = "run" if role == "supervisor" else f"run/{name}"
-    fields: dict[str, Any] = {"slot": slot, "pid": 1, "protocol": PROTOCOL}
+    instance = "run" if role == "supervisor" else f"run/{name}"
+    fields: dict[str, Any] = {"instance": instance, "pid": 1, "protocol": PROTOCOL}
     return Hello(role=role, name=name, **fields | changes)  # type: ignore[arg-type]
 
 
@@ -101,8 +101,8 @@ def make_assignment(role: str, name: str, address: str = "", options: Any = None
         role=role,
         module=f"stages.{role}.main",
         name=name,
-        slot=f"slot-{name}",
-        parent_pid=1,
+        instance=f"instance-{name}",
+        supervisor_pid=1,
         address=address,
         publish="",
         max_message_bytes=10_000_000,

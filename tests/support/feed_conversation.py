@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import AnyMessage, Buffer, Encoding, Grant, Message, Progress, SourceKind, Welcome
+from pipeline.wire.messages import Accept, AnyMessage, Buffer, Committed, Encoding, Grant, Message, SourceKind
 from stages.capture.feed import Feed
 from stages.capture.spec import CaptureOptions, CaptureSettings
 
@@ -55,12 +55,12 @@ def turn(feed: Feed, session: FakeSession, *says: AnyMessage, times: int = 1) ->
     return session.take()
 
 
-def welcome(epoch: int = 1, next_sequence: int = 0, *, paced: bool = False) -> Welcome:
-    return Welcome(f"broker-{epoch}", epoch, next_sequence, paced)
+def accept(epoch: int = 1, next_sequence: int = 0, *, paced: bool = False) -> Accept:
+    return Accept(f"broker-{epoch}", epoch, next_sequence, paced)
 
 
 def grant(credits: int, written: int = 0, encoding: Encoding = "raw") -> Grant:
-    return Grant("clip", credits, Progress(written=written, ok=written), encoding)
+    return Grant("clip", credits, Committed(offset=written, ok=written), encoding)
 
 
 def options(kind: SourceKind = "file", **settings: Any) -> CaptureOptions:

@@ -8,18 +8,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.broker.state import Outgoing
 from pipeline.wire.messages import (
+    Accept,
+    Commit,
+    Committed,
     Delivery,
     Frame,
     Grant,
     Hello,
     NoFrame,
-    Progress,
     SourceEnded,
     StatusReport,
     StepFailed,
-    Welcome,
     Work,
-    Written,
 )
 from tests.support.broker_world import (
     World,
@@ -64,39 +64,41 @@ class Run(RuleBasedStateMachine):
     # --------------------------------------------------------------------------------- the stages
 
     def start(self, role: str) -> None:
-        """Start a stage, or its next incarnation: a new identity in the same slot."""
+        """Start a stage, or restart it: a new identity of the same instance."""
         self.starts += 1
         self.names[role] = f"{role}-{self.starts}"
         self.world.give(self.names[role], self.hello(role))
         self.listen()
 
     def hello(self, role: str) -> Hello:
-        slot: dict[str, Any] = {"slot": role}
+        instance: dict[str, Any] = {"instance": role}
         if role == "display":
-            progress = {name: self.progress(name) for name in self.records}
-            return make_hello("display", "display", credits=3, wants_pixels=True, progress=progress, **slot)
+            committed = {name: self.committed(name) for name in self.records}
+            return make_hello(
+                "display", "display", credits=3, wants_pixels=True, committed=committed, **instance
+            )
         if role in ("detect", "classify"):
-            slot["fingerprint"] = self.FINGERPRINT
-            return make_hello(role, role, credits=2 if role == "detect" else 1, **slot)
+            instance["fingerprint"] = self.FINGERPRINT
+            return make_hello(role, role, credits=2 if role == "detect" else 1, **instance)
         return make_hello(
-            "capture", role, source=make_source(role, "live" if role == "cam" else "file"), **slot
+            "capture", role, source=make_source(role, "live" if role == "cam" else "file"), **instance
         )
 
-    def progress(self, source: str) -> Progress:
+    def committed(self, source: str) -> Committed:
         records = self.records[source]
         dropped = {reason: records.count(reason) for reason in set(records) - {"ok", "failed"}}
-        return Progress(len(records), records.count("ok"), records.count("failed"), dropped)
+        return Committed(len(records), records.count("ok"), records.count("failed"), dropped)
 
     def listen(self) -> None:
         """The captures take in what they were sent."""
         for source in sorted({"clip", "cam"} & set(self.names)):
-            for welcome in self.world.take(self.names[source], Welcome):
-                self.epoch[source], self.credits[source] = welcome.epoch, 0
+            for accept in self.world.take(self.names[source], Accept):
+                self.epoch[source], self.credits[source] = accept.epoch, 0
                 if source == "clip":
-                    self.window = deque(f for f in self.window if f.sequence >= welcome.next_sequence)
-                    self.next["clip"] = welcome.next_sequence
+                    self.window = deque(f for f in self.window if f.sequence >= accept.next_sequence)
+                    self.next["clip"] = accept.next_sequence
                 else:
-                    self.next["cam"] = max(self.next["cam"], welcome.next_sequence)
+                    self.next["cam"] = max(self.next["cam"], accept.next_sequence)
             for grant in self.world.take(self.names[source], Grant):
                 self.credits[source] += grant.credits
 
@@ -161,7 +163,7 @@ class Run(RuleBasedStateMachine):
         fresh = item.sequence == len(records)
         if fresh:
             records.append(item.status if item.status != "dropped" else item.reason)
-        written = Written(item.source, self.progress(item.source), [5] * fresh, 5)
+        written = Commit(item.source, self.committed(item.source), [5] * fresh, 5)
         self.world.give(self.names["display"], written, [b"{}"] * fresh)
 
     def give_back(self, role: str, messages: list[Any]) -> None:
@@ -198,11 +200,11 @@ class Run(RuleBasedStateMachine):
         self.world.pass_time(0)
         report = self.world.take("supervisor", StatusReport)[-1]
         for source in report.sources:
-            p = source.progress
-            assert p.written == p.ok + p.failed + sum(p.dropped.values())
-            assert source.captured == p.written + source.in_flight
+            p = source.committed
+            assert p.offset == p.ok + p.failed + sum(p.dropped.values())
+            assert source.captured == p.offset + source.in_flight
             assert source.in_flight >= 0
-            assert len(self.records[source.name]) >= p.written
+            assert len(self.records[source.name]) >= p.offset
             if source.kind == "file":
                 assert source.in_flight <= 4
         assert report.held_bytes >= 0

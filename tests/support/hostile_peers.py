@@ -1,7 +1,7 @@
 """A run besieged: honest stages as in test_balance, and among them peers that send whatever they like.
 
 What they send is chosen by hypothesis in the tests and by a coverage-guided fuzzer in `tools.fuzz`. They do
-not know the slots of the honest ones, which are secret, and can't take their connections.
+not know the instance ids of the honest ones, which are secret, and can't take their connections.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,9 @@ from pipeline.wire.codec import decode, encode
 from pipeline.wire.limits import MAX_PEERS, MAX_REASONS, MAX_WINDOW
 from pipeline.wire.messages import (
     PROTOCOL,
+    Accept,
+    Commit,
+    Committed,
     Died,
     Frame,
     Goodbye,
@@ -21,13 +24,10 @@ from pipeline.wire.messages import (
     Message,
     MessageError,
     NoFrame,
-    Progress,
     SourceEnded,
     StepFailed,
     StopRequest,
-    Welcome,
     Work,
-    Written,
 )
 from stages.faces import Face
 from tests.support.broker_world import World, classified, detected, make_broker, make_source
@@ -117,10 +117,10 @@ class Siege(Run):
         assert not (box.outgoing or box.log_lines or box.records), "drained"
         assert state.held_bytes <= MAX_BYTES + LARGEST + values_bytes(state)
         for ledger in state.ledgers.values():
-            assert list(ledger.entries) == list(range(ledger.progress.written, ledger.next_sequence))
-            assert len(ledger.entries) <= MAX_WINDOW
-            assert len(ledger.progress.dropped) <= MAX_REASONS
-            assert ledger.held_bytes == sum(entry.held_bytes for entry in ledger.entries.values())
+            assert list(ledger.pending) == list(range(ledger.committed.offset, ledger.next_sequence))
+            assert len(ledger.pending) <= MAX_WINDOW
+            assert len(ledger.committed.dropped) <= MAX_REASONS
+            assert ledger.held_bytes == sum(frame.held_bytes for frame in ledger.pending.values())
         self.the_books_balance()
 
     def lift(self) -> None:
@@ -166,9 +166,9 @@ class Siege(Run):
             case 6:
                 return StepFailed(broker, work, pick(choices, REASONS)), []
             case 7:
-                written = Progress(sequence) if choices.number(0, 3) else invent_progress(choices)
+                written = Committed(sequence) if choices.number(0, 3) else invent_committed(choices)
                 times = [any_number(choices)] * faces
-                return Written(source, written, times, any_number(choices)), [b"{}"] * faces
+                return Commit(source, written, times, any_number(choices)), [b"{}"] * faces
             case 8:
                 return StopRequest("evil"), []
             case 9:
@@ -176,7 +176,7 @@ class Siege(Run):
             case 10:
                 return pick(choices, (Goodbye(), Heartbeat(), Heartbeat(any_number(choices)))), []
             case _:
-                others = Welcome("b"), Grant(source, 5, Progress()), Work("b", 1, 0, (1, 1, 3))
+                others = Accept("b"), Grant(source, 5, Committed()), Work("b", 1, 0, (1, 1, 3))
                 return pick(choices, others), []
 
 
@@ -188,8 +188,8 @@ class Usurped(Siege):
     def the_books_balance(self) -> None:
         """What display writes and capture brings is the enemies' own; the accounts add up all the same."""
         for ledger in self.world.broker.state.ledgers.values():
-            progress = ledger.progress
-            assert progress.written == progress.ok + progress.failed + sum(progress.dropped.values())
+            committed = ledger.committed
+            assert committed.offset == committed.ok + committed.failed + sum(committed.dropped.values())
 
     def teardown(self) -> None:
         self.world.pass_time(10_000)
@@ -265,19 +265,19 @@ def invent_hello(choices: Choices, enemy: str) -> Hello:
         fingerprint=pick(choices, ("the model", "the model", "another", "")),
         source=info if choices.number(0, 7) else None,
         wants_pixels=bool(choices.number(0, 1)),
-        progress={name: invent_progress(choices) for name in SOURCES[: choices.number(0, 3)]},
+        committed={name: invent_committed(choices) for name in SOURCES[: choices.number(0, 3)]},
     )
 
 
-def invent_progress(choices: Choices) -> Progress:
+def invent_committed(choices: Choices) -> Committed:
     written = any_number(choices)
     match choices.number(0, 2):
         case 0:
-            return Progress(written, ok=written)
+            return Committed(written, ok=written)
         case 1:
-            return Progress(written, dropped={pick(choices, REASONS): written})
+            return Committed(written, dropped={pick(choices, REASONS): written})
         case _:
-            return Progress(written, pick(choices, NUMBERS), pick(choices, NUMBERS))
+            return Committed(written, pick(choices, NUMBERS), pick(choices, NUMBERS))
 
 
 def invent_face(choices: Choices) -> Face:
@@ -289,5 +289,5 @@ def invent_face(choices: Choices) -> Face:
 
 
 def values_bytes(state: Any) -> int:
-    entries = [entry for ledger in state.ledgers.values() for entry in ledger.entries.values()]
-    return sum(array.nbytes for entry in entries for array in entry.values.values())
+    pending = [frame for ledger in state.ledgers.values() for frame in ledger.pending.values()]
+    return sum(array.nbytes for frame in pending for array in frame.values.values())

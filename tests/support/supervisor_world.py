@@ -15,7 +15,7 @@ from pipeline.supervisor.supervisor import (
     Supervisor,
     TerminateChild,
 )
-from pipeline.wire.messages import Message, PeerReport, Progress, SourceReport, StatusReport
+from pipeline.wire.messages import Committed, Message, PeerReport, SourceReport, StatusReport
 from stages.detect.spec import DetectSettings
 from stages.stage import STAGES
 from tests.support.broker_world import make_report
@@ -25,7 +25,7 @@ SOURCE = "clip"
 
 
 def make_source_report(written: int = 0, **changes: Any) -> SourceReport:
-    fields = {"captured": written, "in_flight": 0, "progress": Progress(written, written)}
+    fields = {"captured": written, "in_flight": 0, "committed": Committed(written, written)}
     fields |= {"ended": False, "error": ""} | changes
     return SourceReport(SOURCE, "file", **fields)
 
@@ -37,15 +37,15 @@ class World:
         settings = PipelineSettings(DetectSettings(workers=2), *tables)
         sources = [SourceSpec(SOURCE, "video", SOURCE)]
         plan = make_plan((BROKER, *STAGES), settings, sources, only, Path("run"))
-        slots = {process.name: f"run/{process.name}" for process in plan.processes}
+        instances = {process.name: f"run/{process.name}" for process in plan.processes}
         self.now_s = START_S
-        self.supervisor = Supervisor(settings, plan, slots, self.now_s)
+        self.supervisor = Supervisor(settings, plan, instances, self.now_s)
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.killed: list[str] = []
         self.sent: list[Message] = []
         self.lines: list[str] = []
-        self.names = list(slots)
+        self.names = list(instances)
         self.last: StatusReport | None = None
         self.drain()
 
@@ -95,7 +95,7 @@ class World:
 
     def peer(self, name: str, **changes: Any) -> PeerReport:
         role: Any = name.partition("-")[0]
-        fields = {"slot": f"run/{name}", "silent_s": 0.1, "given_up": False} | changes
+        fields = {"instance": f"run/{name}", "silent_s": 0.1, "timed_out": False} | changes
         return PeerReport(name=name, role=role, **fields)
 
     def end(self, name: str, status: int, *, after_s: float = 0.0) -> None:

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from pipeline.wire.messages import Array, Clock, Delivery, Message, Progress, Result, Work, Written
+from pipeline.wire.messages import Array, Clock, Commit, Committed, Delivery, Message, Result, Work
 from tests.support.broker_world import make_frame, make_hello, make_source, pixels
 
 
@@ -29,7 +29,7 @@ JPEGS: list[tuple[Message, list[bytes]]] = [
 
 EXAMPLES: list[tuple[Message, list[bytes]]] = [
     (make_frame(1), [pixels(make_frame(1))]),
-    (make_hello("capture", "capture-1", source=make_source(), progress={"clip": Progress(3, 2, 1)}), []),
+    (make_hello("capture", "capture-1", source=make_source(), committed={"clip": Committed(3, 2, 1)}), []),
     (RESULT, [bytes(64)]),
     (Result("b", 7, 0, [Array("boxes", "float64", [0, 4])], 99), [b""]),
     (WORK, [bytes(24)]),
@@ -39,5 +39,5 @@ EXAMPLES: list[tuple[Message, list[bytes]]] = [
     (make_delivery(2, (2, 4, 3)), [rows(2), bytes(24)]),
     (make_delivery(0, (2, 4, 3)), [b"", bytes(24)]),
     (make_delivery(2, None), [rows(2)]),
-    (Written("clip", Progress(1, 1), [5], 9), [b"{}"]),
+    (Commit("clip", Committed(1, 1), [5], 9), [b"{}"]),
 ]

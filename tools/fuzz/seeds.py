@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from pipeline.wire.codec import encode
-from pipeline.wire.messages import Clock, Died, Goodbye, Grant, Heartbeat, Progress, StatusReport, Welcome
+from pipeline.wire.messages import Accept, Clock, Committed, Died, Goodbye, Grant, Heartbeat, StatusReport
 from tests.support.broker_world import make_no_frame, make_report
 from tests.support.graphs import plain, quantised
 from tests.support.wire_examples import EXAMPLES
@@ -24,7 +24,8 @@ def decoder_seeds() -> list[bytes]:
     report: StatusReport = make_report(batches={"8": 2}, latency_ns=[5])
     more = [
         make_no_frame(3), Heartbeat(), Clock(1, 2), Goodbye(), Died("run/detect"), report,
-        Grant("clip", 3, Progress(2, dropped={"stale": 2})), Welcome("b", progress={"clip": Progress(1, 1)}),
+        Grant("clip", 3, Committed(2, dropped={"stale": 2})),
+        Accept("b", committed={"clip": Committed(1, 1)}),
     ]  # fmt: skip
     return [join(encode(*example)) for example in [*EXAMPLES, *((message, []) for message in more)]]
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from pipeline.wire.messages import Frame, Introduce, NoFrame, SourceInfo, Welcome
+from pipeline.wire.messages import Accept, Frame, NoFrame, RequestHello, SourceInfo
 from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.image_codec import ImageReader
 from stages.shared_frames import FrameWriter
-from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
+from tests.support.feed_conversation import FakeSession, accept, grant, options, turn
 from tests.support.live_source import ListSource, never
 from tests.support.media import ListReader, pictures
 
@@ -26,7 +26,7 @@ def make_live(folder: Path) -> tuple[LiveFeed, FakeSession]:
 
 def test_shared_frames_are_sent_by_name(tmp_path: Path) -> None:
     feed, session = make_file(tmp_path)
-    heard = turn(feed, session, welcome(), grant(3, encoding="shared"), times=5)
+    heard = turn(feed, session, accept(), grant(3, encoding="shared"), times=5)
     reader = ImageReader(1000, str(tmp_path))
     assert [frame.encoding for frame in heard] == ["shared"] * 3
     for number, (frame, name) in enumerate(zip(heard, session.pixels, strict=True)):
@@ -35,7 +35,7 @@ def test_shared_frames_are_sent_by_name(tmp_path: Path) -> None:
 
 def test_memory_of_a_written_frame_is_used_again(tmp_path: Path) -> None:
     feed, session = make_file(tmp_path)
-    turn(feed, session, welcome(), grant(3, encoding="shared"), times=5)
+    turn(feed, session, accept(), grant(3, encoding="shared"), times=5)
     turn(feed, session, grant(2, written=2, encoding="shared"), times=5)
     assert sorted(session.pixels[3:]) == sorted(session.pixels[:2])
     assert len(list(tmp_path.iterdir())) == 1
@@ -43,23 +43,23 @@ def test_memory_of_a_written_frame_is_used_again(tmp_path: Path) -> None:
 
 def test_frames_are_sent_raw_where_memory_is_full(tmp_path: Path) -> None:
     feed, session = make_file(tmp_path / "gone")  # no file can be made there
-    (frame,) = turn(feed, session, welcome(), grant(1, encoding="shared"), times=2)
+    (frame,) = turn(feed, session, accept(), grant(1, encoding="shared"), times=2)
     assert isinstance(frame, Frame) and frame.encoding == "raw"
     assert session.pixels == [bytes(24)]
 
 
 def test_new_broker_gets_the_same_shared_frames_again(tmp_path: Path) -> None:
     feed, session = make_file(tmp_path)
-    first = turn(feed, session, welcome(), grant(3, encoding="shared"), times=5)
-    again = turn(feed, session, Introduce(), welcome(2, 1), grant(5, written=1, encoding="shared"), times=2)
+    first = turn(feed, session, accept(), grant(3, encoding="shared"), times=5)
+    again = turn(feed, session, RequestHello(), accept(2, 1), grant(5, written=1, encoding="shared"), times=2)
     assert [frame.sequence for frame in again[:2]] == [1, 2]
     assert session.pixels[len(first) : len(first) + 2] == session.pixels[1:3]
 
 
 def test_file_that_begins_again_frees_all_its_memory(tmp_path: Path) -> None:
     feed, session = make_file(tmp_path)
-    turn(feed, session, welcome(), grant(3, encoding="shared"), times=5)
-    turn(feed, session, grant(0, written=2, encoding="shared"), Introduce(), welcome(2, 0), times=0)
+    turn(feed, session, accept(), grant(3, encoding="shared"), times=5)
+    turn(feed, session, grant(0, written=2, encoding="shared"), RequestHello(), accept(2, 0), times=0)
     assert not feed._shared
     feed.close()
 
@@ -69,7 +69,7 @@ def test_live_frames_free_their_memory_once_written(tmp_path: Path) -> None:
     written = 0
     for _ in range(20):
         says = [grant(1, written=written, encoding="shared")]
-        heard = turn(feed, session, *([welcome()] if not written else []), *says)
+        heard = turn(feed, session, *([accept()] if not written else []), *says)
         written += sum(isinstance(message, Frame | NoFrame) for message in heard)
     assert written > 10
     assert len(list(tmp_path.iterdir())) == 1
@@ -79,7 +79,7 @@ def test_files_of_a_predecessor_go_once_its_frames_are_written(tmp_path: Path) -
     old = tmp_path / "capture-1-1-0"
     old.touch()
     feed, session = make_file(tmp_path)
-    behind = Welcome("broker", 2, 5, progress={"clip": grant(0, written=3).progress})
+    behind = Accept("broker", 2, 5, committed={"clip": grant(0, written=3).committed})
     turn(feed, session, behind, grant(1, written=4, encoding="shared"), times=8)
     assert old.exists()
     turn(feed, session, grant(0, written=5, encoding="shared"))

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from pipeline.wire.messages import End, Frame, Introduce, NoFrame, SourceEnded, StopCapture
+from pipeline.wire.messages import End, Frame, NoFrame, RequestHello, SourceEnded, StopCapture
 from stages.capture import file_feed
 from stages.capture.feed import POLL_MS
 from stages.capture.file_feed import FileFeed
 from stages.capture.reader import SourceFailed, SourceStuck, TimedFrame
-from tests.support.feed_conversation import FakeSession, grant, options, sequences, turn, welcome
+from tests.support.feed_conversation import FakeSession, accept, grant, options, sequences, turn
 from tests.support.media import ListReader, pictures
 
 
@@ -31,14 +31,14 @@ class Clock:
 def test_nothing_is_read_before_the_welcome_and_a_grant() -> None:
     feed, session = make()
     assert turn(feed, session, times=3) == []
-    assert turn(feed, session, welcome(), times=3) == []
+    assert turn(feed, session, accept(), times=3) == []
     assert len(feed.reader.left) == 10  # type: ignore[attr-defined]
     assert set(session.waits_ms) == {POLL_MS}
 
 
 def test_a_frame_for_each_credit() -> None:
     feed, session = make()
-    heard = turn(feed, session, welcome(epoch=7), grant(3), times=5)
+    heard = turn(feed, session, accept(epoch=7), grant(3), times=5)
     assert sequences(heard) == [0, 1, 2]
     for number, frame in enumerate(heard):
         assert isinstance(frame, Frame)
@@ -50,7 +50,7 @@ def test_a_frame_for_each_credit() -> None:
 
 def test_while_there_is_something_to_read_it_does_not_wait() -> None:
     feed, session = make()
-    turn(feed, session, welcome(), grant(3))
+    turn(feed, session, accept(), grant(3))
     session.waits_ms.clear()
     turn(feed, session)
     assert session.waits_ms == [0]
@@ -58,7 +58,7 @@ def test_while_there_is_something_to_read_it_does_not_wait() -> None:
 
 def test_the_end_is_told_once_behind_the_last_frame() -> None:
     feed, session = make(3)
-    heard = turn(feed, session, welcome(), grant(8), times=10)
+    heard = turn(feed, session, accept(), grant(8), times=10)
     assert sequences(heard) == [0, 1, 2]
     assert heard[-1] == SourceEnded("clip", 1, 3, "")
     assert sum(isinstance(message, SourceEnded) for message in heard) == 1
@@ -67,14 +67,14 @@ def test_the_end_is_told_once_behind_the_last_frame() -> None:
 def test_an_end_that_came_too_early_is_told(caplog: pytest.LogCaptureFixture) -> None:
     reader = ListReader([*pictures(2), SourceFailed("clip: cut off")])
     feed, session = FileFeed(reader, options(), 1000), FakeSession()
-    assert turn(feed, session, welcome(), grant(8), times=5)[-1] == SourceEnded("clip", 1, 2, "clip: cut off")
+    assert turn(feed, session, accept(), grant(8), times=5)[-1] == SourceEnded("clip", 1, 2, "clip: cut off")
     assert "clip: cut off" in caplog.text
 
 
 def test_what_is_unreadable_or_too_large_is_failed() -> None:
     reader = ListReader([TimedFrame(None, 0.0, "a.png", "unreadable: no"), *pictures(1)])
     feed, session = FileFeed(reader, options(), 23), FakeSession()
-    first, second, _ = turn(feed, session, welcome(), grant(3), times=4)
+    first, second, _ = turn(feed, session, accept(), grant(3), times=4)
     assert isinstance(first, NoFrame)
     assert (first.status, first.reason, first.file) == ("failed", "unreadable: no", "a.png")
     assert (second.status, second.reason) == ("failed", "larger than broker.max_message_bytes")
@@ -83,10 +83,10 @@ def test_what_is_unreadable_or_too_large_is_failed() -> None:
 
 def test_a_new_broker_gets_what_is_not_written() -> None:
     feed, session = make()
-    turn(feed, session, welcome(), grant(5), times=5)
+    turn(feed, session, accept(), grant(5), times=5)
     turn(feed, session, grant(0, written=2))
-    assert turn(feed, session, Introduce(), times=3) == []
-    heard = turn(feed, session, welcome(epoch=2, next_sequence=2), grant(5), times=5)
+    assert turn(feed, session, RequestHello(), times=3) == []
+    heard = turn(feed, session, accept(epoch=2, next_sequence=2), grant(5), times=5)
     assert sequences(heard) == [2, 3, 4, 5, 6]
     assert {frame.epoch for frame in heard} == {2}
     assert session.pixels[-5:] == [bytes([number]) * 24 for number in (2, 3, 4, 5, 6)]
@@ -108,7 +108,7 @@ def test_a_slow_disk_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_feed, "POLL_MS", 10)
     reader = SlowReader()
     feed, session = FileFeed(reader, options(), 1000), FakeSession()
-    assert turn(feed, session, welcome(), grant(8), times=4) == []
+    assert turn(feed, session, accept(), grant(8), times=4) == []
     reader.go.set()
     heard: list[object] = []
     while len(heard) < 4:
@@ -124,7 +124,7 @@ def test_a_disk_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(file_feed, "CLOSE_S", 0.01)
     reader = SlowReader()
     feed, session = FileFeed(reader, options(), 1000), FakeSession()
-    turn(feed, session, welcome(), grant(8))
+    turn(feed, session, accept(), grant(8))
     with pytest.raises(SourceStuck, match="clip: no answer to a read for 0 s"):
         turn(feed, session, times=5)
     assert not feed.close()
@@ -134,31 +134,31 @@ def test_a_disk_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> No
 def test_frames_are_sent_again_against_credits() -> None:
     """Whether the new broker grants before or after they would arrive: its account stays right."""
     feed, session = make()
-    turn(feed, session, welcome(), grant(4), times=5)
-    assert turn(feed, session, Introduce(), welcome(epoch=2), times=3) == []
+    turn(feed, session, accept(), grant(4), times=5)
+    assert turn(feed, session, RequestHello(), accept(epoch=2), times=3) == []
     assert sequences(turn(feed, session, grant(3), times=5)) == [0, 1, 2]
     assert sequences(turn(feed, session, grant(3, written=3), times=5)) == [3, 4, 5]
 
 
 def test_what_the_broker_has_already_is_not_sent_again() -> None:
     feed, session = make()
-    turn(feed, session, welcome(), grant(4), times=5)
-    heard = turn(feed, session, Introduce(), welcome(epoch=2, next_sequence=3), grant(2), times=5)
+    turn(feed, session, accept(), grant(4), times=5)
+    heard = turn(feed, session, RequestHello(), accept(epoch=2, next_sequence=3), grant(2), times=5)
     assert sequences(heard) == [3, 4]
 
 
 def test_two_welcomes_in_a_row() -> None:
     feed, session = make()
-    turn(feed, session, welcome(), grant(2), times=3)
-    turn(feed, session, Introduce(), Introduce(), welcome(2), grant(2))
-    heard = turn(feed, session, welcome(3), grant(2), times=4)
+    turn(feed, session, accept(), grant(2), times=3)
+    turn(feed, session, RequestHello(), RequestHello(), accept(2), grant(2))
+    heard = turn(feed, session, accept(3), grant(2), times=4)
     assert [(frame.sequence, frame.epoch) for frame in heard] == [(0, 3), (1, 3)]
 
 
 def test_a_source_that_had_ended_is_told_again_behind_its_frames() -> None:
     feed, session = make(3)
-    turn(feed, session, welcome(), grant(8), times=6)
-    heard = turn(feed, session, Introduce(), welcome(epoch=2, next_sequence=1), times=3)
+    turn(feed, session, accept(), grant(8), times=6)
+    heard = turn(feed, session, RequestHello(), accept(epoch=2, next_sequence=1), times=3)
     assert sequences(heard) == [1, 2]
     assert heard[-1] == SourceEnded("clip", 2, 3, "")
     assert len(heard) == 3
@@ -167,7 +167,7 @@ def test_a_source_that_had_ended_is_told_again_behind_its_frames() -> None:
 def test_a_full_buffer_loses_nothing() -> None:
     feed, session = make(3)
     session.room = 2
-    assert sequences(turn(feed, session, welcome(), grant(8), times=6)) == [0, 1]
+    assert sequences(turn(feed, session, accept(), grant(8), times=6)) == [0, 1]
     session.room = 1
     assert sequences(turn(feed, session, times=6)) == [2]
     session.room = 5
@@ -176,7 +176,7 @@ def test_a_full_buffer_loses_nothing() -> None:
 
 def test_a_process_that_goes_on_discards_what_is_written() -> None:
     feed, session = make()
-    heard = turn(feed, session, welcome(epoch=2, next_sequence=6), grant(3), times=12)
+    heard = turn(feed, session, accept(epoch=2, next_sequence=6), grant(3), times=12)
     assert sequences(heard) == [6, 7, 8]
     assert session.pixels[0] == bytes([6]) * 24
     assert heard[0].time_s == pytest.approx(6 / 25)
@@ -184,23 +184,23 @@ def test_a_process_that_goes_on_discards_what_is_written() -> None:
 
 def test_discarding_stops_with_the_run_and_at_the_end() -> None:
     feed, session = make()
-    assert turn(feed, session, welcome(next_sequence=8), End(), times=3) == []
+    assert turn(feed, session, accept(next_sequence=8), End(), times=3) == []
     assert feed.over
     assert feed.next_sequence < 8
     reader = ListReader([*pictures(2), SourceFailed("clip: cut off")])
     short = FileFeed(reader, options(), 1000)
-    assert turn(short, session, welcome(next_sequence=8), times=9) == [
+    assert turn(short, session, accept(next_sequence=8), times=9) == [
         SourceEnded("clip", 1, 2, "clip: cut off")
     ]
 
 
 def test_a_stop_ends_the_source_with_all_that_was_numbered() -> None:
     feed, session = make()
-    turn(feed, session, welcome(), grant(4), times=5)
+    turn(feed, session, accept(), grant(4), times=5)
     assert turn(feed, session, StopCapture(), times=3) == [SourceEnded("clip", 1, 4, "")]
     assert turn(feed, session, grant(4), times=3) == []
     # A new broker that is stopping grants nothing: what is not written goes out all the same.
-    heard = turn(feed, session, Introduce(), welcome(2, next_sequence=1), StopCapture(), times=3)
+    heard = turn(feed, session, RequestHello(), accept(2, next_sequence=1), StopCapture(), times=3)
     assert sequences(heard) == [1, 2, 3]
     assert heard[-1] == SourceEnded("clip", 2, 4, "")
 
@@ -208,13 +208,13 @@ def test_a_stop_ends_the_source_with_all_that_was_numbered() -> None:
 def test_a_stop_before_the_welcome() -> None:
     feed, session = make()
     assert turn(feed, session, StopCapture()) == []
-    assert turn(feed, session, welcome()) == [SourceEnded("clip", 1, 0, "")]
+    assert turn(feed, session, accept()) == [SourceEnded("clip", 1, 0, "")]
 
 
 def test_watched_it_plays_at_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     feed, session = make()
-    assert sequences(turn(feed, session, welcome(paced=True), grant(8), times=5)) == [0]
+    assert sequences(turn(feed, session, accept(paced=True), grant(8), times=5)) == [0]
     assert session.waits_ms[-1] == 40
     clock.now_s += 0.030
     assert turn(feed, session, times=5) == []
@@ -227,7 +227,7 @@ def test_watched_it_plays_at_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_is_late_makes_the_rest_later_and_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     feed, session = make()
-    turn(feed, session, welcome(paced=True), grant(8), times=5)
+    turn(feed, session, accept(paced=True), grant(8), times=5)
     clock.now_s += 1.0
     assert sequences(turn(feed, session, times=1)) == [1]  # was read ahead, and has long been due
     assert sequences(turn(feed, session, times=5)) == [2]  # late as well: the clock is set by it
@@ -238,7 +238,7 @@ def test_what_is_late_makes_the_rest_later_and_drops_nothing(monkeypatch: pytest
 def test_a_little_lateness_adds_up_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     feed, session = make(200)
-    turn(feed, session, welcome(paced=True), grant(200), times=2)
+    turn(feed, session, accept(paced=True), grant(200), times=2)
     for number in range(1, 100):
         clock.now_s = 100 + number * 0.040 + 0.003  # each wake-up is 3 ms late
         assert sequences(turn(feed, session, times=2)) == [number]
@@ -247,11 +247,11 @@ def test_a_little_lateness_adds_up_to_nothing(monkeypatch: pytest.MonkeyPatch) -
 def test_the_picture_that_was_read_ahead_waits_for_credit(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     feed, session = make()
-    turn(feed, session, welcome(paced=True), grant(2), times=3)
-    turn(feed, session, Introduce(), times=2)
+    turn(feed, session, accept(paced=True), grant(2), times=3)
+    turn(feed, session, RequestHello(), times=2)
     clock.now_s += 1
     assert turn(feed, session, times=3) == []
-    heard = turn(feed, session, welcome(2, paced=True), grant(2), times=3)
+    heard = turn(feed, session, accept(2, paced=True), grant(2), times=3)
     assert sequences(heard) == [0, 1]
     assert [session.pixels[-2], session.pixels[-1]] == [bytes(24), bytes([1]) * 24]
 
@@ -259,7 +259,7 @@ def test_the_picture_that_was_read_ahead_waits_for_credit(monkeypatch: pytest.Mo
 def test_a_pace_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     feed, session = make(pace_fps=10.0)
-    assert sequences(turn(feed, session, welcome(), grant(8), times=5)) == [0]
+    assert sequences(turn(feed, session, accept(), grant(8), times=5)) == [0]
     clock.now_s += 0.09
     assert turn(feed, session, times=3) == []
     clock.now_s += 0.01

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import End, Frame, Introduce, NoFrame, SourceEnded, StopCapture
+from pipeline.wire.messages import End, Frame, NoFrame, RequestHello, SourceEnded, StopCapture
 from stages.capture import live_feed
 from stages.capture.feed import POLL_MS
 from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed, LiveFrame
 from stages.capture.reader import SourceFailed, TimedFrame
-from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
+from tests.support.feed_conversation import FakeSession, accept, grant, options, turn
 from tests.support.live_source import INFO, ListSource, never
 from tests.support.media import pictures
 
@@ -67,7 +67,7 @@ class Opener:
 def test_frames_before_the_first_grant_are_read_and_not_counted() -> None:
     feed, session = make()
     assert turn(feed, session, times=5) == []
-    assert turn(feed, session, welcome(), times=5) == []
+    assert turn(feed, session, accept(), times=5) == []
     assert feed.next_sequence == 0
     session.says.append(grant(2))
     assert outcomes(turn(feed, session)) == [(0, "frame")]
@@ -76,7 +76,7 @@ def test_frames_before_the_first_grant_are_read_and_not_counted() -> None:
 
 def test_without_credit_it_is_superseded_and_costs_none() -> None:
     feed, session = make()
-    session.says.extend([welcome(epoch=3), grant(2)])
+    session.says.extend([accept(epoch=3), grant(2)])
     heard = turn(feed, session, times=5)
     assert outcomes(heard) == [
         (0, "frame"),
@@ -93,7 +93,7 @@ def test_without_credit_it_is_superseded_and_costs_none() -> None:
 
 def test_times_begin_with_the_first_frame_and_grow() -> None:
     feed, session = make()
-    session.says.extend([welcome(), grant(9)])
+    session.says.extend([accept(), grant(9)])
     heard = turn(feed, session, times=4)
     assert heard[0].time_s == 0
     assert [m.time_s for m in heard] == sorted(m.time_s for m in heard)
@@ -102,7 +102,7 @@ def test_times_begin_with_the_first_frame_and_grow() -> None:
 
 def test_too_large_is_failed() -> None:
     feed, session = make(max_bytes=23)
-    session.says.extend([welcome(), grant(2)])
+    session.says.extend([accept(), grant(2)])
     (told,) = turn(feed, session)
     assert (told.status, told.reason) == ("failed", "larger than broker.max_message_bytes")
     assert feed.credits == 2
@@ -110,12 +110,12 @@ def test_too_large_is_failed() -> None:
 
 def test_what_a_vanished_broker_held_is_counted_by_the_next() -> None:
     feed, session = make()
-    session.says.extend([welcome(), grant(2)])
+    session.says.extend([accept(), grant(2)])
     turn(feed, session, times=4)  # 0 and 1 as frames, 2 and 3 superseded
     session.says.append(grant(0, written=1))
-    session.says.append(Introduce())
+    session.says.append(RequestHello())
     assert turn(feed, session, times=2) == []  # 4 and 5 have nobody to go to
-    session.says.extend([welcome(epoch=2, next_sequence=1), grant(2)])
+    session.says.extend([accept(epoch=2, next_sequence=1), grant(2)])
     heard = turn(feed, session, times=2)
     assert outcomes(heard) == [
         *((number, "broker_restarted") for number in range(1, 6)),
@@ -127,16 +127,16 @@ def test_what_a_vanished_broker_held_is_counted_by_the_next() -> None:
 
 def test_the_broker_that_has_it_already_is_not_told_again() -> None:
     feed, session = make()
-    session.says.extend([welcome(), grant(3)])
+    session.says.extend([accept(), grant(3)])
     turn(feed, session, times=3)
-    session.says.extend([Introduce(), welcome(epoch=2, next_sequence=2), grant(1)])
+    session.says.extend([RequestHello(), accept(epoch=2, next_sequence=2), grant(1)])
     assert outcomes(turn(feed, session)) == [(2, "broker_restarted"), (3, "frame")]
 
 
 def test_what_came_between_two_looks_is_counted_and_the_newest_goes_out() -> None:
     newest = pictures(1, start=9)
     feed, session = make([[None, None, *newest], *pictures(1)])
-    session.says.extend([welcome(), grant(2)])
+    session.says.extend([accept(), grant(2)])
     heard = turn(feed, session, times=2)
     assert outcomes(heard) == [(0, "superseded"), (1, "superseded"), (2, "frame"), (3, "frame")]
     assert session.pixels[2] == bytes([9]) * 24
@@ -145,9 +145,9 @@ def test_what_came_between_two_looks_is_counted_and_the_newest_goes_out() -> Non
 def test_a_long_absence_fits_through_a_small_buffer() -> None:
     """More outcomes than the socket's buffer takes: they follow, in order, and none is left out."""
     feed, session = make()
-    session.says.extend([welcome(), grant(1), Introduce()])
+    session.says.extend([accept(), grant(1), RequestHello()])
     turn(feed, session, times=300)
-    session.says.extend([welcome(epoch=2), grant(2)])
+    session.says.extend([accept(epoch=2), grant(2)])
     heard = []
     while feed.next_sequence < 310:
         session.room = 64
@@ -159,13 +159,13 @@ def test_a_long_absence_fits_through_a_small_buffer() -> None:
 
 def test_a_process_that_goes_on_numbers_on() -> None:
     feed, session = make()
-    session.says.extend([welcome(epoch=2, next_sequence=57), grant(1)])
+    session.says.extend([accept(epoch=2, next_sequence=57), grant(1)])
     assert outcomes(turn(feed, session)) == [(57, "frame")]
 
 
 def test_a_stop_and_the_end_of_the_run() -> None:
     feed, session = make()
-    session.says.extend([welcome(), grant(3)])
+    session.says.extend([accept(), grant(3)])
     turn(feed, session, times=2)
     session.says.append(StopCapture())
     assert turn(feed, session, times=3) == [SourceEnded("clip", 1, 2, "")]
@@ -179,7 +179,7 @@ def test_one_that_breaks_off_is_opened_again(clock: Clock, caplog: pytest.LogCap
     caplog.set_level("INFO")
     opener = Opener(pictures(5))
     feed, session = make([*pictures(2), SourceFailed("clip: no picture")], opener)
-    session.says.extend([welcome(), grant(9)])
+    session.says.extend([accept(), grant(9)])
     assert outcomes(turn(feed, session, times=3)) == [(0, "frame"), (1, "frame")]
     assert turn(feed, session, times=3) == []
     assert session.waits_ms[-1] == POLL_MS  # it waits for messages meanwhile
@@ -198,7 +198,7 @@ def test_one_that_breaks_off_is_opened_again(clock: Clock, caplog: pytest.LogCap
 def test_the_waits_grow_and_then_it_ends(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     opener = Opener(*[UserError("clip: does not open")] * 3)
     feed, session = make([SourceFailed("clip: no picture")], opener, reopen_attempts=3)
-    session.says.extend([welcome(), grant(1)])
+    session.says.extend([accept(), grant(1)])
     waits = []
     while feed.ended is None:
         assert turn(feed, session) in ([], [feed]) or feed.ended is not None
@@ -207,14 +207,14 @@ def test_the_waits_grow_and_then_it_ends(clock: Clock, caplog: pytest.LogCapture
             clock.now_s += waits[-1]
     assert waits == [0.5, 1, 2]
     assert feed.ended == "clip: does not open; given up after 3 attempts to open it again"
-    session.says.append(welcome(epoch=2))
+    session.says.append(accept(epoch=2))
     assert turn(feed, session) == [SourceEnded("clip", 2, 0, feed.ended)]
     assert "opened again in 2.0 s (attempt 3 of 3)" in caplog.text
 
 
 def test_no_attempt_at_all(clock: Clock) -> None:
     feed, session = make([SourceFailed("clip: no picture")], reopen_attempts=0)
-    session.says.append(welcome())
+    session.says.append(accept())
     (told,) = turn(feed, session)
     assert told.error.startswith("clip: no picture; given up after 0 attempts")
 
@@ -222,7 +222,7 @@ def test_no_attempt_at_all(clock: Clock) -> None:
 def test_a_picture_ends_the_row_of_failures(clock: Clock) -> None:
     broken = SourceFailed("clip: no picture")
     feed, session = make([broken], Opener(*[[*pictures(1), broken]] * 6), reopen_attempts=1)
-    session.says.extend([welcome(), grant(9)])
+    session.says.extend([accept(), grant(9)])
     for _ in range(6):
         turn(feed, session, times=2)
         clock.now_s += 0.5
@@ -235,7 +235,7 @@ def test_one_that_begins_with_the_same_pictures_again_and_again_is_given_up(cloc
     broken = SourceFailed("clip: no picture comes any more")
     again = [[LiveFrame(0, picture, is_news=False)] for picture in pictures(3)]
     feed, session = make([*pictures(3), broken], Opener(*[[*again, broken]] * 3), reopen_attempts=3)
-    turn(feed, session, welcome(), grant(2))
+    turn(feed, session, accept(), grant(2))
     for _ in range(40):
         clock.now_s += 40
         turn(feed, session, grant(1))
@@ -251,7 +251,7 @@ def test_news_ends_the_row_of_failures(clock: Clock) -> None:
     first, second = pictures(2)
     given = [[LiveFrame(0, first, is_news=False)], [LiveFrame(0, second)], broken]
     feed, session = make([first, broken], Opener(*[given] * 20), reopen_attempts=1)
-    turn(feed, session, welcome(), grant(2))
+    turn(feed, session, accept(), grant(2))
     for _ in range(18):
         clock.now_s += 40
         turn(feed, session, grant(1))
@@ -262,7 +262,7 @@ def test_a_duration_ends_it() -> None:
     source = ListSource(pictures(1000))
     feed = LiveFeed(source, INFO, never, options("live", duration_s=1e-9), 1000)
     session = FakeSession()
-    heard = turn(feed, session, welcome(), grant(4), times=4)
+    heard = turn(feed, session, accept(), grant(4), times=4)
     assert (feed.ended, feed.next_sequence) == ("", 1)
     assert [type(message) for message in heard if isinstance(message, SourceEnded)] == [SourceEnded]
 
@@ -270,7 +270,7 @@ def test_a_duration_ends_it() -> None:
 def test_a_run_that_begins_during_the_wait_begins(clock: Clock) -> None:
     feed, session = make([SourceFailed("clip: no picture")], Opener(pictures(5)))
     turn(feed, session)
-    session.says.extend([welcome(), grant(2)])
+    session.says.extend([accept(), grant(2)])
     assert turn(feed, session) == []
     clock.now_s += 0.5
     assert outcomes(turn(feed, session, times=2)) == [(0, "frame"), (1, "frame")]
@@ -278,7 +278,7 @@ def test_a_run_that_begins_during_the_wait_begins(clock: Clock) -> None:
 
 def test_a_stop_during_the_wait(clock: Clock) -> None:
     feed, session = make([SourceFailed("clip: no picture")])
-    session.says.append(welcome())
+    session.says.append(accept())
     turn(feed, session)
     session.says.append(StopCapture())
     assert turn(feed, session) == [SourceEnded("clip", 1, 0, "")]
@@ -288,7 +288,7 @@ def test_a_stop_during_the_wait(clock: Clock) -> None:
 
 def test_unreadable_is_failed() -> None:
     feed, session = make([TimedFrame(None, 0.0, reason="unreadable")])
-    session.says.extend([welcome(), grant(1)])
+    session.says.extend([accept(), grant(1)])
     (told,) = turn(feed, session)
     assert isinstance(told, NoFrame)
     assert (told.status, told.reason) == ("failed", "unreadable")
@@ -298,15 +298,15 @@ def test_hours_without_a_broker_take_no_memory() -> None:
     """Every frame has its outcome all the same, and the broker that comes is not flooded with them."""
     frames = 20_000
     feed, session = make([[None] * 1000] * (frames // 1000))
-    session.says.extend([welcome(), grant(1), Introduce()])
+    session.says.extend([accept(), grant(1), RequestHello()])
     turn(feed, session, times=frames // 1000)
     assert feed.next_sequence == frames
-    assert len(feed._unwritten._spans) + len(feed._unsent) <= MOST_SPANS + QUEUED
-    heard = turn(feed, session, welcome(epoch=2), grant(2))
+    assert len(feed._uncommitted._spans) + len(feed._unsent) <= MOST_SPANS + QUEUED
+    heard = turn(feed, session, accept(epoch=2), grant(2))
     assert len(heard) == AHEAD
     while len(heard) < frames:
         heard += turn(feed, session, grant(0, written=len(heard)))
-        assert len(heard) <= feed.progress.written + AHEAD
+        assert len(heard) <= feed.committed.offset + AHEAD
     assert outcomes(heard) == [(number, "broker_restarted") for number in range(frames)]
     times = [m.captured_ns for m in heard]
     assert times == sorted(times)
@@ -315,9 +315,9 @@ def test_hours_without_a_broker_take_no_memory() -> None:
 def test_the_end_is_told_behind_all_that_an_absence_left() -> None:
     frames = 2 * AHEAD
     feed, session = make([[None] * frames])
-    session.says.extend([welcome(), grant(1), Introduce()])
+    session.says.extend([accept(), grant(1), RequestHello()])
     turn(feed, session)
-    heard = turn(feed, session, welcome(epoch=2), StopCapture(), times=3)
+    heard = turn(feed, session, accept(epoch=2), StopCapture(), times=3)
     assert outcomes(heard) == [(number, "broker_restarted") for number in range(frames)]
     assert heard[-1] == SourceEnded("clip", 2, frames, "")
 
@@ -327,6 +327,6 @@ def test_at_the_end_its_reader_is_stopped() -> None:
     source = feed._source
     assert isinstance(source, ListSource)
     assert not source.stopped
-    turn(feed, session, welcome(), StopCapture())
+    turn(feed, session, accept(), StopCapture())
     assert source.stopped
     assert feed.close()

@@ -9,7 +9,7 @@ from stages.capture.feed import Feed
 from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.capture.reader import TimedFrame
-from tests.support.feed_conversation import FakeSession, grant, options, turn, welcome
+from tests.support.feed_conversation import FakeSession, accept, grant, options, turn
 from tests.support.live_source import INFO, ListSource, never
 from tests.support.media import ListReader, noise
 
@@ -26,7 +26,7 @@ def make(kind: str = "file", count: int = 10) -> tuple[Feed, FakeSession]:
 @pytest.mark.parametrize("kind", ["file", "live"])
 def test_frames_go_as_the_broker_wants_them(kind: str) -> None:
     feed, session = make(kind)
-    raw, *_ = turn(feed, session, welcome(), grant(1))
+    raw, *_ = turn(feed, session, accept(), grant(1))
     session.pixels[1:] = []
     jpeg, *_ = turn(feed, session, grant(1, encoding="jpeg"))
     assert (raw.encoding, jpeg.encoding) == ("raw", "jpeg")
@@ -38,7 +38,7 @@ def test_frames_go_as_the_broker_wants_them(kind: str) -> None:
 
 def test_a_live_frame_that_is_passed_over_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     feed, session = make("live")
-    turn(feed, session, welcome(), grant(1, encoding="jpeg"))
+    turn(feed, session, accept(), grant(1, encoding="jpeg"))
     monkeypatch.setattr(cv2, "imencode", None)
     heard = turn(feed, session)
     assert [type(message) for message in heard] == [NoFrame]
@@ -49,8 +49,8 @@ def test_times_are_on_the_brokers_clock(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("stages.capture.file_feed.clock_ns", lambda: 5_000)
     feed, session = make()
     session.offset_ns = 1_000_000
-    (frame,) = turn(feed, session, welcome(), grant(1))
+    (frame,) = turn(feed, session, accept(), grant(1))
     assert isinstance(frame, Frame) and frame.captured_ns == 1_005_000
     session.offset_ns = -7_000
-    again, *_ = turn(feed, session, welcome(2), grant(1))
+    again, *_ = turn(feed, session, accept(2), grant(1))
     assert (again.sequence, again.captured_ns) == (0, -2_000)

@@ -11,17 +11,17 @@ import zmq
 from pipeline.wire.assignment import StopFlag
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import (
+    Accept,
     Buffer,
+    Committed,
     Delivery,
     End,
     Grant,
     Heartbeat,
-    Introduce,
     Message,
-    Progress,
+    RequestHello,
     Result,
     StepFailed,
-    Welcome,
     Work,
 )
 from stages.worker import Arrays, serve
@@ -92,12 +92,12 @@ def hostile() -> list[list[Buffer]]:
     frame = make_frame(0)
     others = [
         encode(Delivery("clip", 2**53, 5, 0.1, "ok", "", "", None, 25.0)),
-        encode(Grant("clip", 5, Progress())),
-        encode(Welcome("b", 2**53, 2**53)),
+        encode(Grant("clip", 5, Committed())),
+        encode(Accept("b", 2**53, 2**53)),
         encode(frame, [pixels(frame)]),
         encode(StepFailed("b", 1, "no")),
         encode(make_report()),
-        encode(Introduce()),
+        encode(RequestHello()),
     ]
     cut = [encode(Work("b", 3, 0, (2, 4, 3)), [bytes(23)]), [b"\x82\xa1x" + b"\x91" * 100_000], [b""]]
     return [*garbage, *others, *cut]

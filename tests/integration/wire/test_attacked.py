@@ -184,7 +184,7 @@ def test_of_two_with_one_identity_the_first_one_stays(broker: Attacked) -> None:
     with broker.dealers(1, identity=b"twin") as (first,):
         first.setsockopt(zmq.RCVTIMEO, 30_000)
         first.send_multipart(encode(make_hello("detect", "twin", credits=1)))
-        first.recv_multipart()  # welcome
+        first.recv_multipart()  # accept
         with broker.dealers(1, identity=b"twin") as (second,):
             second.send_multipart(encode(make_hello("detect", "thief", credits=1)))
             assert not second.poll(500)

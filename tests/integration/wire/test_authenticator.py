@@ -14,7 +14,7 @@ from pipeline.wire.addresses import free_port
 from pipeline.wire.authenticator import LINES, Refusals
 from pipeline.wire.codec import encode
 from pipeline.wire.keys import StageKeys, broker_keys, make_keys, stage_keys
-from pipeline.wire.messages import Heartbeat, Introduce
+from pipeline.wire.messages import Heartbeat, RequestHello
 from pipeline.wire.sockets import BrokerChannel, Received, StageChannel
 from stages.stage import ROLES
 
@@ -131,7 +131,7 @@ def test_a_stranger_gets_no_work_in_or_out(
         received = turn(broker, caplog, f"refused a peer at .*: ({STRANGERS[stranger]})")
         for _ in range(5):
             received += broker.receive(20)
-            assert not broker.send(b"detect-1-0", Introduce())
+            assert not broker.send(b"detect-1-0", RequestHello())
         assert received == []
         assert not dealer.poll(100)
 

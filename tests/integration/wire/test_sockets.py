@@ -10,7 +10,7 @@ import zmq
 from pipeline.common.errors import UserError
 from pipeline.wire.addresses import free_port
 from pipeline.wire.keys import BrokerKeys, StageKeys, broker_keys, make_keys, stage_keys
-from pipeline.wire.messages import Heartbeat, Introduce
+from pipeline.wire.messages import Heartbeat, RequestHello
 from pipeline.wire.sockets import BrokerChannel, Malformed, Received, StageChannel
 from stages.stage import ROLES
 from tests.support.broker_world import make_frame, pixels
@@ -91,12 +91,12 @@ def test_there_and_back(broker: BrokerChannel, stage: StageChannel, theirs: Stag
     assert bytes(item.buffers[0]) == pixels(frame)
     assert item.identity.startswith(b"detect-1-")
     assert item.key == (theirs.name if theirs else None)
-    assert broker.send(item.identity, Introduce())
-    assert answer(stage) == Introduce()
+    assert broker.send(item.identity, RequestHello())
+    assert answer(stage) == RequestHello()
 
 
 def test_a_peer_that_is_not_there_is_told_of(broker: BrokerChannel) -> None:
-    assert not broker.send(b"nobody", Introduce())
+    assert not broker.send(b"nobody", RequestHello())
 
 
 def test_what_is_no_message_is_named_and_the_next_is_received(

@@ -29,7 +29,7 @@ def test_every_item_goes_out_once_and_in_order(faces: list[int], max_batch: int)
     while batch := queue.take(now_ns=0):
         assert 1 <= sum(piece.count for piece in batch) <= max_batch
         for piece in batch:
-            seen += [(piece.entry.sequence, n) for n in range(piece.start, piece.start + piece.count)]
+            seen += [(piece.frame.sequence, n) for n in range(piece.start, piece.start + piece.count)]
     assert seen == [(sequence, n) for sequence, count in enumerate(faces) for n in range(count)]
 
 
@@ -55,4 +55,4 @@ def test_what_a_dead_worker_held_goes_alone() -> None:
     queue.put_back(piece)
     assert queue.take_quarantined() is piece
     assert queue.take_quarantined() is None
-    assert [p.entry.sequence for p in queue.take(now_ns=0)] == [1]
+    assert [p.frame.sequence for p in queue.take(now_ns=0)] == [1]

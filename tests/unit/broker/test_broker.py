@@ -5,6 +5,9 @@ import pytest
 from pipeline.broker.state import Outgoing
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.messages import (
+    Accept,
+    Commit,
+    Committed,
     Delivery,
     Died,
     End,
@@ -12,17 +15,14 @@ from pipeline.wire.messages import (
     Goodbye,
     Grant,
     Heartbeat,
-    Introduce,
-    Progress,
     Refused,
+    RequestHello,
     SourceEnded,
     StatusReport,
     StepFailed,
     StopCapture,
     StopRequest,
-    Welcome,
     Work,
-    Written,
 )
 from tests.support.broker_steps import classify_all, detect_all, report, send_frames, write_all
 from tests.support.broker_world import (
@@ -47,7 +47,7 @@ def test_a_frame_goes_through_and_its_record_is_published() -> None:
     assert (delivery.sequence, delivery.status, delivery.items) == (0, "ok", 2)
     assert world.published == [b'{"frame":0}']
     (source,) = report(world).sources
-    assert (source.captured, source.in_flight, source.progress) == (1, 0, Progress(1, ok=1))
+    assert (source.captured, source.in_flight, source.committed) == (1, 0, Committed(1, ok=1))
 
 
 def test_nothing_flows_before_the_supervisor_is_there() -> None:
@@ -55,7 +55,7 @@ def test_nothing_flows_before_the_supervisor_is_there() -> None:
     world = World(supervised=False)
     world.join_all()
     assert world.take("clip", Grant) == []
-    world.join("supervisor", "elsewhere", slot="elsewhere")
+    world.join("supervisor", "elsewhere", instance="elsewhere")
     assert world.take("clip", Grant) == []
     world.join("supervisor", "supervisor")
     assert len(world.take("clip", Grant)) == 1
@@ -82,10 +82,10 @@ def test_parent_hears_of_the_start_before_the_next_report_is_due() -> None:
 def test_captures_wait_for_display_to_say_what_is_written() -> None:
     world = World()
     world.join("capture", "clip", source=make_source())
-    assert world.take("clip", Welcome) == []
-    world.join("display", "display", credits=8, progress={"clip": Progress(7, ok=6, failed=1)})
-    (welcome,) = world.take("clip", Welcome)
-    assert welcome.next_sequence == 7
+    assert world.take("clip", Accept) == []
+    world.join("display", "display", credits=8, committed={"clip": Committed(7, ok=6, failed=1)})
+    (accept,) = world.take("clip", Accept)
+    assert accept.next_sequence == 7
 
 
 def test_a_frame_without_faces_skips_classification() -> None:
@@ -167,7 +167,7 @@ def test_the_frames_of_a_dead_worker_are_tried_again(how: str) -> None:
     elif how == "silent":
         world.wait(12, silent="detect")
     if how == "replaced":
-        world.join("detect", "new", slot="run/detect", credits=2)
+        world.join("detect", "new", instance="run/detect", credits=2)
     else:
         world.join("detect", "new", credits=2)
     assert detect_all(world, worker="new", faces=0) == 1
@@ -194,8 +194,8 @@ def test_a_late_answer_is_known_and_ignored() -> None:
     world.broker.unreachable(b"detect", world.now_ns)
     world.join("detect", "new", credits=2)
     world.give("detect", *detected(late, 5))
-    assert world.take("detect", Introduce)
-    world.join("detect", "detect", credits=2, slot="another")
+    assert world.take("detect", RequestHello)
+    world.join("detect", "detect", credits=2, instance="another")
     world.give("detect", *detected(late, 5))
     detect_all(world, faces=1, worker="new")
     detect_all(world, faces=1)
@@ -290,10 +290,10 @@ def test_a_new_display_gets_what_was_not_written() -> None:
     send_frames(world, 0, 1)
     detect_all(world, faces=0)
     first, _ = world.take("display", Delivery)
-    world.give("display", Written("clip", Progress(1), [5], 5), [b"{}"])
+    world.give("display", Commit("clip", Committed(1), [5], 5), [b"{}"])
     assert first.sequence == 0
     world.broker.unreachable(b"display", world.now_ns)
-    world.join("display", "new", credits=8, progress={"clip": Progress(1, ok=1)})
+    world.join("display", "new", credits=8, committed={"clip": Committed(1, ok=1)})
     assert [d.sequence for d in write_all(world, "new")] == [1]
 
 
@@ -325,9 +325,9 @@ def test_another_model_or_other_labels_are_told_with_what_to_do() -> None:
 def test_an_unknown_peer_is_asked_to_introduce_itself() -> None:
     world = World()
     world.give("stranger", Heartbeat())
-    assert len(world.take("stranger", Introduce)) == 1
+    assert len(world.take("stranger", RequestHello)) == 1
     world.give("stranger", Goodbye())
-    assert world.take("stranger", Introduce) == []
+    assert world.take("stranger", RequestHello) == []
 
 
 def test_a_message_that_is_not_its_role_s_is_counted_and_ignored() -> None:
@@ -361,7 +361,7 @@ def live_world(**broker: object) -> World:
 def test_the_newest_live_frame_wins_and_the_others_are_counted() -> None:
     world = live_world()
     send_frames(world, 0, 1, 2, 3, source="cam")
-    assert detect_all(world, faces=0) == 2  # the first went at once, the newest waited in the slot
+    assert detect_all(world, faces=0) == 2  # the first went at once, the newest waited in the mailbox
     records = [(d.sequence, d.status, d.reason) for d in write_all(world)]
     dropped = ("dropped", "superseded")
     assert records == [(0, "ok", ""), (1, *dropped), (2, *dropped), (3, "ok", "")]
@@ -481,14 +481,14 @@ def test_sources_take_turns_at_a_display_that_is_the_bottleneck() -> None:
         detect_all(world, faces=0)
         first, *rest = world.take("display", Delivery)
         written.append(first.source)
-        world.give("display", Written(first.source, Progress(first.sequence + 1), [7], 5), [b"{}"])
+        world.give("display", Commit(first.source, Committed(first.sequence + 1), [7], 5), [b"{}"])
         world.sent[b"display"][:0] = [Outgoing(b"display", delivery) for delivery in rest]
     assert 45 <= written.count("a") <= 55
 
 
 def test_a_new_broker_waits_for_every_source_though_one_has_ended() -> None:
     world = World(make_broker(sources=["a", "b"]))
-    world.join("display", "display", credits=8, progress={"a": Progress(3, ok=3)})
+    world.join("display", "display", credits=8, committed={"a": Committed(3, ok=3)})
     world.join("detect", "detect", credits=2)
     world.join("classify", "classify", credits=1)
     world.join("capture", "a", source=make_source("a"))
@@ -514,17 +514,17 @@ def test_the_place_of_a_capture_that_left_can_be_taken() -> None:
     world.give("clip", Goodbye())
     world.join("capture", "clip-again", source=make_source("clip"))
     assert world.take("clip-again", Refused) == []
-    assert len(world.take("clip-again", Welcome)) == 1
+    assert len(world.take("clip-again", Accept)) == 1
 
 
 def test_display_hears_what_a_capture_knows_to_be_written() -> None:
     world = World()
     world.join("display", "display", credits=8)
-    world.take("display", Welcome)
-    known = Progress(7, ok=6, failed=1)
-    world.join("capture", "clip", source=make_source(), progress={"clip": known})
-    (welcome,) = world.take("display", Welcome)
-    assert welcome.progress == {"clip": known}
+    world.take("display", Accept)
+    known = Committed(7, ok=6, failed=1)
+    world.join("capture", "clip", source=make_source(), committed={"clip": known})
+    (accept,) = world.take("display", Accept)
+    assert accept.committed == {"clip": known}
 
 
 def test_an_answer_that_can_not_be_read_frees_its_work() -> None:

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.wire.messages import (
+    Commit,
+    Committed,
     Delivery,
     Died,
     End,
     Goodbye,
     Heartbeat,
-    Progress,
     SourceEnded,
     Work,
-    Written,
 )
 from tests.support.broker_world import (
     World,
@@ -33,9 +33,9 @@ def world() -> World:
     """Display and capture beside the broker, a parent on another machine; its workers are to come."""
     world = World()
     world.join("display", "display", credits=8)
-    world.join("supervisor", "supervisor", slot="far", remote=True)
-    world.join("classify", "classify", credits=1, slot="far/classify", remote=True)
-    world.join("detect", "detect", credits=1, slot="far/detect", remote=True)
+    world.join("supervisor", "supervisor", instance="far", remote=True)
+    world.join("classify", "classify", credits=1, instance="far/classify", remote=True)
+    world.join("detect", "detect", credits=1, instance="far/detect", remote=True)
     world.join("capture", "clip", source=make_source())
     return world
 
@@ -54,7 +54,7 @@ def silence(world: World, role: str) -> None:
 
 
 def back(world: World, role: str) -> None:
-    world.join(role, role, credits=1, slot=f"far/{role}", remote=True)
+    world.join(role, role, credits=1, instance=f"far/{role}", remote=True)
 
 
 def give_work(world: World, role: str) -> None:
@@ -100,13 +100,13 @@ def test_a_worker_that_its_parent_finds_dead_has_died(
     back(world, role)
     for _ in range(2):
         lose(world, role)
-        world.join("supervisor", "supervisor", slot="far", remote=True)
+        world.join("supervisor", "supervisor", instance="far", remote=True)
         world.give("supervisor", Died(f"far/{role}"))
         world.give("supervisor", Died(f"far/{role}"))  # told twice, it is one death
         assert world.broker.state.ledgers["clip"].in_flight == 1 or outcomes(world) == ["failed worker_died"]
         back(world, role)
     assert world.broker.state.unheard == {}
-    assert world.broker.state.ledgers["clip"].entries[0].reason == "worker_died"
+    assert world.broker.state.ledgers["clip"].pending[0].reason == "worker_died"
 
 
 def test_a_successor_tells_of_a_death_too(world: World) -> None:
@@ -117,7 +117,7 @@ def test_a_successor_tells_of_a_death_too(world: World) -> None:
         name = "detect" if number == 0 else "detect-next"
         world.broker.unreachable(name.encode(), world.now_ns)
         world.drain()
-        world.join("detect", f"detect-{'next' if number == 0 else 'last'}", credits=1, slot="far/detect",
+        world.join("detect", f"detect-{'next' if number == 0 else 'last'}", credits=1, instance="far/detect",
                    remote=True)  # fmt: skip
     assert outcomes(world) == ["failed worker_died"]
 
@@ -137,36 +137,36 @@ def test_on_the_brokers_own_machine_silence_is_death() -> None:
 
 def finished(world: World, name: str, written: int) -> None:
     """A source that has ended before, whose capture comes back to a new broker."""
-    progress = {name: Progress(written, written)}
-    world.join("capture", name, source=make_source(name), progress=progress)
+    committed = {name: Committed(written, written)}
+    world.join("capture", name, source=make_source(name), committed=committed)
     world.give(name, SourceEnded(name, 1, written))
 
 
-def new_broker(world: World, known: dict[str, Progress]) -> None:
-    world.join("display", "display", credits=8, progress=known)
+def new_broker(world: World, known: dict[str, Committed]) -> None:
+    world.join("display", "display", credits=8, committed=known)
     world.join("detect", "detect", credits=1)
     world.join("classify", "classify", credits=1)
 
 
 def test_a_new_broker_waits_for_sources_that_display_knows() -> None:
     world = World(make_broker(rejoin_s=5.0))
-    new_broker(world, {"a": Progress(3, 3), "b": Progress(1, 1)})
+    new_broker(world, {"a": Committed(3, 3), "b": Committed(1, 1)})
     finished(world, "a", 3)
     stay(world, "display", "detect", "classify", "a")
     assert world.take("a", End) == []
-    world.join("capture", "b", source=make_source("b"), progress={"b": Progress(1, 1)})
+    world.join("capture", "b", source=make_source("b"), committed={"b": Committed(1, 1)})
     world.give("b", make_frame(1, source="b"), [pixels(make_frame(1))])
     world.give("b", SourceEnded("b", 1, 2))
     for _ in range(2):
         for work in world.take("detect", Work):
             world.give("detect", *detected(work, 0))
-    world.give("display", Written("b", Progress(2, 2), [], 1), [])
+    world.give("display", Commit("b", Committed(2, 2), [], 1), [])
     assert len(world.take("a", End)) == len(world.take("b", End)) == 1
 
 
 def test_a_new_broker_waits_for_sources_that_nobody_knows_yet() -> None:
     world = World(make_broker(rejoin_s=5.0))
-    new_broker(world, {"a": Progress(3, 3)})
+    new_broker(world, {"a": Committed(3, 3)})
     finished(world, "a", 3)
     world.pass_time(1000)
     assert world.take("a", End) == []
@@ -177,7 +177,7 @@ def test_a_new_broker_waits_for_sources_that_nobody_knows_yet() -> None:
 
 def test_and_ends_when_none_comes() -> None:
     world = World(make_broker(rejoin_s=5.0))
-    new_broker(world, {"a": Progress(3, 3)})
+    new_broker(world, {"a": Committed(3, 3)})
     finished(world, "a", 3)
     stay(world, "display", "detect", "classify", "a")
     assert len(world.take("a", End)) == 1
@@ -186,6 +186,6 @@ def test_and_ends_when_none_comes() -> None:
 
 def test_where_the_sources_are_known_nothing_is_waited_for() -> None:
     world = World(make_broker(sources=["a"], rejoin_s=5.0))
-    new_broker(world, {"a": Progress(3, 3)})
+    new_broker(world, {"a": Committed(3, 3)})
     finished(world, "a", 3)
     assert len(world.take("a", End)) == 1

@@ -11,24 +11,24 @@ from pipeline.config.schema import BrokerSettings
 from pipeline.wire.codec import decode, encode, pack
 from pipeline.wire.limits import MAX_PEERS, MAX_REASONS, MAX_SOURCES, MAX_WINDOW
 from pipeline.wire.messages import (
+    Accept,
     Buffer,
+    Commit,
+    Committed,
     Delivery,
     Died,
     Grant,
     Heartbeat,
     Hello,
-    Introduce,
     Message,
-    Progress,
     Refused,
+    RequestHello,
     Result,
     SourceEnded,
     StatusReport,
     StepFailed,
     StopRequest,
-    Welcome,
     Work,
-    Written,
 )
 from stages.worker import Arrays
 from tests.support.broker_steps import classify_all, detect_all, report, send_frames, write_all
@@ -72,7 +72,7 @@ def test_work_of_a_peer_that_breaks_the_protocol_goes_to_others_until_it_says_he
     send_frames(world, 0)
     world.give("detect", SourceEnded("clip", 1, 0))
     assert world.broker.state.peers.get(b"detect") is None
-    assert len(world.take("detect", Introduce)) == 1
+    assert len(world.take("detect", RequestHello)) == 1
     assert "detect: a SourceEnded that it may not send; it must say hello again" in world.log_lines
     world.join("detect", "next", credits=2)
     assert detect_all(world, faces=0, worker="next") == 1
@@ -90,22 +90,22 @@ def test_each_protocol_error_is_counted_and_the_first_is_in_the_log() -> None:
     assert world.log_lines == ["stranger: a message is dropped: what it is; it must say hello again"]
 
 
-def test_peers_that_are_asked_for_their_hello_are_bounded() -> None:
+def test_unknown_peers_are_remembered_up_to_a_bound() -> None:
     world = full_world()
     for number in range(5000):
         world.give(f"unknown-{number}", Heartbeat())
-    assert len(world.broker.state.peers._asked_ns) <= 1024
+    assert len(world.broker.state.peers._requested_ns) <= 1024
 
 
 def test_one_whose_message_can_t_be_read_is_asked_who_it_is() -> None:
     """A frame that was lost in it would else be missed for ever."""
     world = full_world()
-    world.take("clip", Welcome)
+    world.take("clip", Accept)
     world.broker.bad_message(b"clip", "cut short", world.now_ns)
     world.drain()
-    assert len(world.take("clip", Introduce)) == 1
+    assert len(world.take("clip", RequestHello)) == 1
     world.join("capture", "clip", source=make_source())
-    assert [(w.epoch, w.next_sequence) for w in world.take("clip", Welcome)] == [(2, 0)]
+    assert [(w.epoch, w.next_sequence) for w in world.take("clip", Accept)] == [(2, 0)]
 
 
 # -------------------------------------------------------------------------------------- who may take part
@@ -116,7 +116,7 @@ def test_a_stage_without_credits_is_refused(role: str) -> None:
     world = World()
     world.join(role, "idle", credits=0)
     assert len(world.take("idle", Refused)) == 1
-    assert world.take("idle", Welcome) == []
+    assert world.take("idle", Accept) == []
 
 
 def test_a_source_that_is_not_this_run_s_is_refused() -> None:
@@ -129,8 +129,8 @@ def test_a_source_that_is_not_this_run_s_is_refused() -> None:
 
 def test_sources_that_nobody_announced_are_bounded() -> None:
     world = World()
-    known = {f"known-{number}": Progress(1, ok=1) for number in range(MAX_SOURCES)}
-    world.join("display", "display", credits=8, progress=known)
+    known = {f"known-{number}": Committed(1, ok=1) for number in range(MAX_SOURCES)}
+    world.join("display", "display", credits=8, committed=known)
     for number in range(2 * MAX_SOURCES):
         world.join("capture", f"c{number}", source=make_source(f"known-{number}"))
     state = world.broker.state
@@ -141,8 +141,8 @@ def test_sources_that_nobody_announced_are_bounded() -> None:
 def test_what_displays_know_of_sources_is_bounded() -> None:
     world = World()
     for number in range(5):
-        known = {f"{number}-{source}": Progress(1, ok=1) for source in range(MAX_SOURCES)}
-        world.join("display", "display", credits=8, progress=known)
+        known = {f"{number}-{source}": Committed(1, ok=1) for source in range(MAX_SOURCES)}
+        world.join("display", "display", credits=8, committed=known)
     assert len(world.broker.state.known) == MAX_SOURCES
 
 
@@ -152,7 +152,7 @@ def test_peers_are_bounded_and_one_that_is_restarted_finds_its_place() -> None:
         world.join("detect", f"d{number}", credits=1)
     assert len(world.broker.state.peers) == MAX_PEERS
     assert len(world.take(f"d{MAX_PEERS}", Refused)) == 1
-    world.join("detect", "again", credits=1, slot="run/d0")
+    world.join("detect", "again", credits=1, instance="run/d0")
     assert world.take("again", Refused) == []
 
 
@@ -184,7 +184,7 @@ def test_a_role_that_this_run_has_no_stage_for_is_refused() -> None:
 
 def test_two_peers_of_one_name_are_two() -> None:
     world = full_world()
-    world.give("twin", make_hello("detect", "detect", credits=1, slot="run/twin"))
+    world.give("twin", make_hello("detect", "detect", credits=1, instance="run/twin"))
     send_frames(world, 0, 1, 2)
     assert detect_all(world, faces=0) + detect_all(world, faces=0, worker="twin") == 3
 
@@ -194,11 +194,11 @@ def test_two_peers_of_one_name_are_two() -> None:
 
 def test_a_parent_speaks_for_its_own_processes_only() -> None:
     world = full_world()
-    world.join("supervisor", "elsewhere", slot="elsewhere")
-    world.join("detect", "far", credits=1, slot="elsewhere/far")
+    world.join("supervisor", "elsewhere", instance="elsewhere")
+    world.join("detect", "far", credits=1, instance="elsewhere/far")
     for claim in (Died("run/detect"), SourceEnded("clip", 0, 0, "lost"), StopRequest("SIGINT")):
         world.give("elsewhere", claim)
-        world.join("supervisor", "elsewhere", slot="elsewhere")
+        world.join("supervisor", "elsewhere", instance="elsewhere")
     state = world.broker.state
     assert bad_messages(world) == 3
     assert state.peers.get(b"detect") and not state.lifetime.stopping and not state.ledgers["clip"].ended
@@ -208,20 +208,20 @@ def test_a_parent_speaks_for_its_own_processes_only() -> None:
 
 def test_a_parent_on_another_machine_ends_the_source_of_its_capture() -> None:
     world = World()
-    world.join("supervisor", "elsewhere", slot="elsewhere")
+    world.join("supervisor", "elsewhere", instance="elsewhere")
     world.join("display", "display", credits=8)
-    world.join("capture", "clip", source=make_source(), slot="elsewhere/capture")
+    world.join("capture", "clip", source=make_source(), instance="elsewhere/capture")
     world.give("elsewhere", SourceEnded("clip", 0, 0, "its capture died 5 times"))
     assert world.broker.state.ledgers["clip"].ended
 
 
-def test_slots_are_told_to_their_own_parent_only() -> None:
+def test_instance_ids_are_sent_to_their_own_supervisor_only() -> None:
     world = full_world()
-    world.join("supervisor", "elsewhere", slot="elsewhere")
+    world.join("supervisor", "elsewhere", instance="elsewhere")
     world.pass_time(300)
     (own,), (other,) = (world.take(parent, StatusReport)[-1:] for parent in ("supervisor", "elsewhere"))
-    assert {peer.slot for peer in own.peers} == {"run/display", "run/detect", "run/classify", "run/clip"}
-    assert {peer.slot for peer in other.peers} == {"display", "detect", "classify", "clip"}
+    assert {peer.instance for peer in own.peers} == {"run/display", "run/detect", "run/classify", "run/clip"}
+    assert {peer.instance for peer in other.peers} == {"display", "detect", "classify", "clip"}
 
 
 # ---------------------------------------------------------------------------------------------- frames
@@ -232,7 +232,7 @@ def test_frames_without_credits_are_bounded_in_number() -> None:
     world.join("display", "display", credits=1)
     world.join("capture", "clip", source=make_source())
     send_frames(world, *range(50))
-    assert len(world.broker.state.ledgers["clip"].entries) == 4, "the window of a file"
+    assert len(world.broker.state.ledgers["clip"].pending) == 4, "the window of a file"
     assert report(world).held_bytes == 4 * 24
 
 
@@ -252,9 +252,9 @@ def test_what_a_file_could_not_get_rid_of_is_asked_for_again() -> None:
     frame = make_frame(0, shape=(100, 100, 3))
     size = len(pixels(frame))
     world = full_world(settings=BrokerSettings(max_bytes=2 * size), file_window=8)
-    (welcome,) = world.take("clip", Welcome)
+    (accept,) = world.take("clip", Accept)
     credits = sum(grant.credits for grant in world.take("clip", Grant))
-    epoch, following, written = welcome.epoch, 0, []
+    epoch, following, written = accept.epoch, 0, []
     for _ in range(40):
         while credits and following < 12:
             shape = (100, 100, 3) if following else (2, 4, 3)
@@ -264,8 +264,8 @@ def test_what_a_file_could_not_get_rid_of_is_asked_for_again() -> None:
         assert world.broker.state.held_bytes <= 2 * size
         detect_all(world, faces=0)
         written += [d.sequence for d in write_all(world)]
-        for welcome in world.take("clip", Welcome):
-            epoch, following, credits = welcome.epoch, welcome.next_sequence, 0
+        for accept in world.take("clip", Accept):
+            epoch, following, credits = accept.epoch, accept.next_sequence, 0
         credits += sum(grant.credits for grant in world.take("clip", Grant))
     assert written == list(range(12))
 
@@ -283,15 +283,15 @@ def test_a_live_frame_for_which_there_is_no_room_is_dropped_and_counted() -> Non
 def test_frames_that_bring_no_pixels_are_bounded_and_asked_for_again() -> None:
     world = World()
     world.join_all(make_source("cam", "live"))
-    world.take("cam", Welcome)
+    world.take("cam", Accept)
     for sequence in range(MAX_WINDOW + 500):
         world.give("cam", make_no_frame(sequence, "cam"))
     ledger = world.broker.state.ledgers["cam"]
-    assert len(ledger.entries) == MAX_WINDOW
-    assert world.take("cam", Welcome) == []
+    assert len(ledger.pending) == MAX_WINDOW
+    assert world.take("cam", Accept) == []
     write_all(world)
-    (welcome,) = world.take("cam", Welcome)
-    assert (welcome.epoch, welcome.next_sequence) == (2, MAX_WINDOW)
+    (accept,) = world.take("cam", Accept)
+    assert (accept.epoch, accept.next_sequence) == (2, MAX_WINDOW)
 
 
 def test_reasons_are_counted_one_by_one_only_so_far() -> None:
@@ -301,10 +301,10 @@ def test_reasons_are_counted_one_by_one_only_so_far() -> None:
         world.give("cam", make_no_frame(sequence, "cam", reason=f"{sequence} " * 80))
         world.give("cam", make_no_frame(sequence, "cam", reason=f"reason {sequence}"))
     write_all(world)
-    progress = world.broker.state.ledgers["cam"].progress
-    assert len(progress.dropped) <= MAX_REASONS
-    assert sum(progress.dropped.values()) == progress.written == 100
-    decode(encode(Grant("cam", 0, progress)))
+    committed = world.broker.state.ledgers["cam"].committed
+    assert len(committed.dropped) <= MAX_REASONS
+    assert sum(committed.dropped.values()) == committed.offset == 100
+    decode(encode(Grant("cam", 0, committed)))
 
 
 def test_a_frame_of_another_source_is_a_protocol_error() -> None:
@@ -495,8 +495,8 @@ def test_a_reason_of_a_failed_step_is_taken_as_it_is() -> None:
 # ----------------------------------------------------------------------------------- what is written
 
 
-def give_written(world: World, up_to: int, records: Sequence[Buffer] = (b"{}",)) -> None:
-    message = Written("clip", Progress(up_to), [5] * len(records), 5)
+def give_commit(world: World, offset: int, records: Sequence[Buffer] = (b"{}",)) -> None:
+    message = Commit("clip", Committed(offset), [5] * len(records), 5)
     world.give("display", message, records)
 
 
@@ -504,34 +504,34 @@ def test_more_than_was_delivered_can_t_be_written() -> None:
     world = full_world()
     send_frames(world, 0, 1)
     detect_all(world, faces=0)
-    give_written(world, FAR, [b"{}"] * 5)
+    give_commit(world, FAR, [b"{}"] * 5)
     ledger = world.broker.state.ledgers["clip"]
-    assert (ledger.progress.written, ledger.captured) == (2, 2)
+    assert (ledger.committed.offset, ledger.captured) == (2, 2)
     assert len(world.published) == 2, "records of frames that there are"
-    give_written(world, 0)
+    give_commit(world, 0)
     assert len(world.published) == 2
 
 
 def test_writing_a_source_that_is_not_known_yet_does_nothing() -> None:
     """As after a new broker's start: display writes on, and the capture has not found it yet."""
     world = full_world()
-    world.give("display", Written("nobody's", Progress(5), [], 5), [])
+    world.give("display", Commit("nobody's", Committed(5), [], 5), [])
     assert bad_messages(world) == 0
     assert set(world.broker.state.ledgers) == {"clip"}
 
 
 @pytest.mark.parametrize(
     "claim",
-    [Progress(FAR, ok=FAR), Progress(2, ok=5), Progress(2, dropped={f"r{n}": 0 for n in range(16)}, ok=2)],
+    [Committed(FAR, ok=FAR), Committed(2, ok=5), Committed(2, dropped={f"r{n}": 0 for n in range(16)}, ok=2)],
     ids=["far", "does not add up", "too many reasons"],
 )
-def test_a_display_can_t_claim_what_it_was_not_delivered(claim: Progress) -> None:
+def test_a_display_can_t_claim_what_it_was_not_delivered(claim: Committed) -> None:
     world = full_world()
     send_frames(world, 0, 1)
     detect_all(world, faces=0)
     world.take("display", Delivery)
     world.broker.unreachable(b"display", world.now_ns)
-    world.join("display", "next", credits=8, progress={"clip": claim})
+    world.join("display", "next", credits=8, committed={"clip": claim})
     assert [d.sequence for d in write_all(world, "next")] == [0, 1]
 
 
@@ -539,9 +539,9 @@ def test_a_capture_can_t_claim_it_either() -> None:
     world = full_world()
     send_frames(world, 0, 1)
     world.broker.unreachable(b"clip", world.now_ns)
-    world.join("capture", "next", source=make_source(), progress={"clip": Progress(FAR, ok=FAR)})
-    (welcome,) = world.take("next", Welcome)
-    assert welcome.next_sequence == 2
+    world.join("capture", "next", source=make_source(), committed={"clip": Committed(FAR, ok=FAR)})
+    (accept,) = world.take("next", Accept)
+    assert accept.next_sequence == 2
 
 
 def test_a_new_display_may_claim_what_an_earlier_one_wrote_unheard() -> None:
@@ -550,7 +550,7 @@ def test_a_new_display_may_claim_what_an_earlier_one_wrote_unheard() -> None:
     detect_all(world, faces=0)
     assert len(world.take("display", Delivery)) == 3
     world.broker.unreachable(b"display", world.now_ns)
-    world.join("display", "next", credits=8, progress={"clip": Progress(2, ok=2)})
+    world.join("display", "next", credits=8, committed={"clip": Committed(2, ok=2)})
     assert [d.sequence for d in write_all(world, "next")] == [2]
 
 
@@ -567,8 +567,8 @@ def test_a_new_display_may_claim_what_an_earlier_one_wrote_unheard() -> None:
         ("display", SourceEnded("clip", 1, 0), []),
         ("display", *detected(Work("broker-a", 1), 0)),
         ("clip", *classified(Work("broker-a", 1), 1)),
-        ("clip", Written("clip", Progress(5), [], 5), []),
-        ("detect", Grant("clip", 5, Progress()), []),
+        ("clip", Commit("clip", Committed(5), [], 5), []),
+        ("detect", Grant("clip", 5, Committed()), []),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
@@ -579,7 +579,7 @@ def test_what_a_role_does_not_send_changes_nothing(
     send_frames(world, 0)
     world.give(sender, message, buffers)
     assert bad_messages(world) == 1
-    assert len(world.take(sender, Introduce)) == 1
+    assert len(world.take(sender, RequestHello)) == 1
     world.give(sender, hello_of(world, sender))
     assert not world.broker.state.lifetime.stopping and not world.broker.state.ledgers["clip"].ended
     detect_all(world, faces=0)

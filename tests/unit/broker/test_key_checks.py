@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.wire.messages import Heartbeat, Refused, Welcome, Work
+from pipeline.wire.messages import Accept, Heartbeat, Refused, Work
 from tests.support.broker_world import World, detected, make_frame, make_hello, make_source, pixels
 
 
@@ -19,7 +19,7 @@ def hello(world: World, role: str, name: str, key: str, **changes: object) -> No
 @pytest.mark.parametrize("key", ["detect", "detect-attic"])
 def test_a_key_takes_part_as_what_it_is_for(world: World, key: str) -> None:
     hello(world, "detect", "detect-1", key, credits=1)
-    assert len(world.take("detect-1", Welcome)) == 1
+    assert len(world.take("detect-1", Accept)) == 1
 
 
 @pytest.mark.parametrize("role", ["capture", "classify", "display", "supervisor"])
@@ -39,10 +39,10 @@ def test_a_key_of_another_name_is_for_nothing(world: World, key: str) -> None:
 
 
 def test_a_place_is_taken_over_by_the_same_key_only(world: World) -> None:
-    hello(world, "detect", "detect-1", "detect-attic", slot="s", credits=1)
-    hello(world, "detect", "other", "detect-cellar", slot="s", credits=1)
+    hello(world, "detect", "detect-1", "detect-attic", instance="s", credits=1)
+    hello(world, "detect", "other", "detect-cellar", instance="s", credits=1)
     assert len(world.take("other", Refused)) == 1
-    hello(world, "detect", "detect-1b", "detect-attic", slot="s", credits=1)
+    hello(world, "detect", "detect-1b", "detect-attic", instance="s", credits=1)
     assert [peer.identity for peer in world.broker.state.peers] == [b"detect-1b"]
 
 

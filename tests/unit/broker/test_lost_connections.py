@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import Clock, Delivery, Grant, Heartbeat, Introduce, Message, StatusReport, Work
+from pipeline.wire.messages import (
+    Clock,
+    Delivery,
+    Grant,
+    Heartbeat,
+    Message,
+    RequestHello,
+    StatusReport,
+    Work,
+)
 from tests.support.broker_steps import detect_all, write_all
 from tests.support.broker_world import World, make_broker, make_frame, make_source
 
@@ -98,7 +107,7 @@ def test_a_stranger_that_sets_its_clock_before_hello_is_told_the_time() -> None:
     world = World()
     world.give("stranger", Heartbeat(5))
     world.give("stranger", Heartbeat(6))
-    assert world.take("stranger", Introduce) == [Introduce()]
+    assert world.take("stranger", RequestHello) == [RequestHello()]
     assert world.take("stranger", Clock) == [Clock(5, world.now_ns), Clock(6, world.now_ns)]
 
 

@@ -17,13 +17,13 @@ def test_page_is_sent_reports_and_no_work() -> None:
     assert {peer.name for peer in reports[-1].peers} == {"web", "display", "detect", "classify", "clip"}
 
 
-def test_page_is_not_told_the_slots_of_processes() -> None:
-    """Whoever knows a slot can take the place of its process."""
+def test_page_is_not_sent_instance_ids() -> None:
+    """Whoever knows an instance id can take the place of its process."""
     world = World()
     world.join("web", "web")
     world.join_all()
     world.pass_time(300)
-    assert all(peer.slot == peer.name for peer in world.take("web", StatusReport)[-1].peers)
+    assert all(peer.instance == peer.name for peer in world.take("web", StatusReport)[-1].peers)
 
 
 def test_a_run_does_not_wait_for_its_page() -> None:

@@ -21,7 +21,7 @@ def test_sources_take_turns() -> None:
     assert queue.take(live=True) is None
 
 
-def test_the_newest_live_frame_takes_the_slot() -> None:
+def test_the_newest_live_frame_replaces_the_one_in_the_mailbox() -> None:
     queue = FrameQueue(file_share=0.2)
     first, second = entry("cam", 0), entry("cam", 1)
     assert queue.put_live(first) is None

@@ -6,11 +6,11 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from pipeline.supervisor.reporter import Rates, render, status_line, summary
-from pipeline.wire.messages import PeerReport, Progress, SourceReport, StatusReport
+from pipeline.wire.messages import Committed, PeerReport, SourceReport, StatusReport
 
-FAR = PeerReport("slot", "capture-1", "capture", 0.1, False, True, -1_000_000_123_456, 250_000)
-NEAR = PeerReport("slot-2", "display", "display", 0.1, False)
-SOURCE = SourceReport("clip", "file", 2, 0, Progress(2, 2), True, "")
+FAR = PeerReport("instance", "capture-1", "capture", 0.1, False, True, -1_000_000_123_456, 250_000)
+NEAR = PeerReport("instance-2", "display", "display", 0.1, False)
+SOURCE = SourceReport("clip", "file", 2, 0, Committed(2, 2), True, "")
 
 
 def report(*peers: PeerReport, finished: bool = False) -> StatusReport:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.schema import RunSettings
 from pipeline.supervisor.child_main import LATE_STATUS
 from pipeline.supervisor.supervisor import BROKER_START_S, FINISH_S, MOST_ERRORS, SILENT_S
-from pipeline.wire.messages import Died, Introduce, PeerReport, Progress, SourceEnded, StopRequest
+from pipeline.wire.messages import Committed, Died, PeerReport, RequestHello, SourceEnded, StopRequest
 from tests.support.supervisor_world import SOURCE, World, make_source_report
 
 KILLED = -signal.SIGKILL
@@ -54,7 +54,7 @@ def test_a_host_that_joins_a_run_is_ready_when_its_own_stages_are() -> None:
     world = World(only=DETECT_ONLY)
     assert world.take("lines") == ["works for the broker at ipc://run/work"]
     world.pass_time()
-    others = [world.peer(name, slot=name) for name in ("display", "classify-1", "capture-1")]
+    others = [world.peer(name, instance=name) for name in ("display", "classify-1", "capture-1")]
     world.report(others=others, started=True)
     assert world.lines == []
     world.wait(5.0)
@@ -160,7 +160,7 @@ def test_a_capture_that_dies_again_and_again_ends_its_source_alone() -> None:
     assert world.take("sent") == [Died("run/capture-1")] * 2 + [ended]
     assert world.lines[-1] == f"error: {error}"
     assert not world.over
-    world.supervisor.receive(Introduce(), world.now_s)  # a new broker knows nothing of it
+    world.supervisor.receive(RequestHello(), world.now_s)  # a new broker knows nothing of it
     world.drain()
     assert world.take("sent") == [ended]
 
@@ -191,7 +191,7 @@ def test_a_worker_that_replaces_another_and_fails_is_a_death(begun: World) -> No
 
 
 def test_what_the_broker_gives_up_is_killed(begun: World) -> None:
-    begun.report("display", others=[begun.peer("detect-1", given_up=True)], started=True)
+    begun.report("display", others=[begun.peer("detect-1", timed_out=True)], started=True)
     assert begun.killed == ["detect-1"]
     assert begun.lines == ["warning: detect-1 hangs and is killed"]
 
@@ -308,7 +308,7 @@ def test_the_first_signal_asks_the_broker_for_the_end(begun: World, number: int,
     begun.drain()
     assert begun.take("sent") == [StopRequest(signal.Signals(number).name)]
     assert not begun.over
-    begun.supervisor.receive(Introduce(), begun.now_s)  # a new broker is asked as well
+    begun.supervisor.receive(RequestHello(), begun.now_s)  # a new broker is asked as well
     begun.drain()
     assert begun.take("sent") == [StopRequest(signal.Signals(number).name)]
     begun.pass_time(7.1)  # frames under way, then the stages' ends
@@ -360,7 +360,7 @@ def test_a_source_that_ended_early_or_frames_that_failed(begun: World) -> None:
     sources = [make_source_report(ended=True, error="cut off")]
     begun.report(started=True, finished=True, sources=sources)
     assert begun.supervisor.exit_status(incomplete=False) == 1
-    sources = [make_source_report(ended=True, progress=Progress(3, 1, 2))]
+    sources = [make_source_report(ended=True, committed=Committed(3, 1, 2))]
     begun.report(started=True, finished=True, sources=sources)
     assert begun.supervisor.exit_status(incomplete=False) == 0
     begun.drain()
@@ -393,7 +393,7 @@ def test_nothing_that_is_remembered_grows_over_months(begun: World) -> None:
     """Ever new errors, new brokers, and new stages of other machines."""
     for number in range(1000):
         begun.supervisor.child_line("detect-1", f"error: no {number}")
-        other = PeerReport(f"slot-{number}", f"detect-{number}", "detect", 0.1, False)
+        other = PeerReport(f"instance-{number}", f"detect-{number}", "detect", 0.1, False)
         begun.now_s += 20.0
         begun.report(*begun.stages, others=[other], broker=f"broker-{number}", started=True, elapsed_s=2.0)
     supervisor = begun.supervisor

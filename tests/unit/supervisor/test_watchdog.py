@@ -9,10 +9,10 @@ from tests.support.broker_world import make_report
 PATIENCE_S = 1.5
 
 
-def report(broker: str, *slots: str, given_up: str = "", silent_s: float = 0.1) -> StatusReport:
-    peers = [PeerReport(slot, slot, "detect", silent_s, given_up=False) for slot in slots]
-    if given_up:
-        peers.append(PeerReport(given_up, given_up, "detect", 2.0, given_up=True))
+def report(broker: str, *instances: str, timed_out: str = "", silent_s: float = 0.1) -> StatusReport:
+    peers = [PeerReport(instance, instance, "detect", silent_s, timed_out=False) for instance in instances]
+    if timed_out:
+        peers.append(PeerReport(timed_out, timed_out, "detect", 2.0, timed_out=True))
     return make_report(broker=broker, peers=peers)
 
 
@@ -22,41 +22,41 @@ def here() -> Watchdog:
 
 
 def test_one_that_is_given_up_is_killed_at_once(here: Watchdog) -> None:
-    here.hear(report("a", "one", "two"), 0.0)
-    here.hear(report("a", "one", given_up="two"), 1.0)
+    here.receive(report("a", "one", "two"), 0.0)
+    here.receive(report("a", "one", timed_out="two"), 1.0)
     assert here.overdue(1.0) == {"two"}
     assert here.overdue(9.0) == set()
 
 
 def test_one_that_does_not_come_back_to_a_new_broker_is_killed(here: Watchdog) -> None:
-    here.hear(report("a", "one", "two"), 0.0)
-    here.hear(report("b"), 5.0)
-    here.hear(report("b", "one"), 5.25)
+    here.receive(report("a", "one", "two"), 0.0)
+    here.receive(report("b"), 5.0)
+    here.receive(report("b", "one"), 5.25)
     assert here.overdue(5.0 + PATIENCE_S - 0.1) == set()
     assert here.overdue(5.0 + PATIENCE_S) == {"two"}
 
 
 def test_one_whose_steps_are_long_may_take_long_to_find_a_new_broker(here: Watchdog) -> None:
-    here.hear(report("a", "slow", silent_s=5.0), 0.0)
-    here.hear(report("a", "slow"), 1.0)
-    here.hear(report("b"), 5.0)
+    here.receive(report("a", "slow", silent_s=5.0), 0.0)
+    here.receive(report("a", "slow"), 1.0)
+    here.receive(report("b"), 5.0)
     assert here.overdue(14.9) == set()
     assert here.overdue(15.0) == {"slow"}
 
 
 def test_a_process_that_is_started_is_not_missed(here: Watchdog) -> None:
-    here.hear(report("a", "one"), 0.0)
+    here.receive(report("a", "one"), 0.0)
     here.started("one")
-    here.hear(report("b"), 5.0)
+    here.receive(report("b"), 5.0)
     assert here.overdue(99.0) == set()
 
 
 def test_a_stage_that_a_network_cut_off_has_time_to_come_back() -> None:
     away = Watchdog(PATIENCE_S, broker_is_here=False)
-    away.hear(report("a", "one"), 0.0)
-    away.hear(report("a", given_up="one"), 5.0)
+    away.receive(report("a", "one"), 0.0)
+    away.receive(report("a", timed_out="one"), 5.0)
     assert away.overdue(5.0) == set()
-    away.hear(report("a", "one"), 6.0)
+    away.receive(report("a", "one"), 6.0)
     assert away.overdue(99.0) == set()
-    away.hear(report("a", given_up="one"), 100.0)
+    away.receive(report("a", timed_out="one"), 100.0)
     assert away.overdue(100.0 + AWAY_S) == {"one"}

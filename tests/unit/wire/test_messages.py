@@ -26,18 +26,18 @@ from pipeline.wire.limits import (
 )
 from pipeline.wire.messages import (
     PROTOCOL,
+    Accept,
     Array,
+    Commit,
+    Committed,
     Delivery,
     Frame,
     Hello,
     Message,
     MessageError,
     PeerReport,
-    Progress,
     SourceReport,
-    Welcome,
     Work,
-    Written,
 )
 from tests.support.broker_world import make_frame, make_hello, make_report
 from tests.support.wire_examples import EXAMPLES, JPEGS, RESULT, WORK
@@ -52,7 +52,7 @@ def test_round_trip(message: Message, buffers: list[bytes]) -> None:
 
 @pytest.mark.parametrize(("message", "buffers"), EXAMPLES, ids=lambda v: type(v).__name__)
 def test_a_buffer_too_many_or_of_another_length_is_refused(message: Message, buffers: list[bytes]) -> None:
-    if isinstance(message, Written):
+    if isinstance(message, Commit):
         wrong: list[list[bytes]] = [[]]  # fewer records than latencies
     else:
         wrong = [[*buffers, b"x"], [*buffers[:-1], buffers[-1] + b"x"] if buffers else [b"x"]]
@@ -129,15 +129,15 @@ def raw(message: Message, **changes: Any) -> bytes:
         (RESULT, {"arrays": [raw_array(shape=[2**40, 2**40])]}, [bytes(64)]),
         (RESULT, {"arrays": [raw_array(shape=[-2, -4])]}, [bytes(64)]),
         (WORK, {"arrays": [raw_array()] * (MAX_BATCH + 1)}, [bytes(24), *[bytes(64)] * (MAX_BATCH + 1)]),
-        (Written("c", Progress(), [], 9), {"latency_ns": [1] * 65}, [b"{}"] * 65),
-        (Written("c", Progress(), [], 9), {}, [b"{}"] * 65),
-        (Written("c", Progress(), [], 9), {}, [bytes(MAX_RECORD_BYTES + 1)]),
-        (Written("c", Progress(), [], 9), {"progress": {"dropped": {str(n): 1 for n in range(17)}}}, []),
-        (Written("c", Progress(), [], 9), {"progress": {"written": 2**41}}, []),
-        (make_hello("detect", "d"), {"progress": {str(n): {} for n in range(MAX_SOURCES + 1)}}, []),
+        (Commit("c", Committed(), [], 9), {"latency_ns": [1] * 65}, [b"{}"] * 65),
+        (Commit("c", Committed(), [], 9), {}, [b"{}"] * 65),
+        (Commit("c", Committed(), [], 9), {}, [bytes(MAX_RECORD_BYTES + 1)]),
+        (Commit("c", Committed(), [], 9), {"committed": {"dropped": {str(n): 1 for n in range(17)}}}, []),
+        (Commit("c", Committed(), [], 9), {"committed": {"written": 2**41}}, []),
+        (make_hello("detect", "d"), {"committed": {str(n): {} for n in range(MAX_SOURCES + 1)}}, []),
         (make_hello("detect", "d"), {"credits": 65}, []),
         (make_hello("detect", "d"), {"credits": -1}, []),
-        (make_hello("detect", "d"), {"slot": "x" * 65}, []),
+        (make_hello("detect", "d"), {"instance": "x" * 65}, []),
         (make_hello("capture", "c"), {"source": raw_source(fps=float("nan"))}, []),
         (make_hello("capture", "c"), {"source": raw_source(width=0)}, []),
         (make_report(), {"batches": {"many": 1}}, []),
@@ -188,9 +188,9 @@ def longest(letters: int) -> str:
 def test_the_largest_messages_that_there_can_be_find_room() -> None:
     """Else an honest stage could be made to send, by another's names, what the rest does not read."""
     dropped = {f"{number:04}{longest(60)}": 2**40 for number in range(MAX_REASONS)}
-    progress = Progress(2**40, 2**40, 2**40, dropped)
+    committed = Committed(2**40, 2**40, 2**40, dropped)
     names = [f"{number:04}{longest(1020)}" for number in range(MAX_SOURCES)]
-    sources = [SourceReport(n, "live", 2**53, 2**53, progress, True, longest(MAX_ERROR)) for n in names]
+    sources = [SourceReport(n, "live", 2**53, 2**53, committed, True, longest(MAX_ERROR)) for n in names]
     peer = PeerReport(longest(64), longest(64), "classify", 1e15, True)
     arrays = [Array(longest(64), "float64", [2**53] * MAX_DIMENSIONS)] * MAX_BATCH
     texts = "ok", longest(4096), longest(4096)
@@ -207,8 +207,8 @@ def test_the_largest_messages_that_there_can_be_find_room() -> None:
             batches={str(size): 2**53 for size in range(1, MAX_BATCH + 1)},
             latency_ns=[2**62] * MAX_LATENCIES,
         ),
-        make_hello("display", longest(64), slot=longest(64), progress=dict.fromkeys(names, progress)),
-        Welcome(longest(64), 2**53, 2**53, True, dict.fromkeys(names, progress)),
+        make_hello("display", longest(64), instance=longest(64), committed=dict.fromkeys(names, committed)),
+        Accept(longest(64), 2**53, 2**53, True, dict.fromkeys(names, committed)),
         delivery,
         work,
     ]
@@ -226,7 +226,14 @@ def test_pixels_are_not_copied() -> None:
 
 
 def test_a_hello_of_another_protocol_can_be_refused_though_it_has_fields_of_its_own() -> None:
-    fields = {"type": "Hello", "role": "detect", "name": "d", "slot": "s", "pid": 1, "protocol": PROTOCOL + 1}
+    fields = {
+        "type": "Hello",
+        "role": "detect",
+        "name": "d",
+        "instance": "s",
+        "pid": 1,
+        "protocol": PROTOCOL + 1,
+    }
     header = msgspec.msgpack.encode(fields | {"moods": 3})
     message, _ = decode([header])
     assert message == Hello("detect", "d", "s", 1, PROTOCOL + 1)

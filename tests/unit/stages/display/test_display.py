@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import Progress
+from pipeline.wire.messages import Committed
 from stages.display.display import CHECKPOINT_UNWRITTEN, Display
 from stages.display.spec import DisplaySettings
 from tests.support.deliveries import eventful_run, outcome, play, records
@@ -28,7 +28,7 @@ def test_without_outputs_records_are_made_all_the_same() -> None:
     assert not display.wants_pixels
     lines = play(display, eventful_run(3, tuple(SOURCES)))
     assert all(line.startswith(b'{"source":') for line in lines)
-    assert display.progress["b.mp4"].written == 3
+    assert display.committed["b.mp4"].offset == 3
     assert display.poll() is None
     display.close()
 
@@ -46,9 +46,9 @@ def test_an_outcome_that_was_written_is_skipped(tmp_path: Path) -> None:
 def test_the_broker_may_know_more_but_never_less() -> None:
     display = Display(DisplaySettings(mode="none"), SOURCES, None)
     display.deliver(*outcome(0))
-    more = Progress(written=9, ok=8, dropped={"slow": 1})
-    display.adopt({"b.mp4": more, "clip.mp4": Progress()})
-    assert display.progress == {"clip.mp4": Progress(written=1, ok=1), "b.mp4": more}
+    more = Committed(offset=9, ok=8, dropped={"slow": 1})
+    display.adopt({"b.mp4": more, "clip.mp4": Committed()})
+    assert display.committed == {"clip.mp4": Committed(offset=1, ok=1), "b.mp4": more}
     assert display.deliver(*outcome(8, source="b.mp4")) == b""
     assert display.deliver(*outcome(9, source="b.mp4"))
     display.close()

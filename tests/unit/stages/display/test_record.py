@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from pipeline.wire.messages import Progress
+from pipeline.wire.messages import Committed
 from stages.display.record import Smoothed, advance, make_record, round_box, round_rows, to_json
 from tests.support.deliveries import outcome
 
@@ -67,9 +67,9 @@ def test_boxes_are_rounded_and_have_no_negative_zero() -> None:
 
 
 def test_progress_counts_by_status_and_reason() -> None:
-    progress = Progress()
+    committed = Committed()
     for frame, (status, reason) in enumerate(
         [("ok", ""), ("dropped", "a"), ("failed", "b"), ("dropped", "a")]
     ):
-        progress = advance(progress, frame, status, reason)
-    assert progress == Progress(written=4, ok=1, failed=1, dropped={"a": 2})
+        committed = advance(committed, frame, status, reason)
+    assert committed == Committed(offset=4, ok=1, failed=1, dropped={"a": 2})

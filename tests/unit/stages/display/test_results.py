@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
-from pipeline.wire.messages import Progress
+from pipeline.wire.messages import Committed
 from stages.display.display import Display
 from stages.display.output_file import OutputFailed
 from stages.display.resume import COLUMNS, Checkpoint
@@ -93,11 +93,11 @@ def test_what_was_killed_before_its_first_record_leaves_the_results_of_an_earlie
     Display(settings, ["clip.mp4"], checkpoint)  # killed: not closed
     assert path.read_bytes() == earlier
     second = Display(settings, ["clip.mp4"], checkpoint)
-    assert second.progress == {} and path.read_bytes() == earlier
+    assert second.committed == {} and path.read_bytes() == earlier
     second.deliver(*outcome(0))
     assert b"old.mp4" not in path.read_bytes()
     third = Display(settings, ["clip.mp4"], checkpoint)
-    assert third.progress["clip.mp4"].written == 1
+    assert third.committed["clip.mp4"].offset == 1
     third.close()
 
 
@@ -125,9 +125,9 @@ def test_progress_is_read_back(tmp_path: Path, extension: str) -> None:
     play(first, run)
     first.close()
     second = Display(settings, list(AWKWARD), tmp_path / "display.json")
-    assert second.progress == first.progress
-    assert first.progress[AWKWARD[0]].written == 20
-    assert sum(first.progress[AWKWARD[0]].dropped.values()) > 0
+    assert second.committed == first.committed
+    assert first.committed[AWKWARD[0]].offset == 20
+    assert sum(first.committed[AWKWARD[0]].dropped.values()) > 0
     second.close()
 
 
@@ -143,7 +143,7 @@ def test_a_restart_reads_only_what_came_after_the_checkpoint(
     offset = msgspec.json.decode(checkpoint.read_bytes())["results"]["offset"]
     path.write_bytes(b"\xff" * offset + whole[offset:])
     display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
-    assert display.progress["clip.mp4"].written == 15
+    assert display.committed["clip.mp4"].offset == 15
     display.close()
 
 
@@ -205,5 +205,5 @@ def test_a_full_disk_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == first + b"\n"  # the torn part is taken back
-    assert display.progress["clip.mp4"] == Progress(written=1, ok=1)
+    assert display.committed["clip.mp4"] == Committed(offset=1, ok=1)
     display.close()

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pipeline.wire.messages import PeerReport, Progress, SourceReport
+from pipeline.wire.messages import Committed, PeerReport, SourceReport
 from stages.web.status import RunStatus, percentiles, prometheus
 from tests.support.broker_world import make_report
 
@@ -20,7 +20,7 @@ def states(status: RunStatus) -> dict[str, tuple[str, int]]:
 
 def sources(ok: int, **dropped: int) -> list[SourceReport]:
     captured = ok + sum(dropped.values())
-    return [SourceReport('a "b"', "live", captured, 0, Progress(captured, ok, 0, dropped), False, "")]
+    return [SourceReport('a "b"', "live", captured, 0, Committed(captured, ok, 0, dropped), False, "")]
 
 
 def test_before_the_first_report_the_run_is_starting() -> None:
