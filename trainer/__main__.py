@@ -1,6 +1,7 @@
 """`python -m trainer`: train a network on FER2013, score it, export it."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -9,8 +10,7 @@ from typing import Final
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import LABEL_SETS
-from trainer.backend import REQUIREMENTS
-from trainer.settings import known_models
+from trainer.settings import BACKENDS, known_models
 
 # The commands are imported when they are run: TensorFlow takes seconds, help and usage errors should not.
 
@@ -24,6 +24,9 @@ VOTES_HELP: Final = "FER+ (ferplus.csv, fer2013new.csv): the votes of ten people
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 2 for a UserError, 130 if interrupted."""
     args = parser().parse_args(arguments)
+    # For the card: the command that makes the files again.
+    words = [word for word in arguments or sys.argv[1:] if word != "--resume"]
+    args.command_line = shlex.join(["python", "-m", "trainer", *words])
     try:
         run(args)
     except UserError as error:
@@ -47,19 +50,19 @@ def run(args: argparse.Namespace) -> None:
     if missing:
         raise UserError(f"the trainer needs {', '.join(missing)}: pip install -r requirements-train.txt")
     if args.command == "evaluate":
-        from trainer.scoring.command import evaluate_command
+        from trainer.evaluate import evaluate_command
 
         evaluate_command(args)
     elif args.command == "calibrate":
-        from trainer.fitting.calibrate import calibrate_command
+        from trainer.calibrate import calibrate_command
 
         calibrate_command(args)
     elif args.command == "export":
-        from trainer.export.command import export_command
+        from trainer.export import export_command
 
         export_command(args)
     else:
-        from trainer.fitting.command import fit_command
+        from trainer.fit import fit_command
 
         fit_command(args)
 
@@ -105,7 +108,7 @@ def add_fit(command: argparse.ArgumentParser) -> None:
     add("--epochs", type=at_least(1), metavar="N", help="passes over the data (default: the network's)")
     add("--batch", type=at_least(1), metavar="N", help="faces a step (default: the network's)")
     add("--seed", type=at_least(0), metavar="N", help="of all random numbers (default: 0)")
-    add("--backend", choices=list(REQUIREMENTS), help="Keras backend (default: tensorflow)")
+    add("--backend", choices=list(BACKENDS), help="Keras backend (default: tensorflow)")
     add("--precision", choices=["float32", "mixed_bfloat16"], help="of the arithmetic (default: float32)")
     add("--deterministic", action="store_true", default=None, help="same result to the bit; slower")
     add("--start", type=Path, metavar="FILE", help="start with the weights of this model, not random ones")

@@ -14,6 +14,9 @@ from pipeline.common.labels import FACE_SIZE
 MODELS: Final = Path(__file__).parent / "models"
 """Folder of the settings that come with the program, one TOML file a network."""
 
+BACKENDS: Final = {"tensorflow": "requirements-train.txt", "torch": "requirements-torch.txt"}
+"""Keras's backends, and what to install for each."""
+
 APPLIED_AFTERWARDS: Final = ("adjustment.", "confidence.")
 """How keys begin that change nothing in the training: they are applied to the trained network."""
 
@@ -23,7 +26,7 @@ Factor = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The network, built by trainer/models/build.py."""
+    """The network, built by trainer/networks.py."""
 
     kind: Literal["baseline", "residual"]
     outputs: tuple[Literal["fer2013", "consensus"], ...] = ("fer2013",)
@@ -53,7 +56,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     The averaged weights are the ones that are validated and kept."""
     statistics: Literal["moving", "estimated"] = "moving"
-    """Batch normalisation at inference: moving averages, or estimated after each epoch (fitting/train.py)."""
+    """Batch normalisation at inference: moving averages, or estimated after each epoch (train.py)."""
     keep: Literal["last", "best"] = "last"
     """Which epoch's network to keep; best is the highest top-1 on validation."""
     sizes: tuple[tuple[Share, Positive], ...] = ((0.0, 48),)
@@ -72,7 +75,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Random changes of each face in each epoch, made by trainer/data/augment.py."""
+    """Random changes of each face in each epoch, made by trainer/augment.py."""
 
     rotation_degrees: Annotated[float, Meta(ge=0, le=180)] = 0.0
     shift: Share = 0.0
@@ -112,7 +115,7 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Strength of logit adjustment by output, applied to the trained network (fitting/training_data.py)."""
+    """Strength of logit adjustment by output, applied to the trained network (training_data.py)."""
 
     fer2013: Share = 0.0
     consensus: Share = 0.0
@@ -121,7 +124,7 @@ class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Confidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the temperatures are fitted, on half of validation (scoring/calibration.py)."""
+    """How the temperatures are fitted, on half of validation (metrics.py)."""
 
     degraded: bool = False
     """On pictures as video shows them, not as they are."""

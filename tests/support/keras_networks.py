@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.models.build import for_training, for_use
+from trainer.networks import for_training, for_use
 from trainer.settings import MODELS, Settings, change, read_settings
 
 NETWORKS = ("baseline", "residual")

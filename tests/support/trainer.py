@@ -100,8 +100,8 @@ def two_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def training_data(settings: Settings, data: Path, votes: Path | None = None) -> Any:
     """The TrainingData of these files."""
-    from trainer.data.dataset import read_dataset
-    from trainer.fitting.training_data import make_training_data
+    from trainer.dataset import read_dataset
+    from trainer.training_data import make_training_data
 
     return make_training_data(settings, read_dataset(data, votes))
 

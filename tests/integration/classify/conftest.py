@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 from keras import layers
 from tests.support.models import save_keras
-from trainer.models.build import for_training, for_use
+from trainer.networks import for_training, for_use
 from trainer.settings import MODELS, known_models, read_settings
 
 folder = Path(sys.argv[1])

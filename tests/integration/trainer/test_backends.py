@@ -82,7 +82,7 @@ def test_killed_and_resumed_is_equal_to_the_bit(
 
 FUSED = """
 import keras, numpy as np, torch
-from trainer.models.build import FusedBatchNormalization, batch_normalisation
+from trainer.networks import FusedBatchNormalization, batch_normalisation
 axis = {axis}
 faces = np.random.default_rng(0).normal(2, 3, (64, 12, 10, 8)).astype("float32")
 given = np.random.default_rng(1).normal(size=faces.shape).astype("float32")

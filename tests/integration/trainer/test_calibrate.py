@@ -25,8 +25,8 @@ def calibrate(model: Path, data: Path, votes: Path, *more: str) -> int:
 def test_weights_stay_and_card_says_what_changed(
     taught: Path, tiny: Path, votes: Path, tmp_path: Path
 ) -> None:
-    from trainer.models.build import unmix_outputs
-    from trainer.scoring.network import open_keras_model
+    from trainer.model_file import open_keras_model
+    from trainer.networks import unmix_outputs
 
     for name in ("emotion.keras", "emotion.onnx", "emotion.json"):
         shutil.copy(taught / name, tmp_path)

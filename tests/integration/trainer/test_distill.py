@@ -10,9 +10,9 @@ from scipy.special import softmax
 from tests.support import fer_faces as made
 from tests.support.untrained import write_votes
 from trainer.__main__ import main
-from trainer.data.dataset import folds, read_dataset
-from trainer.fitting.training_data import predict_teachers, uncalibrated
-from trainer.scoring.network import open_model, predict
+from trainer.dataset import folds, read_dataset
+from trainer.model_file import open_model, predict
+from trainer.training_data import predict_teachers, uncalibrated
 
 MADE_BY = ("sha256", "command", "settings", "versions", "data")
 
@@ -82,7 +82,7 @@ def test_seeds_give_mean_and_deviation(tiny: Path, votes: Path, settings: Path, 
     assert summary["runs"] == ["seed-4", "seed-5"]
     cards = [json.loads((tmp_path / name / "emotion.json").read_text()) for name in summary["runs"]]
     assert [card["seed"] for card in cards] == [4, 5]
-    assert "--seed 5" in cards[1]["command"] and "--seeds" not in cards[1]["command"]
+    assert cards[0]["command"] == cards[1]["command"] and "--seed 4 --seeds 2" in cards[1]["command"]
     for label_set in ("fer2013", "consensus"):
         values = [card["figures"][label_set]["top1"] for card in cards]
         assert summary[label_set]["top1"]["mean"] == pytest.approx(np.mean(values))

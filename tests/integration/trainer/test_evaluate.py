@@ -13,7 +13,7 @@ from pipeline.common.files import PROJECT
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
 from trainer.__main__ import main
-from trainer.scoring.metrics import classification_metrics
+from trainer.metrics import classification_metrics
 
 
 def evaluate(model: Path, data: Path, *more: str) -> int:

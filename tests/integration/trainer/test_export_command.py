@@ -12,9 +12,9 @@ import pytest
 from pipeline.common.model_card import read_all_keys
 from tests.support import fer_faces as made
 from trainer.__main__ import main
-from trainer.data.dataset import read_dataset
-from trainer.export.command import calibration_faces
-from trainer.scoring.network import open_model, predict
+from trainer.dataset import read_dataset
+from trainer.export import calibration_faces
+from trainer.model_file import open_model, predict
 
 
 @pytest.fixture

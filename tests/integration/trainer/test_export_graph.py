@@ -14,8 +14,8 @@ from keras import layers
 from pipeline.common.errors import UserError
 from stages.onnx_model import check_onnx_file
 from tests.support.keras_networks import NETWORKS, network, noise
-from trainer.export.graph import to_onnx
-from trainer.scoring.network import OnnxModel, predict
+from trainer.model_file import OnnxModel, predict
+from trainer.onnx_graph import to_onnx
 
 HERE = Path("m.keras")
 

@@ -9,9 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 from tests.support.keras_networks import NETWORKS, network, noise
-from trainer.export.graph import to_onnx
-from trainer.export.int8 import equalise_channels, kept_in_float, pool_before_relu, to_int8
-from trainer.scoring.network import OnnxModel, predict
+from trainer.int8 import equalise_channels, kept_in_float, pool_before_relu, to_int8
+from trainer.model_file import OnnxModel, predict
+from trainer.onnx_graph import to_onnx
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

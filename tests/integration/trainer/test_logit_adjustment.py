@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from trainer.__main__ import main
-from trainer.fitting.training_data import NEVER, Targets, logit_offsets
 from trainer.settings import Adjustment
+from trainer.training_data import NEVER, Targets, logit_offsets
 
 
 def targets(counts: list[int], weight: float = 1.0) -> Targets:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from trainer.models.build import for_training, for_use, multiply_adds
+from trainer.networks import for_training, for_use, multiply_adds
 from trainer.settings import MODELS, Settings, change, read_settings
 
 

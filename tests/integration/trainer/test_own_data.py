@@ -9,7 +9,7 @@ import pytest
 from tests.support import fer_faces as made
 from tests.support.trainer import fit_arguments
 from trainer.__main__ import main, parser
-from trainer.scoring.network import open_model, predict
+from trainer.model_file import open_model, predict
 
 
 def own_faces(root: Path, missing: tuple[str, ...]) -> Path:

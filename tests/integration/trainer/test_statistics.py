@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from trainer.fitting.train import estimate_statistics
+from trainer.train import estimate_statistics
 
 
 def make_model() -> keras.Model:

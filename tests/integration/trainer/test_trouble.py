@@ -16,9 +16,9 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import sha256
 from tests.support import fer_faces as made
 from tests.support.untrained import write_votes
+from trainer import checkpoint, train
 from trainer.__main__ import main
-from trainer.fitting import checkpoint, train
-from trainer.models.build import for_training
+from trainer.networks import for_training
 from trainer.settings import read_settings
 
 Fit = Callable[..., int]

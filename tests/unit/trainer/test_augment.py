@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.data.augment import as_in_video, augment, random_maps
+from trainer.augment import as_in_video, augment, random_maps
 from trainer.settings import MODELS, Augmentation, read_settings
 
 TUTORIAL = read_settings(MODELS / "baseline.toml").augmentation

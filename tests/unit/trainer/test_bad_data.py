@@ -185,7 +185,7 @@ def test_bad_data_is_one_line(case: str, tmp_path: Path, capfd: pytest.CaptureFi
 
 
 def test_picture_of_one_grey_is_accepted(tmp_path: Path) -> None:
-    from trainer.data.dataset import load
+    from trainer.dataset import load
 
     folder = a_folder(tmp_path)
     made.write_file(folder / "train/sad/Training_00004.png", made.picture(np.zeros((48, 48), np.uint8)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from trainer.scoring.metrics import classification_metrics, intervals, macro_f1, resample, top1
+from trainer.metrics import classification_metrics, intervals, macro_f1, resample, top1
 
 
 def test_metrics_of_counts_equal_those_of_pictures() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.scoring.calibration import (
+from trainer.metrics import (
     TEMPERATURES,
     error_by_chance,
     expected_calibration_error,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.scoring.metrics import Predictions, compare
+from trainer.metrics import Predictions, compare
 
 
 def predictions(*predicted: int, labels: list[int]) -> Predictions:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
-from trainer.data import dataset as data
+from trainer import dataset as data
 
 
 def write(form: str, where: Path, rows: list[made.Row]) -> Path:

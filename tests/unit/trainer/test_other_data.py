@@ -9,8 +9,8 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
-from trainer.data import dataset as data
-from trainer.data.pictures import Reading, emotions_named
+from trainer import dataset as data
+from trainer.pictures import Reading, emotions_named
 
 RAF_DB = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data.dataset import Faces
-from trainer.scoring.metrics import Predictions
-from trainer.scoring.plots import draw_mistakes, list_mistakes, most_confident, worst
+from trainer.dataset import Faces
+from trainer.metrics import Predictions
+from trainer.plots import draw_mistakes, list_mistakes, most_confident, worst
 
 FACES = Faces(np.zeros((6, 48, 48, 1), np.uint8), np.zeros(6, np.int64), tuple("abcdef"))
 

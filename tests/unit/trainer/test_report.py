@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer.scoring.command import print_report
-from trainer.scoring.metrics import Predictions, compare, score
+from trainer.evaluate import print_report
+from trainer.metrics import Predictions, compare, score
 
 NAMES = [f"test/sad/PublicTest_{number:05d}.png" for number in range(70)]
 LABELS = np.arange(70) % 7

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.scoring.calibration import expected_calibration_error, fitting_half
-from trainer.scoring.metrics import Predictions, score, with_labels
+from trainer.metrics import Predictions, expected_calibration_error, fitting_half, score, with_labels
 
 NAMES = [f"test/sad/PublicTest_{number:05d}.png" for number in range(60)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.scoring.selective import risk_coverage, uncertain_below
+from trainer.metrics import risk_coverage, uncertain_below
 
 
 def confident(confidences: list[float]) -> NDArray[np.float32]:

@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from trainer.data.dataset import Faces
-from trainer.fitting.training_data import make_targets, not_learned
+from trainer.dataset import Faces
 from trainer.settings import MODELS, Settings, change, read_settings
+from trainer.training_data import make_targets, not_learned
 
 SMALL = change(
     read_settings(MODELS / "small.toml"),

@@ -10,8 +10,8 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from tests.support import fer_faces as made
-from trainer.data.dataset import load_for_scoring
-from trainer.data.votes import VOTE_COLUMNS, distribution, majority, read_votes
+from trainer.dataset import load_for_scoring
+from trainer.votes import VOTE_COLUMNS, distribution, majority, read_votes
 
 COUNTS = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 TEN = "0,1,2,3,4,5,6,7,8,9"

@@ -1,7 +1,9 @@
 """The commands `fit` and `distill`: check settings and data, train, write the artifacts."""
 
 import argparse
+import importlib.util
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +15,22 @@ from rich.console import Console
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder
 from pipeline.common.model_card import read_all_keys
-from trainer.backend import choose_backend, load_keras
-from trainer.data.dataset import TRAINING_PARTS, Dataset, folds, missing_emotions, read_dataset
-from trainer.data.pictures import reading_of
-from trainer.fitting.checkpoint import STATE, Epoch, Progress
-from trainer.fitting.training_data import make_training_data, predict_teachers
+from trainer.checkpoint import STATE, Epoch, Progress
+from trainer.dataset import TRAINING_PARTS, Dataset, folds, missing_emotions, read_dataset
+from trainer.model_file import load_keras
+from trainer.pictures import reading_of
 from trainer.progress import bar
-from trainer.settings import MODELS, Fitting, Settings, change, face_size, parse_change, read_settings
+from trainer.settings import (
+    BACKENDS,
+    MODELS,
+    Fitting,
+    Settings,
+    change,
+    face_size,
+    parse_change,
+    read_settings,
+)
+from trainer.training_data import make_training_data, predict_teachers
 
 OPTION_KEYS: Final = {
     "epochs": "fitting.epochs",
@@ -70,6 +81,26 @@ def fit_command(args: argparse.Namespace) -> None:
         fit_one(settings, dataset, args.out, args)
     else:
         fit_several(settings, dataset, args)
+
+
+def choose_backend(name: str, deterministic: bool = False) -> None:
+    """Make Keras use the backend `name`; call it before Keras is imported.
+
+    With `deterministic`, results are the same to the bit on one machine. Raises UserError if the backend is
+    not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise UserError(
+            f"backend {name}: not installed; pip install -r {BACKENDS[name]}, or choose another --backend"
+        )
+    os.environ["KERAS_BACKEND"] = name
+    if deterministic:
+        os.environ["TF_DETERMINISTIC_OPS"] = "1"
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch requires it on a GPU
+    if deterministic and name == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True)
 
 
 def print_parts(dataset: Dataset) -> None:
@@ -134,8 +165,8 @@ def read_ancestors(args: argparse.Namespace, settings: Settings) -> list[dict[st
 
 def fit_one(settings: Settings, dataset: Dataset, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Train once, with a progress bar, and write the artifacts into `out`. Returns the card."""
-    from trainer.fitting import train
-    from trainer.fitting.artifacts import write_artifacts, write_history
+    from trainer import train
+    from trainer.artifacts import write_artifacts, write_history
 
     data = make_training_data(settings, dataset)
     epochs = settings.fitting.epochs
@@ -177,7 +208,7 @@ def print_small_batch(faces: int, batch: int) -> None:
 
 def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace) -> None:
     """Train once a seed or fold, each in a folder of its own, and write summary.json."""
-    from trainer.fitting.artifacts import write_seed_summary
+    from trainer.artifacts import write_seed_summary
 
     # A generator, since each fold is a copy of the faces.
     if args.folds is not None:

@@ -11,17 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import keras
 import numpy as np
 import onnx
-from keras import ops
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import replacing, sha256
 from pipeline.common.labels import EMOTIONS
-from trainer.scoring.network import OnnxModel, by_output, predict
+from trainer.model_file import OnnxModel, by_output, predict
 
 OPSET: Final = 17
 IR_VERSION: Final = 8
@@ -66,16 +64,14 @@ def to_onnx(model: Any, path: Path) -> onnx.ModelProto:
     "fer2013" for a single nameless one. Raises UserError for a layer that can't be written.
     """
     graph = Graph(path, model.input_shape[1:])
-    found = graph.run(model, [graph.faces])
-    # A Sequential has no `output` before it is called.
-    named = not isinstance(model, keras.Sequential) and isinstance(model.output, dict)
-    names = [by_id(model.output)[id(tensor)] for tensor in model.outputs] if named else ["fer2013"]
-    return graph.finish(dict(zip(names, (tensor.name for tensor in found), strict=True)))
+    found = dict(zip(map(id, model.outputs), graph.run(model, [graph.faces]), strict=True))
+    outputs = by_output(functional(model).output)
+    return graph.finish({name: found[id(tensor)].name for name, tensor in outputs.items()})
 
 
-def by_id(outputs: dict[str, Any]) -> dict[int, str]:
-    """Return the names of Keras tensors by their identity."""
-    return {id(tensor): name for name, tensor in by_output(outputs).items()}
+def functional(model: Any) -> Any:
+    """Return the graph of layers within a Sequential; anything else as it is."""
+    return getattr(model, "_functional", None) or model
 
 
 def write_onnx(made: onnx.ModelProto, model: Path, precision: str) -> dict[str, Any]:
@@ -125,8 +121,7 @@ class Graph:
 
     def run(self, model: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Add what a Keras `model` computes of `inputs`; returns its outputs. Raises UserError."""
-        if isinstance(model, keras.Sequential):
-            model = model._functional
+        model = functional(model)
         known = {id(symbol): tensor for symbol, tensor in zip(model.inputs, inputs, strict=True)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
@@ -138,7 +133,7 @@ class Graph:
 
     def add(self, layer: Any, inputs: list[Any]) -> str:
         """Add what `layer` computes of tensors, and numbers; returns the name. Raises UserError."""
-        if isinstance(layer, keras.Model):
+        if hasattr(functional(layer), "_nodes_by_depth"):  # a network within the network
             return self.run(layer, inputs)[0].name
         kind = type(layer).__name__
         taken = {node.name for node in self.nodes}
@@ -211,7 +206,7 @@ def rescaling(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
 
 def normalization(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
     require(not layer.invert)
-    spread = np.maximum(np.sqrt(values(layer.variance)), keras.backend.epsilon())
+    spread = np.maximum(np.sqrt(values(layer.variance)), 1e-7)  # Keras's epsilon
     mean = graph.constant(f"{name}.mean", by_channel(values(layer.mean), inputs[0]))
     scale = graph.constant(f"{name}.scale", by_channel(1 / spread, inputs[0]))
     return graph.emit("Mul", [graph.emit("Sub", [inputs[0].name, mean], f"{name}.centred"), scale], name)
@@ -472,6 +467,8 @@ def padding(layer: Any) -> str:
 
 
 def values(variable: Any) -> NDArray[Any]:
+    from keras import ops  # slow to import, which a mistyped path should not cost
+
     return np.asarray(ops.convert_to_numpy(variable))
 
 

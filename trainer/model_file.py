@@ -1,5 +1,6 @@
 """Model files as networks that predict, and what a network costs: size and speed."""
 
+import importlib.util
 import os
 import platform
 import statistics
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.labels import EMOTIONS, LABEL_SETS
 from pipeline.common.model_card import Card, card_path, read_model
-from trainer.backend import load_keras
+from pipeline.common.native_output import quiet_native
 from trainer.progress import progress
 
 OUTPUT_SHAPE: Final = (None, len(EMOTIONS))
@@ -103,6 +104,16 @@ def load_onnx(content: bytes, path: Path) -> OnnxModel:
         ) from error
 
 
+def load_keras() -> None:
+    """Import Keras and its backend without their log lines; call it before any module that imports Keras."""
+    with quiet_native():
+        import keras
+
+        keras.ops.zeros(1)  # the first operation starts the backend's devices, which log as well
+        if keras.backend.backend() != "tensorflow" and importlib.util.find_spec("tensorflow"):
+            importlib.import_module("tensorflow")  # Keras imports it later, to recognise its arrays
+
+
 def load_keras_file(path: Path) -> Any:
     """Return the network in the Keras file `path`. Raises UserError if it is none."""
     load_keras()
@@ -154,7 +165,7 @@ def size(model: Any, path: Path, card: Card) -> dict[str, Any]:
     """
     parameters, adds = card.parameters or None, card.multiply_adds or None
     if not isinstance(model, OnnxModel):
-        from trainer.models.build import multiply_adds
+        from trainer.networks import multiply_adds
 
         parameters, adds = model.count_params(), multiply_adds(model)
     return {

@@ -18,26 +18,18 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.common.files import replacing, write_json
 from pipeline.common.model_card import card_path, new_card
-from trainer.command_line import changes, command_line, option
-from trainer.data.augment import as_in_video
-from trainer.data.dataset import Dataset, missing_emotions
-from trainer.data.pictures import PREFIXES
-from trainer.export.graph import checked_onnx, write_onnx
-from trainer.fitting import checkpoint
-from trainer.fitting.checkpoint import Epoch, Progress
-from trainer.fitting.training_data import TrainingData, logit_offsets, not_learned
-from trainer.models.build import for_training, for_use, multiply_adds
-from trainer.scoring.calibration import fit_temperature, fitting_half
-from trainer.scoring.metrics import label_sets, predict_by_label_set, score
-from trainer.scoring.network import load_keras_file, predict
-from trainer.scoring.plots import COLOURS, draw, save
+from trainer import checkpoint
+from trainer.augment import as_in_video
+from trainer.checkpoint import Epoch, Progress
+from trainer.dataset import Dataset, missing_emotions
+from trainer.metrics import fit_temperature, fitting_half, label_sets, predict_by_label_set, score
+from trainer.model_file import load_keras_file, predict
+from trainer.networks import for_training, for_use, multiply_adds
+from trainer.onnx_graph import checked_onnx, write_onnx
+from trainer.pictures import PREFIXES
+from trainer.plots import COLOURS, draw, save
 from trainer.settings import Settings
-
-OPTIONS: Final = (
-    *("model", "settings", "data", "votes", "labels", "teachers", "teacher_share", "outputs"),
-    *("epochs", "batch", "backend", "precision", "start", "folds"),
-)
-"""The options on which a result depends, in the order of the card's command."""
+from trainer.training_data import TrainingData, logit_offsets, not_learned
 
 PURPOSES: Final = {
     "train": "fitting the weights",
@@ -95,7 +87,7 @@ def write_artifacts(
         "data": describe(dataset),
         "settings": progress.settings,
         "seed": settings.seed,
-        "command": made_by(args, settings.seed, out),
+        "command": args.command_line,
         "ancestors": list(dataset.ancestors),
         "versions": versions(),
         "chosen": {"epoch": progress.kept.epoch, "by": CHOSEN_BY[settings.fitting.keep]},
@@ -180,17 +172,6 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             for part, faces in dataset.parts.items()
         },
     }
-
-
-def made_by(args: argparse.Namespace, seed: int, out: Path) -> str:
-    """Return the command line that repeats the training; for one of several folds, all of them."""
-    names = [name for name in OPTIONS if name != "model" or args.settings is None]
-    given = [word for name in names for word in option(name, getattr(args, name, None))]
-    flags = [word for name in ("resize", "deterministic") for word in option(name, getattr(args, name))]
-    place = args.out if args.folds else out
-    return command_line(
-        args.command, *given, *changes(args.set), *flags, "--seed", str(seed), "--out", str(place)
-    )
 
 
 def versions() -> dict[str, str]:

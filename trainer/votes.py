@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
-from trainer.data.pictures import CSV_ERRORS, is_csv, open_text
+from trainer.pictures import CSV_ERRORS, is_csv, open_text
 
 VOTE_COLUMNS: Final = (*EMOTIONS, "contempt", "unknown", "no_face")
 """The order of votes here: the seven emotions in the project's order, then the other three answers."""

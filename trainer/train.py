@@ -14,14 +14,14 @@ from scipy.special import log_softmax
 from pipeline.common.errors import UserError, first_line
 from pipeline.common.files import clear_unfinished
 from pipeline.common.model_card import read_all_keys
-from trainer.data.augment import augment
-from trainer.fitting import checkpoint
-from trainer.fitting.checkpoint import Epoch, Progress
-from trainer.fitting.training_data import TrainingData, log_priors
-from trainer.models.build import for_training, unmix_outputs
-from trainer.scoring.metrics import label_sets
-from trainer.scoring.network import open_keras_model, predict
+from trainer import checkpoint
+from trainer.augment import augment
+from trainer.checkpoint import Epoch, Progress
+from trainer.metrics import label_sets
+from trainer.model_file import open_keras_model, predict
+from trainer.networks import for_training, unmix_outputs
 from trainer.settings import Fitting, Settings, face_size, to_json
+from trainer.training_data import TrainingData, log_priors
 
 OnStep = Callable[[int, int], None]
 """Called after each step with the steps done in this epoch and the steps of one."""

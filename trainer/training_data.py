@@ -13,10 +13,10 @@ from scipy.special import softmax
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from pipeline.common.model_card import read_all_keys
-from trainer.data.dataset import TRAINING_PARTS, Dataset, Faces, digest
-from trainer.data.votes import distribution, majority
-from trainer.scoring.network import open_keras_model, predict
+from trainer.dataset import TRAINING_PARTS, Dataset, Faces, digest
+from trainer.model_file import open_keras_model, predict
 from trainer.settings import Adjustment, Settings
+from trainer.votes import distribution, majority
 
 NEVER: Final = -1000.0
 """Added to the logit of an emotion that was not learned, so that its probability is 0 at any temperature."""

@@ -1,24 +1,25 @@
-"""Metrics of a model's predictions against labels, with bootstrap intervals, and comparison of two models."""
+"""Metrics of predictions against labels: accuracy, calibration, risk by coverage, and two models compared.
 
+Calibration: Guo et al., ICML 2017 (arXiv:1706.04599), with the temperature fitted as Clarté et al., UAI 2023
+(arXiv:2303.02644). Risk by coverage: El-Yaniv and Wiener, JMLR 11 (2010).
+"""
+
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from pipeline.common.labels import EMOTIONS
-from trainer.data.dataset import Faces
-from trainer.scoring.calibration import (
-    error_by_chance,
-    expected_calibration_error,
-    fitting_half,
-    reliability,
-)
-from trainer.scoring.network import predict
-from trainer.scoring.selective import risk_coverage, uncertain_below
+from trainer.dataset import Faces
+from trainer.model_file import predict
 
 LEVEL: Final = 0.95
 RESAMPLES: Final = 2000
@@ -27,6 +28,14 @@ SEED: Final = 2013
 
 MEASURING_HALF: Final = "the half of validation that no temperature is fitted on"
 ALL_PICTURES: Final = "all pictures"
+HALVES_SEED: Final = 2013
+"""Decides on which half of validation temperatures are fitted. Fixed, independent of a training's seed."""
+BINS: Final = 15
+"""Bins of equal width, as in the paper."""
+TEMPERATURES: Final = (0.05, 20.0)
+"""Bounds of a temperature, far beyond what networks need."""
+STEPS: Final = 100
+"""Thresholds tried lie between 0 and 1, this many steps apart; the curve has every fifth of them."""
 
 
 @dataclass(frozen=True)
@@ -242,3 +251,137 @@ def compare(this: Predictions, other: Predictions, resamples: int) -> dict[str, 
         "p": float(binomtest(only_this, differing).pvalue) if differing else 1.0,
         **differences,
     }
+
+
+def fitting_half(names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which (n,) of the pictures `names` temperatures are fitted on; ECE is measured on the others.
+
+    A picture's half follows from its file name alone, so that it is the same in any selection of pictures.
+    """
+    keys = (f"{HALVES_SEED} {PurePosixPath(name).name}" for name in names)
+    return np.array([hashlib.sha256(key.encode()).digest()[0] % 2 == 0 for key in keys], np.bool_)
+
+
+def fit_temperature(
+    logits: NDArray[np.floating[Any]], labels: NDArray[np.int64], below: float = 0.0
+) -> float:
+    """Return the temperature T at which the mean confidence of softmax(logits / T) equals the accuracy.
+
+    Or at which it is `below` the accuracy by that much.
+
+    Minimising cross-entropy, which is more common, weighs all seven probabilities and the surest pictures
+    most; but what the pipeline shows is the confidence in one emotion.
+
+    `logits` (n, 7) may be log-probabilities: they differ by a constant a row, which softmax removes.
+    """
+    scores = np.asarray(logits, np.float64)
+    accuracy = (scores.argmax(axis=1) == labels).mean() - below
+
+    def overconfidence(log_temperature: float) -> float:
+        confidence = softmax(scores / np.exp(log_temperature), axis=1).max(axis=1)
+        return float(confidence.mean() - accuracy)
+
+    # It falls as the temperature rises. It has no root for a few pictures that are all right or all wrong.
+    lowest, highest = np.log(TEMPERATURES)
+    if overconfidence(lowest) <= 0:
+        return TEMPERATURES[0]
+    if overconfidence(highest) >= 0:
+        return TEMPERATURES[1]
+    return float(np.exp(brentq(overconfidence, lowest, highest)))
+
+
+def reliability(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], bins: int = BINS
+) -> list[dict[str, Any]]:
+    """Return the bins of a reliability diagram, lowest confidence first, as plain JSON.
+
+    Each has its limits `above` and `up_to`, its number of `pictures`, and, where there are any, their mean
+    `confidence` (the highest of the seven in `probabilities` (n, 7)) and `accuracy` against `labels` (n,).
+    """
+    confidence, place, edges = _binned(probabilities, bins)
+    right = probabilities.argmax(axis=1) == labels
+    found = []
+    for index in range(bins):
+        here = place == index
+        found.append(
+            {
+                "above": float(edges[index]),
+                "up_to": float(edges[index + 1]),
+                "pictures": int(here.sum()),
+                "confidence": float(confidence[here].mean()) if here.any() else None,
+                "accuracy": float(right[here].mean()) if here.any() else None,
+            }
+        )
+    return found
+
+
+def expected_calibration_error(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], bins: int = BINS
+) -> float:
+    """Return the ECE: the mean over pictures of the gap between accuracy and confidence in their bin.
+
+    `labels` (n,) and `probabilities` (n, 7), n at least 1; a fraction of 1.
+    """
+    filled = [row for row in reliability(labels, probabilities, bins) if row["pictures"]]
+    gaps = sum(row["pictures"] * abs(row["accuracy"] - row["confidence"]) for row in filled)
+    return float(gaps / len(labels))
+
+
+def error_by_chance(
+    probabilities: NDArray[np.float32], bins: int = BINS, draws: int = 1000
+) -> dict[str, float]:
+    """Return the ECE of a perfectly calibrated model: above 0, since a bin has few pictures.
+
+    Each picture is drawn as right with the confidence in `probabilities` (n, 7), n at least 1, as its chance,
+    with a fixed seed (consistency resampling: Bröcker and Smith, Increasing the Reliability of Reliability
+    Diagrams, 2007). Returns the `mean` of all draws and the `level` 0.95 quantile `up_to`, fractions of 1.
+    """
+    confidence, place, _ = _binned(probabilities, bins)
+    drawn = np.random.default_rng(0).random((draws, len(confidence))) < confidence
+    errors = np.abs((drawn - confidence) @ np.eye(bins)[place]).sum(axis=1) / len(confidence)
+    return {"mean": float(errors.mean()), "level": 0.95, "up_to": float(np.quantile(errors, 0.95))}
+
+
+def _binned(
+    probabilities: NDArray[np.float32], bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return confidence (n,) and bin (n,) of each picture, and the edges (bins + 1,)."""
+    edges = np.linspace(0, 1, bins + 1)
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    # A float32 probability may exceed 1 by a rounding error, so only the inner edges decide.
+    return confidence, np.digitize(confidence, edges[1:-1], right=True), edges
+
+
+def risk_coverage(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Return what thresholds of confidence do to `labels` (n,), `probabilities` (n, 7), as plain JSON.
+
+    Each has its `threshold`; `coverage`, the share of pictures whose highest probability is at least that;
+    `risk`, the share of those that is wrong; and `left_out_right`, the share of the others that is right.
+    None where there are no pictures.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    curve = []
+    for step in range(0, STEPS, 5):
+        shown = confidence >= step / STEPS
+        curve.append(
+            {
+                "threshold": step / STEPS,
+                "coverage": float(shown.mean()),
+                "risk": float(1 - right[shown].mean()) if shown.any() else None,
+                "left_out_right": float(right[~shown].mean()) if not shown.all() else None,
+            }
+        )
+    return curve
+
+
+def uncertain_below(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    """Return the confidence below which "uncertain" is the better answer.
+
+    That is Chow's rule (1970) where a right answer counts 1, a wrong one -1 and none 0: of all thresholds, in
+    hundredths, the least one with the highest sum. Of calibrated confidences it would be 0.5.
+    """
+    thresholds = np.arange(STEPS) / STEPS
+    shown = probabilities.max(axis=1) >= thresholds[:, None]
+    worth = np.where(probabilities.argmax(axis=1) == labels, 1, -1)
+    return float(thresholds[int((shown * worth).sum(axis=1).argmax())])

@@ -8,13 +8,11 @@ from typing import Any, Final
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256, write_json
 from pipeline.common.model_card import card_path, read_all_keys
-from trainer.backend import load_keras
-from trainer.command_line import changes, command_line, option
-from trainer.data.dataset import load_for_scoring, read_dataset, scored_part
-from trainer.data.pictures import Reading, reading_of
-from trainer.fitting.training_data import make_training_data
-from trainer.scoring.network import OnnxModel, open_keras_model
+from trainer.dataset import load_for_scoring, read_dataset, scored_part
+from trainer.model_file import OnnxModel, load_keras, open_keras_model
+from trainer.pictures import Reading, reading_of
 from trainer.settings import APPLIED_AFTERWARDS, Settings, change, convert, parse_change, to_json
+from trainer.training_data import make_training_data
 
 KEPT_FIGURES: Final = (
     "output",
@@ -47,13 +45,13 @@ def calibrate_command(args: argparse.Namespace) -> None:
             "give those, or leave the model as it is"
         )
     load_keras()
-    from trainer.fitting.artifacts import versions, write_model
-    from trainer.models.build import unmix_outputs
+    from trainer.artifacts import versions, write_model
+    from trainer.networks import unmix_outputs
 
     model = open_keras_model(args.model)
     unmix_outputs(model, card["settings"])
     made = write_model(args.model, settings, model.get_weights(), data)
-    calibrated = {"command": made_by(args), "versions": versions()}
+    calibrated = {"command": args.command_line, "versions": versions()}
     others = [score_other(path, args.model, settings.network.outputs, reading) for path in args.others]
     kept = {"settings": {**to_json(settings), "faces_sha256": faces_sha256}}
     write_json(card_path(args.model), card | made | kept | {"calibrated": calibrated, "others": others})
@@ -76,7 +74,7 @@ def settings_of(card: dict[str, Any], model: Path) -> tuple[Settings, str]:
 
 def score_other(path: Path, model: Path, outputs: Sequence[str], reading: Reading) -> dict[str, Any]:
     """Return for the card the scores of the file `model` on a set of which nothing was trained."""
-    from trainer.scoring.metrics import predict_by_label_set, score
+    from trainer.metrics import predict_by_label_set, score
 
     part = scored_part(path, "validation", reading)
     faces = load_for_scoring(path, part, reading=reading)
@@ -93,13 +91,3 @@ def score_other(path: Path, model: Path, outputs: Sequence[str], reading: Readin
         "used_for": "choosing [adjustment] and [confidence], and the figures here; nothing was fitted to it",
         "figures": found,
     }
-
-
-def made_by(args: argparse.Namespace) -> str:
-    """Return the command line that calibrates the model again."""
-    given = [
-        word for name in ("data", "votes", "labels", "resize") for word in option(name, getattr(args, name))
-    ]
-    return command_line(
-        "calibrate", str(args.model), *given, *changes(args.set), *option("others", args.others)
-    )

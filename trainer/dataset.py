@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
-from trainer.data.pictures import FER2013, Part, Picture, Reading, open_pictures
-from trainer.data.votes import read_votes
+from trainer.pictures import FER2013, Part, Picture, Reading, open_pictures
 from trainer.progress import progress
+from trainer.votes import read_votes
 
 SPLIT_SEED: Final = 2013
 """For the tenth that is set aside where the data names no validation part, and for folds. It is fixed and

@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 
 from pipeline.common.files import replacing
 from pipeline.common.labels import EMOTIONS
-from trainer.data.dataset import Faces
-from trainer.scoring.metrics import Predictions
+from trainer.dataset import Faces
+from trainer.metrics import Predictions
 
 DOTS_PER_INCH: Final = 120
 COLOURS: Final = {"training": "tab:gray", "fer2013": "tab:blue", "consensus": "tab:orange"}

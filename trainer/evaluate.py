@@ -15,11 +15,11 @@ from rich.table import Table
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
 from pipeline.common.model_card import read_card
-from trainer.data.augment import as_in_video
-from trainer.data.dataset import Faces, load_for_scoring, scored_part
-from trainer.data.pictures import Part, reading_of
-from trainer.data.votes import majority, read_votes
+from trainer.augment import as_in_video
+from trainer.dataset import Faces, load_for_scoring, scored_part
+from trainer.pictures import Part, reading_of
 from trainer.progress import progress
+from trainer.votes import majority, read_votes
 
 WIDTH: Final = 120
 """Of the table of several sets, in characters."""
@@ -118,9 +118,9 @@ def evaluate(args: argparse.Namespace, scored: ScoredSet) -> dict[str, Any]:
     Raises UserError for a model that can't be used and a place that can't be written to.
     """
     # scikit-learn and matplotlib take a second to import, which a mistyped path should not cost.
-    from trainer.scoring.metrics import compare, predict_by_label_set, score
-    from trainer.scoring.network import open_model, size, speed
-    from trainer.scoring.plots import draw, draw_mistakes, list_mistakes, most_confident, worst
+    from trainer.metrics import compare, predict_by_label_set, score
+    from trainer.model_file import open_model, size, speed
+    from trainer.plots import draw, draw_mistakes, list_mistakes, most_confident, worst
 
     faces, consensus = scored.faces, scored.consensus
     model = open_model(args.model)
@@ -171,8 +171,8 @@ def evaluate_several(args: argparse.Namespace, sets: Sequence[ScoredSet]) -> dic
     A set without votes is scored by all outputs, unless `args` name one. Raises UserError for a model that
     can't be used.
     """
-    from trainer.scoring.metrics import predict_by_label_set, score
-    from trainer.scoring.network import open_model
+    from trainer.metrics import predict_by_label_set, score
+    from trainer.model_file import open_model
 
     model = open_model(args.model)
     outputs = read_card(args.model).outputs
