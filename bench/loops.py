@@ -32,8 +32,8 @@ from stages.classify.classifier import Classifier, open_classifier
 from stages.classify.keras_classifier import output_of
 from stages.detect.detector import Detector, open_detector
 from stages.detect.main import detect_step
-from stages.display.annotate import draw_faces
 from stages.display.display import Display
+from stages.display.drawing import draw_faces
 from stages.display.record import make_record, round_box, round_rows
 from stages.display.smoothing import Smoother
 from stages.display.spec import DisplaySettings

@@ -46,7 +46,7 @@ def draw(image: Image, record: Record) -> NDArray[np.uint8]:
 
     image: as for `Analyser.analyse`, but no path. Raises Error for what is no picture.
     """
-    from stages.display.annotate import draw_faces
+    from stages.display.drawing import draw_faces
 
     drawn = _picture(image).copy()
     draw_faces(drawn, record.faces)

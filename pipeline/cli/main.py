@@ -19,7 +19,7 @@ from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import is_picture, parse_sources, paths_of
 from pipeline.wire.addresses import check_bindable, check_dialable
 from stages.capture.spec import CaptureSettings
-from stages.display.spec import DisplaySettings
+from stages.display.spec import MODES, DisplaySettings
 from stages.stage import STAGES, TABLES, read_settings
 
 ROLES: Final = tuple(spec.role for spec in (BROKER, *reversed(STAGES)))
@@ -273,7 +273,7 @@ def _pipeline_options(
     )
     parser.add_argument(
         "--display",
-        choices=("auto", "window", "web", "none"),
+        choices=MODES,
         help="auto: a window where there is a screen, else a web page",
     )
     parser.add_argument(

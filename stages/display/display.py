@@ -1,7 +1,7 @@
 """The display stage without its sockets: from a delivery to the record and the sinks."""
 
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +10,9 @@ from pipeline.wire.messages import Committed, Delivery
 from stages.display.output_file import Patience
 from stages.display.record import Record, advance, make_record, round_box, round_rows, round_time, to_json
 from stages.display.resume import Checkpoint, Past, SourceState
-from stages.display.sinks.open import open_sinks
-from stages.display.sinks.sink import Image, Outcome
+from stages.display.sinks.sink import Image, Opening, Outcome, open_sinks
 from stages.display.smoothing import Smoother
 from stages.display.spec import STDOUT, DisplaySettings
-from stages.display.tally import Tally
 from stages.display.tracker import Tracker
 from stages.faces import Faces
 
@@ -25,6 +23,9 @@ CHECKPOINT_UNWRITTEN: Final = 25
 """As above where there are no results to read them back from: what came since is not known then."""
 
 SKIPPED_TRACKS: Final = 1000
+
+NAMED_FROM: Final = 0.005
+"""Share of the faces from which an emotion is named."""
 
 
 class Display:
@@ -59,7 +60,9 @@ class Display:
         self._begun = state.begun
         self._since = 0  # the last checkpoint, records
         self._every = CHECKPOINT_EVERY if kept else CHECKPOINT_UNWRITTEN
-        self._sinks = open_sinks(settings, sources, self._checkpoint, self.patience, self._remember, page)
+        self._sinks = open_sinks(
+            Opening(settings, sources, self._checkpoint, self.patience, self._remember, page)
+        )
         self.wants_pixels = any(sink.wants_pixels for sink in self._sinks)
         self.watched = any(sink.watched for sink in self._sinks)
 
@@ -164,3 +167,28 @@ class Display:
             rows = [[face.probabilities[emotion] for emotion in EMOTIONS] for face in past.faces]
             self._trackers[past.source].restore(past.time_s, boxes, tracks)
             self._smoothers[past.source].update(past.time_s, tracks, rows, alone=bool(past.file))
+
+
+class Tally:
+    """What was found in a run, counted as it is shown: one line at its end."""
+
+    def __init__(self) -> None:
+        self._frames = self._without = 0
+        self._emotions: Counter[str] = Counter()
+
+    def add(self, record: Record) -> None:
+        """Take in a record."""
+        if record.status == "ok":
+            self._frames += 1
+            self._without += not record.faces
+            shown = (face.smoothed for face in record.faces)
+            self._emotions.update("uncertain" if s.uncertain else s.emotion for s in shown)
+
+    def __str__(self) -> str:
+        faces, emotions = self._emotions.total(), self._emotions.most_common()
+        shares = ", ".join(f"{name} {n / faces:.0%}" for name, n in emotions if n / faces >= NAMED_FROM)
+        found = f"faces found {faces:,} in {self._frames:,} frames; frames without a face {self._without:,}"
+        return f"{found}; {shares}" if shares else found
+
+    def __bool__(self) -> bool:
+        return self._frames > 0

@@ -47,7 +47,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     options = msgspec.json.decode(assignment.options, type=DisplayOptions)
     display = Display(options.settings, options.sources, Path(options.checkpoint), options.page)
     if display.wants_pixels and options.words != WordsSettings():
-        from stages.display.lettering import use_words  # which loads OpenCV
+        from stages.display.drawing import use_words  # which loads OpenCV
 
         use_words(msgspec.structs.asdict(options.words))
     stop.listen()

@@ -13,18 +13,38 @@ from pipeline.config.schema import Settings, WordsSettings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, output_line
 from pipeline.wire.addresses import has_ipc
 
-Mode = Annotated[str, Meta(extra={"choices": ("auto", "window", "web", "none")})]
 STDOUT: Final = "-"
 """In place of a results file: lines of JSON on standard output."""
 
-ResultsFile = Annotated[str, Meta(extra={"endings": (".jsonl", ".csv"), "or": (STDOUT,)})]
-VIDEO_ENDINGS: Final = (".mkv", ".mp4")
-RecordPath = Annotated[str, Meta(extra={"endings": VIDEO_ENDINGS, "or_folder": ("/",)})]
+SHOWN: Final = {
+    "window": ("stages.display.sinks.window", "Window"),
+    "web": ("stages.display.sinks.page", "Page"),
+}
+VIDEOS: Final = {
+    ".mkv": ("stages.display.sinks.video", "Recordings"),
+    ".mp4": ("stages.display.sinks.video", "Recordings"),
+}
+RESULTS: Final = {
+    ".jsonl": ("stages.display.sinks.results", "Results"),
+    ".csv": ("stages.display.sinks.results", "Results"),
+    STDOUT: ("stages.display.sinks.results", "Lines"),
+}
+"""Module and class of each sink, by the word in `display.mode`, and by how `display.record` and
+`display.results` end. A module is imported when its sink is asked for: OpenCV and PyAV take memory, and half
+a second of the start."""
+
+PICTURES: Final = ("stages.display.sinks.pictures", "Pictures")
+UNSEEN: Final = ("stages.display.sinks.sink", "NullSink")
+
+MODES: Final = ("auto", *SHOWN, "none")
+Mode = Annotated[str, Meta(extra={"choices": MODES})]
+ResultsFile = Annotated[str, Meta(extra={"endings": tuple(RESULTS)[:-1], "or": (STDOUT,)})]
+RecordPath = Annotated[str, Meta(extra={"endings": tuple(VIDEOS), "or_folder": ("/",)})]
 
 
 def records_pictures(record: str) -> bool:
     """Whether `display.record` is a folder of pictures, and not a video."""
-    return Path(record).suffix.lower() not in VIDEO_ENDINGS
+    return Path(record).suffix.lower() not in VIDEOS
 
 
 UNCERTAIN_BELOW: Final = 0.5
@@ -34,7 +54,7 @@ UNCERTAIN_BELOW: Final = 0.5
 class DisplaySettings(Settings, frozen=True):
     """`[display]`: what people see and what is written."""
 
-    mode: Mode = "auto"
+    mode: Mode = "auto"  # the benchmark's is draw: as a window would, and nothing is shown
     results: ResultsFile = ""  # .jsonl or .csv file; -: standard output; empty: none
     record: RecordPath = ""  # .mkv or .mp4 file, or a folder for pictures; empty: none
     smoothing_s: Annotated[float, Meta(ge=0)] = 0.3  # time constant of the shown probabilities; 0: off
@@ -50,6 +70,19 @@ class DisplayOptions(msgspec.Struct, frozen=True):
     checkpoint: str  # a file in the run's directory, for the process that replaces this one
     words: WordsSettings = WordsSettings()
     page: str = ""  # where the web page's process is met
+
+
+def sinks_of(settings: DisplaySettings) -> list[tuple[str, str]]:
+    """Return module and class of each sink that is asked for; results are last, since a record is
+    acknowledged once it is written."""
+    found = []
+    if settings.mode != "none":
+        found.append(UNSEEN if settings.mode == "draw" else SHOWN[settings.mode])
+    if settings.record:
+        found.append(VIDEOS.get(Path(settings.record).suffix.lower(), PICTURES))
+    if settings.results:
+        found.append(RESULTS[Path(settings.results).suffix.lower() or STDOUT])
+    return found
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:

@@ -10,7 +10,7 @@ from typing import Final
 import cv2
 
 from pipeline.wire.page_link import DisplayEnd
-from stages.display.sinks.sink import Image, Outcome, Sink
+from stages.display.sinks.sink import Image, Opening, Outcome, Sink
 from stages.image_codec import to_jpeg
 
 JPEG_QUALITY: Final = 80
@@ -27,6 +27,10 @@ class Page(Sink):
 
     wants_pixels = True
     watched = True
+
+    @classmethod
+    def open(cls, run: Opening) -> "Page":
+        return cls(run.page)
 
     def __init__(self, address: str) -> None:
         """`address` is the one that the page's process binds."""

@@ -10,7 +10,7 @@ import cv2
 
 from pipeline.common.errors import UserError
 from stages.display.output_file import OutputFailed, OutputFile, Patience, not_writable
-from stages.display.sinks.sink import Outcome, Sink
+from stages.display.sinks.sink import Opening, Outcome, Sink
 
 ENCODERS: Final = {".jfif": ".jpg", ".jpe": ".jpg", ".dib": ".bmp"} | {
     suffix: suffix for suffix in (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".avif")
@@ -22,6 +22,10 @@ class Pictures(Sink):
     """See Sink. Of several sources, each has a folder of its own in the folder."""
 
     wants_pixels = True
+
+    @classmethod
+    def open(cls, run: Opening) -> "Pictures":
+        return cls(run.settings.record, run.sources, run.patience)
 
     def __init__(self, folder: str, sources: Sequence[str], patience: Patience) -> None:
         """Make the folder, in one that is there. Raises UserError if it can't be made or written into."""

@@ -1,7 +1,10 @@
-"""Results files: one record a frame (.jsonl) or one row a face (.csv), whole after every write."""
+"""Results: one record a frame (.jsonl, or lines on standard output) or one row a face (.csv)."""
 
 import csv
 import io
+import os
+import select
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -10,6 +13,7 @@ from msgspec import UNSET
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
+from pipeline.wire.assignment import STDOUT_VARIABLE
 from stages.display.output_file import OutputFailed, OutputFile, Patience
 from stages.display.record import FaceRecord, Record
 from stages.display.resume import (
@@ -22,7 +26,7 @@ from stages.display.resume import (
     read_csv,
     read_jsonl,
 )
-from stages.display.sinks.sink import Outcome, Sink
+from stages.display.sinks.sink import Opening, Outcome, Sink
 
 
 class _Format(NamedTuple):
@@ -34,6 +38,10 @@ class _Format(NamedTuple):
 class Results(Sink):
     """An open results file."""
 
+    @classmethod
+    def open(cls, run: Opening) -> "Results":
+        return cls(run.settings.results, run.patience, run.checkpoint, run.on_past)
+
     def __init__(
         self, path: str, patience: Patience, checkpoint: Checkpoint, on_past: Callable[[Past], None]
     ) -> None:
@@ -44,7 +52,7 @@ class Results(Sink):
         stays as it is until `begin`.
         Raises UserError in one line.
         """
-        self._format = _format_of(path)
+        self._format = _FORMATS[Path(path).suffix.lower()]
         self._checkpoint = checkpoint
         file, mark = Path(path), checkpoint.state.results
         self._file = OutputFile("results", file, patience, append=True, known=mark is not None)
@@ -120,10 +128,44 @@ _FORMATS: Final = {
 }
 
 
-def _format_of(path: str) -> _Format:
-    """Return the format that the file's extension asks for. Raises UserError for any other."""
-    extension = Path(path).suffix.lower()
-    if extension not in _FORMATS:
-        found = f"found {extension}" if extension else "found none"
-        raise UserError(f"results {path}: the extension must be .jsonl or .csv, {found}")
-    return _FORMATS[extension]
+SAFE_BYTES: Final = 4096 if sys.platform == "linux" else 512
+"""A pipe that is said to take something takes so much at once (PIPE_BUF)."""
+
+WAIT_S: Final = 0.1
+
+
+class Lines(Sink):
+    """Standard output of the command line, which this process was given besides its own."""
+
+    @classmethod
+    def open(cls, run: Opening) -> "Lines":
+        return cls(run.patience)
+
+    def __init__(self, patience: Patience) -> None:
+        """Raises UserError where the system can't hand it over."""
+        number = os.environ.get(STDOUT_VARIABLE)
+        if number is None:
+            raise UserError("results -: not on this system; name a file that ends in .jsonl")
+        self._fd = int(number)
+        self._patience = patience
+        self._gone = False  # nobody reads it any more
+
+    def write(self, outcome: Outcome) -> None:
+        """Write the whole line. A slow reader is waited for, while this process shows that it is alive."""
+        rest = memoryview(outcome.line + b"\n")
+        while rest and not self._gone:
+            try:
+                if select.select([], [self._fd], [], WAIT_S)[1]:
+                    rest = rest[os.write(self._fd, rest[:SAFE_BYTES]) :]
+                    continue
+                self._patience.waited_ns += round(WAIT_S * 1e9)
+                if not self._patience.pause(0):
+                    return
+            except BrokenPipeError:
+                self._gone = True
+            except OSError as error:
+                raise OutputFailed("results", "-", error) from error
+
+    def poll(self) -> str | None:
+        """End the run when the reader has gone, as `| head` does."""
+        return "nobody reads the results any more" if self._gone else None

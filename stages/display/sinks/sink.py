@@ -1,13 +1,19 @@
-"""What an output of the display stage is."""
+"""What an output of the display stage is, and the ones that the settings ask for."""
 
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.wire.messages import Delivery
+from stages.display.output_file import Patience
 from stages.display.record import Record
-from stages.display.resume import ResultsMark
+from stages.display.resume import Checkpoint, Past, ResultsMark
+from stages.display.spec import DisplaySettings, sinks_of
 
 Image = NDArray[np.uint8]
 
@@ -27,7 +33,7 @@ class Outcome:
         """The picture with its faces drawn, as it was filmed; None for a frame without pixels."""
         if self.image is None:
             return None
-        from stages.display.annotate import draw_faces  # here and below: OpenCV, which results don't need
+        from stages.display.drawing import draw_faces  # here and below: OpenCV, which results don't need
 
         drawn = self.image.copy()
         draw_faces(drawn, self.record.faces)
@@ -38,21 +44,38 @@ class Outcome:
         """The same as in a mirror, with readable words."""
         if self.image is None:
             return None
-        from stages.display.annotate import draw_faces, mirrored
+        from stages.display.drawing import draw_faces, mirrored
 
         drawn = np.ascontiguousarray(self.image[:, ::-1])
         draw_faces(drawn, [mirrored(face, drawn.shape[1]) for face in self.record.faces])
         return drawn
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What sinks are opened with."""
+
+    settings: DisplaySettings
+    sources: Sequence[str]  # names; empty where all are captured elsewhere
+    checkpoint: Checkpoint
+    patience: Patience
+    on_past: Callable[[Past], None]  # takes each record that an earlier process wrote after the checkpoint
+    page: str = ""  # address of the web page's process
+
+
 class Sink:
-    """An output. A new one overrides what it needs, and is opened in `open_sinks`.
+    """An output. A new one overrides what it needs, and has a line in a table of spec.py.
 
     All methods but `poll` may raise OutputFailed, which ends the run with status 1.
     """
 
     wants_pixels = False  # whether frames are sent to display for it
     watched = False  # whether people look at it, so that files play at their own rate
+
+    @classmethod
+    def open(cls, run: Opening) -> "Sink":
+        """Open the output, which nothing is written to until `begin`. Raises UserError in one line."""
+        return cls()
 
     @property
     def mark(self) -> ResultsMark | None:
@@ -80,3 +103,27 @@ class Sink:
 
     def close(self) -> None:
         """Complete and close the output; may be called again."""
+
+
+class NullSink(Sink):
+    """Draws each frame as a window would, and shows nothing: the benchmark's."""
+
+    wants_pixels = True
+
+    def write(self, outcome: Outcome) -> None:
+        _ = outcome.drawn
+
+
+def open_sinks(run: Opening) -> list[Sink]:
+    """Open the sinks that the settings ask for, in the order in which they are written.
+
+    Raises UserError in one line for what can't be opened; nothing stays open then.
+    """
+    sinks: list[Sink] = []
+    with contextlib.ExitStack() as opened:
+        for module, name in sinks_of(run.settings):
+            kind: type[Sink] = getattr(import_module(module), name)
+            sinks.append(kind.open(run))
+            opened.callback(sinks[-1].close)
+        opened.pop_all()
+    return sinks

@@ -14,9 +14,8 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from pipeline.common.errors import UserError
 from stages.display.output_file import OutputFailed, OutputFile, Patience
-from stages.display.sinks.sink import Image, Outcome, Sink
+from stages.display.sinks.sink import Image, Opening, Outcome, Sink
 
 CLOCK: Final = Fraction(1, 90_000)
 """Time base, s: exact for the usual rates, 25, 29.97 and 12.5 among them."""
@@ -42,14 +41,8 @@ _BT601: Final = 5  # AVCOL_SPC_BT470BG: what BGR is converted to; said so that p
 
 
 def recording_path(path: str, number: int) -> Path:
-    """Return the file of the recording `number`, from 1: out.mkv, out-2.mkv, …
-
-    Raises UserError for an unknown extension.
-    """
+    """Return the file of the recording `number`, from 1: out.mkv, out-2.mkv, …"""
     first = Path(path)
-    if first.suffix.lower() not in _CONTAINERS:
-        found = f"found {first.suffix}" if first.suffix else "found none"
-        raise UserError(f"recording {path}: the extension must be .mkv or .mp4, {found}")
     return first.with_stem(f"{first.stem}-{number}") if number > 1 else first
 
 
@@ -223,6 +216,14 @@ class Recordings(Sink):
     """Each source has its own file: out.mkv the first, out-2.mkv the second, …"""
 
     wants_pixels = True
+
+    @classmethod
+    def open(cls, run: Opening) -> "Recordings":
+        def begin(begun: dict[str, str]) -> None:
+            run.checkpoint.begin(recordings=begun)
+
+        begun = run.checkpoint.state.recordings
+        return cls(run.settings.record, list(run.sources), begun, run.patience, begin)
 
     def __init__(
         self,

@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 
 from pipeline.common.errors import UserError
-from stages.display.annotate import mirrored
-from stages.display.overlay import draw_bars, text_scale, write
+from stages.display.drawing import CANVAS, EMPTY, Tile, compose, draw_bars, mirrored, text_scale, write
 from stages.display.record import FaceRecord
-from stages.display.sinks.sink import Image, Outcome, Sink
-from stages.display.tiles import CANVAS, EMPTY, Tile, compose
+from stages.display.sinks.sink import Image, Opening, Outcome, Sink
 
 LARGEST: Final = (1280, 720)
 """A window opens no larger than this, px, which fits on every screen of today; people resize it."""
@@ -82,6 +80,10 @@ class Window(Sink):
 
     wants_pixels = True
     watched = True
+
+    @classmethod
+    def open(cls, run: Opening) -> "Window":
+        return cls(run.sources, mirror=run.settings.mirror)
 
     def __init__(self, sources: Sequence[str], *, mirror: bool = False) -> None:
         """Open the window, which says what is awaited. Raises UserError in one line if there is no screen."""

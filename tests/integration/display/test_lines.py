@@ -8,7 +8,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.wire.assignment import STDOUT_VARIABLE
 from stages.display.output_file import OutputFailed, Patience
-from stages.display.sinks.lines import Lines
+from stages.display.sinks.results import Lines
 from stages.display.sinks.sink import Outcome
 from tests.support.deliveries import outcome
 

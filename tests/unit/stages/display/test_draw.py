@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.annotate import COLOURS, UNCERTAIN, draw_faces, line_px, mirrored
+from stages.display.drawing import COLOURS, UNCERTAIN, draw_faces, line_px, mirrored
 from stages.display.record import Box, FaceRecord, Smoothed
 
 GREY = 130

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stages.display.annotate import draw_faces
-from stages.display.lettering import put_text, text_size, use_words, word_for
+from stages.display.drawing import draw_faces, put_text, text_size, use_words, word_for
 from stages.display.record import FaceRecord, Smoothed
 
 GERMAN = {"happy": "fröhlich", "sad": "traurig", "fear": "  ", "angry": "wütend\n!"}

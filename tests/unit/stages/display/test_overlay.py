@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.annotate import COLOURS
-from stages.display.overlay import Corner, draw_bars, write
+from stages.display.drawing import COLOURS, Corner, draw_bars, write
 from stages.display.record import FaceRecord, Smoothed
 
 GREY = 200

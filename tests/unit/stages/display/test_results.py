@@ -177,12 +177,6 @@ def test_a_strange_file_is_not_gone_on_with(tmp_path: Path, name: str, content: 
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("name", ["r.txt", "r", "r.json"])
-def test_an_unknown_extension_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=r"must be \.jsonl or \.csv, found"):
-        Display(DisplaySettings(mode="none", results=str(tmp_path / name)), ["clip.mp4"], None)
-
-
 def test_an_unwritable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     for path in (tmp_path / "absent" / "r.jsonl", tmp_path / "folder.csv"):

@@ -6,10 +6,10 @@ import pytest
 
 from stages.display import display as display_module
 from stages.display.display import Display
-from stages.display.output_file import OutputFailed
-from stages.display.sinks.null import NullSink
-from stages.display.sinks.sink import Outcome, Sink
-from stages.display.spec import DisplaySettings
+from stages.display.output_file import OutputFailed, Patience
+from stages.display.resume import Checkpoint
+from stages.display.sinks.sink import NullSink, Opening, Outcome, Sink, open_sinks
+from stages.display.spec import SHOWN, DisplaySettings
 from tests.support.deliveries import outcome
 
 
@@ -55,7 +55,7 @@ def test_sink_gets_every_outcome_in_order(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_picture_is_drawn_once_for_all_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    monkeypatch.setattr("stages.display.annotate.draw_faces", lambda image, faces: drawn.append(1))
+    monkeypatch.setattr("stages.display.drawing.draw_faces", lambda image, faces: drawn.append(1))
     display = show(monkeypatch, NullSink(), ListSink())
     assert display.wants_pixels
     display.deliver(*outcome(0, pixels=True))
@@ -72,3 +72,10 @@ def test_all_sinks_are_closed_though_one_fails(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OutputFailed):
         display.close()
     assert before.calls == after.calls == ["close"]
+
+
+def test_a_line_in_a_table_adds_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHOWN, "list", (__name__, "ListSink"))
+    settings = DisplaySettings(mode="list")
+    (sink,) = open_sinks(Opening(settings, ["clip.mp4"], Checkpoint(None), Patience(), lambda past: None))
+    assert isinstance(sink, ListSink)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.display.tiles import CANVAS, EMPTY, Tile, cells, compose
+from stages.display.drawing import CANVAS, EMPTY, Tile, cells, compose
 
 RED = (0, 0, 255)
 

@@ -1,0 +1,316 @@
+"""What is drawn: faces on a frame, what the window writes over it, and several pictures in one.
+
+OpenCV's letters are those of ASCII alone. Words that have others are drawn by Pillow in the DejaVu Sans that
+matplotlib ships, which has Latin, Greek, Cyrillic and more.
+"""
+
+import functools
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+
+from pipeline.common.labels import EMOTIONS
+from stages.display.record import Box, FaceRecord
+
+Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+FONT: Final = cv2.FONT_HERSHEY_DUPLEX
+PX_AT_SCALE_1: Final = 29
+"""Size of DejaVu Sans whose capitals are as high as those of FONT at scale 1, px."""
+
+DEJAVU: Final = "mpl-data/fonts/ttf/DejaVuSans.ttf"
+
+_words: dict[str, str] = {}
+
+
+def use_words(words: Mapping[str, str]) -> None:
+    """Call emotions so in all pictures of this process; what is left out, or empty, keeps its name."""
+    _words.clear()
+    _words.update({name: " ".join(word.split()) for name, word in words.items() if word.strip()})
+
+
+def word_for(name: str) -> str:
+    """Return what an emotion, or `uncertain`, is called."""
+    return _words.get(name, name)
+
+
+def text_size(text: str, scale: float) -> tuple[tuple[int, int], int]:
+    """Return width and height above the baseline, and depth below it, px, as cv2.getTextSize does."""
+    if text.isascii():
+        (width, height), below = cv2.getTextSize(text, FONT, scale, stroke_px(scale))
+        return (width, height), below
+    font = _font(scale)
+    _, below = font.getmetrics()
+    return (round(font.getlength(text)), round(22 * scale)), below
+
+
+def put_text(image: Image, text: str, at: tuple[int, int], scale: float, colour: Colour) -> None:
+    """Write into an image, uint8 BGR (height, width, 3). at: left end of the baseline, px; colour: BGR."""
+    if text.isascii():
+        cv2.putText(image, text, at, FONT, scale, colour, stroke_px(scale), cv2.LINE_AA)
+        return
+    picture = Picture.fromarray(np.ascontiguousarray(image))  # BGR as if it were RGB, and so is the colour
+    ImageDraw.Draw(picture).text(at, text, font=_font(scale), fill=colour, anchor="ls")
+    image[:] = np.asarray(picture)
+
+
+def stroke_px(scale: float) -> int:
+    return max(1, round(scale))
+
+
+@functools.lru_cache(maxsize=64)
+def _font(scale: float) -> ImageFont.FreeTypeFont:
+    """Return the font; found without loading matplotlib, which requirements.txt has."""
+    package = importlib.util.find_spec("matplotlib")
+    assert package is not None and package.origin is not None
+    size = max(6, round(PX_AT_SCALE_1 * scale))
+    return ImageFont.truetype(str(Path(package.origin).parent / DEJAVU), size)
+
+
+COLOURS: Final[dict[str, Colour]] = {
+    "angry": (0, 94, 213),
+    "disgust": (115, 158, 0),
+    "fear": (167, 121, 204),
+    "happy": (66, 228, 240),
+    "sad": (178, 114, 0),
+    "surprise": (233, 180, 86),
+    "neutral": (225, 225, 225),
+}
+"""BGR. Okabe and Ito's palette, which people with any colour vision tell apart; the word always stands there
+too."""
+
+UNCERTAIN: Final = (160, 160, 160)
+"""BGR, of a face whose emotion is uncertain: darker than neutral."""
+
+_SMALLEST: Final = 0.3  # font scale: capitals of about 7 px, the least that can be read
+_LARGEST: Final = 1 / 600  # font scale for each pixel of the frame's shorter side
+_BLACK: Final = (0, 0, 0)
+_WHITE: Final = (255, 255, 255)
+
+
+class _Label(NamedTuple):
+    text: str
+    scale: float
+    x: int  # of the background's left upper corner, px
+    y: int
+    width: int
+    height: int
+    baseline: int  # from the upper edge, px
+
+
+def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
+    """Draw the faces of a frame into `image`, uint8 BGR (height, width, 3), which is changed.
+
+    Labels lie over the boxes, so that no box crosses a text. Where a crowd leaves no room for a whole label,
+    it is the emotion alone; large faces, the nearest ones, are served first.
+    """
+    ordered = sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+    thickness = line_px(image)
+    for face in ordered:
+        _draw_box(image, face.box, colour_of(face), thickness)
+    labels: list[_Label] = []
+    for face in ordered:
+        short = short_label(face)
+        text = short if face.smoothed.uncertain else f"{short} {100 * face.smoothed.confidence:.0f}%"
+        label = _place(image, face, text, _scale(image, face, text), thickness)
+        if any(_touch(label, other) for other in labels):
+            label = _place(image, face, short, label.scale, thickness)
+        labels.append(label)
+    for face, label in zip(reversed(ordered), reversed(labels), strict=True):
+        _draw_label(image, label, colour_of(face))
+
+
+def short_label(face: FaceRecord) -> str:
+    """Return the emotion that is shown for a face, or that it is uncertain."""
+    return word_for("uncertain" if face.smoothed.uncertain else face.smoothed.emotion)
+
+
+def colour_of(face: FaceRecord) -> Colour:
+    """Return the colour of a face's box and label, BGR."""
+    return UNCERTAIN if face.smoothed.uncertain else COLOURS[face.smoothed.emotion]
+
+
+def line_px(image: Image) -> int:
+    """Return how thick a box's line is on a frame of this size, px."""
+    shorter: int = min(image.shape[:2])
+    return max(1, round(shorter / 270))
+
+
+def mirrored(face: FaceRecord, width: int) -> FaceRecord:
+    """Return the face as it stands in the mirror image of a frame that is `width` px wide."""
+    x, y, w, h = face.box
+    return msgspec.structs.replace(face, box=(width - x - w, y, w, h))
+
+
+def _draw_box(image: Image, box: Box, colour: Colour, thickness: int) -> None:
+    x, y, width, height = box
+    low, high = (round(x), round(y)), (round(x + width), round(y + height))
+    # The dark rim keeps a light box visible on a light picture. Upright lines need no antialiasing.
+    cv2.rectangle(image, low, high, _BLACK, thickness + 2)
+    cv2.rectangle(image, low, high, colour, thickness)
+
+
+def _touch(a: _Label, b: _Label) -> bool:
+    across = a.x < b.x + b.width and b.x < a.x + a.width
+    return across and a.y < b.y + b.height and b.y < a.y + a.height
+
+
+def _scale(image: Image, face: FaceRecord, text: str) -> float:
+    """Return the font scale that makes the text about as wide as the face, within what can be read."""
+    (unit_width, _), _ = text_size(text, 1.0)
+    shorter: int = min(image.shape[:2])
+    return min(max(_SMALLEST, 1.2 * face.box[2] / unit_width), max(_SMALLEST, shorter * _LARGEST))
+
+
+def _place(image: Image, face: FaceRecord, text: str, scale: float, thickness: int) -> _Label:
+    """Return the label above the face's box, moved as far as it takes to lie inside the frame."""
+    frame_height, frame_width = image.shape[:2]
+    x, y, _, _ = face.box
+    (text_width, text_height), below = text_size(text, scale)
+    pad = max(2, round(text_height / 4))
+    label_width, label_height = text_width + 2 * pad, text_height + below // 2 + 2 * pad
+    left = round(x) - thickness // 2 - 1
+    top = round(y) - label_height - thickness // 2
+    return _Label(
+        text,
+        scale,
+        x=max(0, min(left, frame_width - label_width)),
+        y=max(0, min(top, frame_height - label_height)),
+        width=label_width,
+        height=label_height,
+        baseline=pad + text_height,
+    )
+
+
+def _draw_label(image: Image, label: _Label, colour: Colour) -> None:
+    pad = (label.height - label.baseline) // 2 + 1
+    area = image[label.y : label.y + label.height, label.x : label.x + label.width]
+    area[:] = colour
+    blue, green, red = colour
+    text_colour = _BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 110 else _WHITE
+    at = (pad, label.baseline)
+    put_text(area, label.text, at, label.scale, text_colour)
+
+
+Corner = Literal["upper left", "upper right", "lower left", "lower right", "middle"]
+
+_SHADE: Final = 0.35  # of a picture's brightness that is left below a text
+_ROW: Final = 26  # px of a row of bars at scale 1
+_BAR: Final = 110  # px of a bar of 100 % at scale 1
+
+
+def text_scale(image: Image) -> float:
+    """Return the font scale for texts on a canvas of this size."""
+    shorter: int = min(image.shape[:2])
+    return min(max(0.4, shorter / 900), 1.2)
+
+
+def write(image: Image, lines: Sequence[str], corner: Corner) -> None:
+    """Write lines on a darkened ground into a corner of `image`, uint8 BGR, which is changed.
+
+    `image` may be a part of a canvas; texts that are too wide for it are cut off.
+    """
+    scale = text_scale(image) if min(image.shape[:2]) > 300 else 0.4
+    pad, row = round(10 * scale), round(30 * scale)
+    widths = [cv2.getTextSize(line, FONT, scale, 1)[0][0] for line in lines]
+    width, height = max(widths) + 2 * pad, row * len(lines) + pad
+    free_x, free_y = max(0, image.shape[1] - width), max(0, image.shape[0] - height)
+    x = free_x // 2 if corner == "middle" else free_x * corner.endswith("right")
+    y = free_y // 2 if corner == "middle" else free_y * corner.startswith("lower")
+    _darken(image, x, y, width, height)
+    for number, line in enumerate(lines):
+        at = (x + pad, y + row * number + round(22 * scale) + pad // 2)
+        cv2.putText(image, line, at, FONT, scale, _WHITE, 1, cv2.LINE_AA)
+
+
+def draw_bars(image: Image, face: FaceRecord, corner_px: tuple[float, float], scale: float) -> None:
+    """Draw a bar for each smoothed probability of a face beside `corner_px`, the box's right upper corner.
+
+    Where there is no room the bars lie as near as there is. `image`, uint8 BGR, is changed; `scale` is the
+    font scale of texts.
+    """
+    row, pad, bar = round(_ROW * scale), round(8 * scale), round(_BAR * scale)
+    (name, _), _ = cv2.getTextSize(max(EMOTIONS, key=len) + "  ", FONT, 0.8 * scale, 1)
+    (share, _), _ = cv2.getTextSize("100% ", FONT, 0.8 * scale, 1)
+    width, height = name + bar + share + 2 * pad, row * len(EMOTIONS) + pad
+    x = max(0, min(round(corner_px[0]) + pad, image.shape[1] - width))
+    y = max(0, min(round(corner_px[1]), image.shape[0] - height))
+    _darken(image, x, y, width, height)
+    for number, emotion in enumerate(EMOTIONS):
+        value = face.smoothed.probabilities[emotion]
+        top, base = y + pad + row * number, y + row * (number + 1)
+        left = x + pad + name
+        cv2.putText(image, emotion, (x + pad, base), FONT, 0.8 * scale, _WHITE, 1, cv2.LINE_AA)
+        low = (left + round(bar * value), base + pad // 4)
+        cv2.rectangle(image, (left, top), low, COLOURS[emotion], cv2.FILLED)
+        figure = f"{100 * value:.0f}%"
+        at = (left + bar + pad // 2, base)
+        cv2.putText(image, figure, at, FONT, 0.8 * scale, _WHITE, 1, cv2.LINE_AA)
+
+
+def _darken(image: Image, x: int, y: int, width: int, height: int) -> None:
+    area = image[y : y + height, x : x + width]
+    area[:] = (area * _SHADE).astype(np.uint8)
+
+
+CANVAS: Final = (1280, 720)
+"""Width and height of a picture of several tiles, px."""
+
+EMPTY: Final = (40, 32, 28)  # BGR
+
+
+class Tile(NamedTuple):
+    """Where a picture lies: its left upper corner and size on the canvas, px, and how much it is enlarged."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    scale: float
+
+    def inside(self, x: float, y: float) -> tuple[float, float] | None:
+        """Return the place in the picture of a point of the canvas, px of either; None if it lies outside."""
+        if not (self.x <= x < self.x + self.width and self.y <= y < self.y + self.height):
+            return None
+        return (x - self.x) / self.scale, (y - self.y) / self.scale
+
+
+def cells(count: int) -> list[tuple[int, int, int, int]]:
+    """Return x, y, width, height, px, of so many cells that share the canvas, in rows."""
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    width, height = CANVAS[0] // columns, CANVAS[1] // rows
+    return [(number % columns * width, number // columns * height, width, height) for number in range(count)]
+
+
+def compose(images: list[Image | None]) -> tuple[Image, list[Tile]]:
+    """Return one picture of all, uint8 BGR, and where each lies in it; an absent one leaves its cell empty.
+
+    A picture that is alone keeps its size.
+    """
+    if len(images) == 1 and images[0] is not None:
+        height, width = images[0].shape[:2]
+        return images[0].copy(), [Tile(0, 0, width, height, 1.0)]
+    canvas = np.full((CANVAS[1], CANVAS[0], 3), EMPTY, np.uint8)
+    tiles = []
+    for image, (x, y, width, height) in zip(images, cells(len(images)), strict=True):
+        if image is None:
+            tiles.append(Tile(x, y, width, height, 1.0))
+            continue
+        scale = min(width / image.shape[1], height / image.shape[0])
+        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+        left, top = x + (width - size[0]) // 2, y + (height - size[1]) // 2
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=method)
+        tiles.append(Tile(left, top, *size, scale))
+    return canvas, tiles
