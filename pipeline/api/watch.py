@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -102,7 +103,7 @@ class _Run:
     def __init__(self, words: Sequence[str]) -> None:
         self.errors: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.api.watched", *words],
+            [sys.executable, "-P", "-m", "pipeline.api.watch", *words],
             env=os.environ | {"PYTHONPATH": python_path()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -140,3 +141,16 @@ class _Run:
             if text.startswith("error: "):
                 self.errors.append(text.removeprefix("error: "))
             log.info("%s", text)
+
+
+def end_with_stdin() -> None:
+    """End in order, as after SIGTERM, once the program that watches has closed its end, or is gone."""
+    os.read(sys.stdin.fileno(), 1)
+    signal.raise_signal(signal.SIGTERM)
+
+
+if __name__ == "__main__":  # the process of a run: the command line, which ends with its standard input
+    from pipeline.cli.main import main
+
+    threading.Thread(target=end_with_stdin, daemon=True).start()
+    sys.exit(main())

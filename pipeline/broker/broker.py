@@ -1,16 +1,41 @@
-"""The broker's interface. `main` moves the bytes; no socket and no clock is in here."""
+"""The broker: a state machine without sockets. A message and the time go in, messages to send come out.
+
+broker      the interface: receive, tick, drain; and the status for the supervisors
+state       what a run is at a moment
+membership  who takes part: hello, refusals, deaths
+handlers    what each message of a stage does
+dispatch    what can be sent now: work, deliveries, credits, the end
+peers       the stages, what each holds, and how long one may be silent
+ledger      the account of each source's frames
+queues      frames and items that wait for a step
+main        the process round it, which moves the bytes
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from pipeline.broker.dispatch import pump
 from pipeline.broker.handlers import handle
+from pipeline.broker.ledger import SourceLedger
 from pipeline.broker.membership import join, leave, protocol_error, request_hello
 from pipeline.broker.peers import Peer
-from pipeline.broker.report import peer_report, report
 from pipeline.broker.spec import BrokerRules
-from pipeline.broker.state import Outgoing, State
-from pipeline.wire.messages import AnyMessage, Buffer, Clock, Goodbye, Heartbeat, Hello
+from pipeline.broker.state import OBSERVERS, Outgoing, State, is_child
+from pipeline.wire.messages import (
+    MAX_ERROR,
+    MAX_PEERS,
+    AnyMessage,
+    Buffer,
+    Clock,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    PeerReport,
+    SourceReport,
+    StatusReport,
+)
 
 OVERDUE_NS: Final = 60_000_000_000
 """A stage that beats and doesn't give back its work is given up: after so long, since work may be on its way
@@ -140,3 +165,72 @@ class Broker:
             for frame in list(ledger.pending.values()):
                 if frame.phase != "resolved":
                     self.state.resolve(frame, "dropped", "stopped")
+
+
+REPORT_INTERVAL_NS: Final = 250_000_000
+
+
+def report(state: State, now_ns: int) -> None:
+    """Send the state of the run to every supervisor and to the web page."""
+    state.outbox.next_report_ns = now_ns + REPORT_INTERVAL_NS
+    interval_s, latency_ns = state.metrics.take(now_ns)
+    peers = [peer_report(p, now_ns, timed_out=False) for p in state.peers if p.hello.role != "supervisor"]
+    message = StatusReport(
+        broker=state.name,
+        started=state.lifetime.started,
+        finished=state.lifetime.finished,
+        stopping=state.lifetime.stopping,
+        interval_s=interval_s,
+        sources=[source_report(ledger) for ledger in in_order(state)],
+        peers=peers + state.outbox.timed_out[:MAX_PEERS],
+        steps=dict(state.metrics.steps),
+        busy_ns=dict(state.metrics.busy_ns),
+        batches={str(size): count for size, count in state.metrics.batches.items()},
+        latency_ns=latency_ns,
+        held_bytes=state.held_bytes,
+        elapsed_s=max(0, state.lifetime.last_commit_ns - state.lifetime.started_ns) / 1e9,
+        bad_messages=state.metrics.bad_messages,
+    )
+    state.outbox.timed_out = []
+    for observer in (peer for role in OBSERVERS for peer in state.peers.of(role)):
+        seen = [peer_seen_by(observer, peer) for peer in message.peers]
+        state.send(observer.identity, replace(message, peers=seen))
+
+
+def peer_seen_by(supervisor: Peer, peer: PeerReport) -> PeerReport:
+    """Hide instance ids from other supervisors: whoever knows one can take the place of its process."""
+    return peer if is_child(peer.instance, supervisor.hello.instance) else replace(peer, instance=peer.name)
+
+
+def peer_report(peer: Peer, now_ns: int, *, timed_out: bool) -> PeerReport:
+    """How a peer is doing; `timed_out`: it has been silent, or has held its work, for too long."""
+    hello, heartbeat = peer.hello, peer.heartbeat or Heartbeat()
+    return PeerReport(
+        hello.instance,
+        hello.name,
+        hello.role,
+        (now_ns - peer.last_seen_ns) / 1e9,
+        timed_out,
+        hello.remote,
+        heartbeat.offset_ns,
+        heartbeat.error_ns,
+    )
+
+
+def source_report(ledger: SourceLedger) -> SourceReport:
+    """The account of a source."""
+    return SourceReport(
+        ledger.info.name,
+        ledger.info.kind,
+        ledger.captured,
+        ledger.in_flight,
+        ledger.committed,
+        ledger.ended,
+        ledger.error[:MAX_ERROR],
+    )
+
+
+def in_order(state: State) -> list[SourceLedger]:
+    """The ledgers in the order in which the sources were given."""
+    rank = {name: number for number, name in enumerate(state.rules.sources or [])}
+    return sorted(state.ledgers.values(), key=lambda ledger: rank.get(ledger.info.name, len(rank)))

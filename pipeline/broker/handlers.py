@@ -10,6 +10,7 @@ from pipeline.broker.state import State, is_child, source_of
 from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
     AnyMessage,
+    Array,
     Buffer,
     Clock,
     Commit,
@@ -165,11 +166,12 @@ def result(state: State, peer: Peer, answer: Result, buffers: Sequence[Buffer], 
     role = peer.hello.role
     job = peer.jobs.get(answer.work) if answer.broker == state.name else None
     if job is not None:
-        wrong = state.checks.form(role, job, answer)
+        wrong = wrong_form(state, role, job, answer)
         arrays = {} if wrong else unpack(answer.arrays, buffers)
-        wrong = wrong or state.checks.values(role, arrays)
+        if not wrong and role in state.checks:
+            wrong = state.checks[role](arrays)
         if wrong:
-            protocol_error(state, peer.identity, wrong, now_ns)
+            protocol_error(state, peer.identity, f"a result with {wrong}", now_ns)
             return
     if (job := answered(state, peer, answer, answer.step_ns, now_ns)) is None:
         return
@@ -183,6 +185,21 @@ def result(state: State, peer: Peer, answer: Result, buffers: Sequence[Buffer], 
             rows = {name: array[start : start + piece.count] for name, array in arrays.items()}
             state.ledgers[piece.frame.source].worked(piece.frame, step, piece.start, rows)
         start += piece.count
+
+
+def wrong_form(state: State, role: str, job: Job, answer: Result) -> str:
+    """Return how the arrays of a result differ from what its step gives; "" if they do not."""
+    if job.pieces and answer.items != job.items:
+        return f"{answer.items} items where {job.items} were expected"
+    (step,) = (step for step in state.rules.steps if step.role == role)
+    expected = [Array(a.name, a.dtype, [answer.items, *a.shape]) for a in step.gives]
+    return (
+        "" if answer.arrays == expected else f"{names(answer.arrays)} where {names(expected)} were expected"
+    )
+
+
+def names(arrays: Sequence[Array]) -> str:
+    return ", ".join(f"{array.name} {array.dtype}{array.shape}" for array in arrays) or "nothing"
 
 
 def found(state: State, frame: PendingFrame, items: int, values: Values, now_ns: int) -> None:

@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.stage import Step
-from pipeline.wire.limits import MAX_REASON_LENGTH, MAX_REASONS
-from pipeline.wire.messages import Buffer, Committed, Frame, NoFrame, SourceInfo, Status
+from pipeline.wire.messages import (
+    MAX_REASON_LENGTH,
+    MAX_REASONS,
+    Buffer,
+    Committed,
+    Frame,
+    NoFrame,
+    SourceInfo,
+    Status,
+)
 
 OTHER = "other"
 """The reason of what is dropped for ever new ones."""

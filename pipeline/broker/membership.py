@@ -5,8 +5,8 @@ from typing import Final
 from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import OBSERVERS, State, is_child, source_of
-from pipeline.wire.limits import MAX_PEERS
 from pipeline.wire.messages import (
+    MAX_PEERS,
     PROTOCOL,
     Accept,
     Committed,

@@ -1,21 +1,34 @@
 """What a run is at a moment: who takes part, what is under way, and what is to be sent."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from importlib import import_module
+from typing import Any, Final, Literal
+
+from numpy.typing import NDArray
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
-from pipeline.broker.liveness import Liveness
-from pipeline.broker.metrics import Metrics
-from pipeline.broker.peers import Peers
+from pipeline.broker.peers import Liveness, Peers
 from pipeline.broker.queues import FrameQueue, ItemQueue
-from pipeline.broker.results import ResultChecks
 from pipeline.broker.spec import BrokerRules
-from pipeline.wire.limits import MAX_SOURCES, MAX_WINDOW
-from pipeline.wire.messages import Buffer, Committed, Hello, Message, PeerReport
+from pipeline.wire.messages import (
+    MAX_LATENCIES,
+    MAX_SOURCES,
+    MAX_WINDOW,
+    Buffer,
+    Committed,
+    Hello,
+    Message,
+    PeerReport,
+    Role,
+)
 
 FrameName = tuple[str, int]
 """Source and sequence."""
+
+Check = Callable[[Mapping[str, NDArray[Any]]], str]
+"""Says what is wrong with the arrays of a result; "" if nothing is."""
 
 OBSERVERS: Final = ("supervisor", "web")
 """Roles that are sent the reports. They are given no work."""
@@ -55,6 +68,40 @@ class Lifetime:
     rejoin_until_ns: int | None = None
 
 
+def load_check(path: str) -> Check:
+    """Return the function of a path such as stages.faces:check_boxes."""
+    module, _, name = path.partition(":")
+    check: Check = getattr(import_module(module), name)
+    return check
+
+
+class Metrics:
+    """Counts since the start, and the latencies since the last report."""
+
+    def __init__(self) -> None:
+        self.steps: Counter[Role] = Counter()  # frames
+        self.busy_ns: Counter[Role] = Counter()  # time in the steps
+        self.batches: Counter[int] = Counter()  # items in a batch -> how often
+        self.deliveries = 0  # outcomes sent to display
+        self.bad_messages = 0
+        self.late_answers = 0
+        self._latency_ns: list[int] = []
+        self._reported_ns: int | None = None
+
+    def step(self, role: Role, frames: int, busy_ns: int) -> None:
+        self.steps[role] += frames
+        self.busy_ns[role] = min(self.busy_ns[role] + busy_ns, 2**62)  # as much as a message holds
+
+    def add_latencies(self, latency_ns: list[int]) -> None:
+        self._latency_ns.extend(latency_ns[: MAX_LATENCIES - len(self._latency_ns)])
+
+    def take(self, now_ns: int) -> tuple[float, list[int]]:
+        """Seconds since the last call, and the latencies written since then."""
+        interval_s = 0.0 if self._reported_ns is None else (now_ns - self._reported_ns) / 1e9
+        latency_ns, self._latency_ns, self._reported_ns = self._latency_ns, [], now_ns
+        return interval_s, latency_ns
+
+
 class State:
     """Held by the broker, changed by the functions of membership, handlers and dispatch."""
 
@@ -67,7 +114,7 @@ class State:
         self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
         self.frame_queue = FrameQueue(rules.settings.file_share)
         self.item_queues = {step.role: ItemQueue(step) for step in rules.steps[1:]}
-        self.checks = ResultChecks(rules.steps)
+        self.checks = {step.role: load_check(step.check) for step in rules.steps if step.check}
         self.metrics = Metrics()
         self.liveness = Liveness(round(rules.settings.peer_timeout_s * 1e9))
         self.lifetime = Lifetime()

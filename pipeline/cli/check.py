@@ -4,27 +4,31 @@ Nothing heavy is loaded and nothing is opened: packages are asked for their vers
 with --cameras each camera is opened, in another process.
 """
 
+import os
 import platform
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from pipeline.broker.spec import BROKER
-from pipeline.cli.cameras import camera_lines
 from pipeline.common.errors import UserError
-from pipeline.common.files import PROJECT
+from pipeline.common.files import PROJECT, python_path
 from pipeline.config.loader import DEFAULT_FILE
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec
 from pipeline.config.stage import CheckLine, cores, output_line
 from pipeline.supervisor.plan import make_plan
 from pipeline.wire.addresses import is_tcp
+from stages.capture.probe import Camera, Mode
 from stages.capture.spec import CaptureSettings
 from stages.stage import STAGES
 
@@ -141,3 +145,56 @@ def _print(lines: Sequence[CheckLine]) -> None:
     missing = sum(line.state == "missing" for line in lines)
     verdict = f"{_count(missing, 'part')} missing: it would not run" if missing else "it would run"
     console.print(Text(verdict, style="bold red" if missing else "bold green"))
+
+
+LIMIT_S: Final = 60.0
+"""For all cameras: each is opened some eight times."""
+
+RATE_TOLERANCE: Final = 0.05
+"""29.97 frames a second are the 30 that were asked for."""
+
+
+def camera_lines(settings: CaptureSettings) -> list[CheckLine]:
+    """Return a line for each camera. They are opened in another process, in which a driver may hang."""
+    asked = settings.camera_width, settings.camera_height, settings.camera_fps
+    command = [sys.executable, "-P", "-m", "stages.capture.probe", "list", *map(str, asked)]
+    environment = os.environ | {"PYTHONPATH": python_path()}
+    hung = []
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT_S)
+        printed = done.stdout
+    except subprocess.TimeoutExpired as error:
+        printed = error.stdout or b""
+        hung = [CheckLine("note", "camera", f"another one has not answered within {LIMIT_S:.0f} s")]
+    found = [msgspec.json.decode(line, type=Camera) for line in printed.splitlines()]
+    lines = [camera_line(camera, settings) for camera in found]
+    return lines + hung or [CheckLine("note", "camera", "none found")]
+
+
+def camera_line(camera: Camera, settings: CaptureSettings) -> CheckLine:
+    """Return what a camera gives, and whether it is what was asked for."""
+    name = f"camera {camera.number}"
+    if camera.got is None:
+        return CheckLine("note", name, "gives no picture; is it free, and may you read it?")
+    modes = ", ".join(map(_mode, camera.modes))
+    missed = _missed(camera.got, settings)
+    if missed:
+        return CheckLine("note", name, f"{missed} asked for, {_mode(camera.got)} got; it has {modes}")
+    return CheckLine("ok", name, f"{_mode(camera.got)}; it has {modes}")
+
+
+def _missed(got: Mode, settings: CaptureSettings) -> str:
+    """Return what was asked for and not got; "" if there is nothing."""
+    missed = []
+    for key, value in (("width", got.width), ("height", got.height)):
+        asked = getattr(settings, f"camera_{key}")
+        if asked and asked != value:
+            missed.append(f"capture.camera_{key}={asked}")
+    if settings.camera_fps and abs(got.fps - settings.camera_fps) > RATE_TOLERANCE * settings.camera_fps:
+        missed.append(f"capture.camera_fps={settings.camera_fps}")
+    return ", ".join(missed)
+
+
+def _mode(mode: Mode) -> str:
+    rate = f" at {mode.fps:g}/s" if mode.fps else ""
+    return f"{mode.width}×{mode.height}{rate}"

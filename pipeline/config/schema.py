@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from pipeline.wire.limits import MAX_WINDOW
+from pipeline.wire.messages import MAX_WINDOW
 
 MAX_WORKERS: Final = 96
 """Processes of one stage: two such stages and MAX_SOURCES captures stay below MAX_PEERS."""

@@ -8,8 +8,7 @@ from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pipeline.common.errors import UserError
-from pipeline.wire.limits import MAX_SOURCES
-from pipeline.wire.messages import SourceKind
+from pipeline.wire.messages import MAX_SOURCES, SourceKind
 
 SourceForm = Literal["camera", "stream", "pipe", "video", "folder", "demo"]
 

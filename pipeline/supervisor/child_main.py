@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from pipeline.common.errors import LateError, UserError
-from pipeline.common.json_log import JsonFormatter
+from pipeline.supervisor.log import JsonFormatter
 from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 
 LATE_STATUS: Final = 3

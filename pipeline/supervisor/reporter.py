@@ -15,9 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.common.errors import LateError, UserError
-from pipeline.common.json_log import as_json, json_line
 from pipeline.config.schema import LogSettings
-from pipeline.supervisor.logfile import LogFile
+from pipeline.supervisor.log import LogFile, as_json, json_line
 from pipeline.wire.messages import Committed, PeerReport, SourceReport, StatusReport
 
 LATENCIES = 2000  # the newest frames that the running percentiles are of

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from pipeline.wire.limits import (
+from pipeline.wire.messages import (
     MAX_HEADER_BYTES,
     MAX_PARTS,
     MAX_RECORD_BYTES,
     MAX_RECORDS,
-)
-from pipeline.wire.messages import (
     PROTOCOL,
     AnyHello,
     AnyMessage,

@@ -10,7 +10,7 @@ from pipeline.common.labels import LABEL_SETS
 from pipeline.common.model_card import Card, choose_labels, find_model, read_card, read_crop_shape
 from pipeline.config.schema import Settings, Threads, Workers
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step
-from pipeline.wire.limits import MAX_BATCH
+from pipeline.wire.messages import MAX_BATCH
 from stages.faces import CROPS, PROBABILITIES
 
 Labels = Annotated[str, Meta(extra={"choices": ("auto", *LABEL_SETS)})]

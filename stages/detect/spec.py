@@ -8,7 +8,7 @@ from msgspec import Meta
 from pipeline.common.errors import UserError
 from pipeline.config.schema import MAX_WORKERS, Fraction, Natural, Positive, Settings, Threads
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec, Step, cores
-from pipeline.wire.limits import MAX_ITEMS
+from pipeline.wire.messages import MAX_ITEMS
 from stages.detect.model import resolve_model
 from stages.faces import BOXES, CROPS, SCORES
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.wire.limits import MAX_SOURCES
+from pipeline.wire.messages import MAX_SOURCES
 from pipeline.wire.page_link import Picture
 
 ASK_AGAIN_S: Final = 0.5

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import quantiles
 from typing import Any, Final
 
-from pipeline.wire.limits import MAX_PEERS
-from pipeline.wire.messages import SourceReport, StatusReport
+from pipeline.wire.messages import MAX_PEERS, SourceReport, StatusReport
 
 SILENT_S: Final = 1.0
 RATES_OVER_S: Final = 1.0

@@ -9,8 +9,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.limits import MAX_PEERS, MAX_REASONS, MAX_WINDOW
 from pipeline.wire.messages import (
+    MAX_PEERS,
+    MAX_REASONS,
+    MAX_WINDOW,
     PROTOCOL,
     Accept,
     Commit,

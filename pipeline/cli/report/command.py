@@ -9,8 +9,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli.report.summary import UNCERTAIN, Results, SourceSummary, read_results
-from pipeline.cli.report.words import clock, in_view, number, percent, said
+from pipeline.cli.report.summary import (
+    UNCERTAIN,
+    Results,
+    SourceSummary,
+    clock,
+    in_view,
+    number,
+    percent,
+    read_results,
+    said,
+)
 from pipeline.common.errors import UserError
 from pipeline.common.files import replacing
 
@@ -46,7 +55,7 @@ def run_report(options: ReportOptions) -> int:
 
         pictures = {}
         if options.clips:
-            from pipeline.cli.report.faces import cut_faces
+            from pipeline.cli.report.page import cut_faces
 
             pictures = cut_faces(results, options.clips)
         _write(options.out, make_page(results, pictures))

@@ -12,8 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.cli.report.summary import SHOWN, UNCERTAIN, Floats, SourceSeries, Span, TrackSeries, spans
-from pipeline.cli.report.words import clock
+from pipeline.cli.report.summary import (
+    SHOWN,
+    UNCERTAIN,
+    Floats,
+    SourceSeries,
+    Span,
+    TrackSeries,
+    clock,
+    spans,
+)
 from pipeline.common.labels import EMOTIONS
 
 # matplotlib is given colours that stand for the page's variables, and take their places in the SVG.

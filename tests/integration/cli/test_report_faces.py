@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.cli.report.faces import SIDE_PX, cut_faces
+from pipeline.cli.report.page import SIDE_PX, cut_faces
 from pipeline.cli.report.summary import read_results
 from tests.support.media import write_clip
 from tests.support.records import face, record, write_records

@@ -30,7 +30,7 @@ del socket.AF_UNIX
 
 from pipeline.broker.main import Memory, take_all_descriptors
 from pipeline.wire.addresses import broker_address, check_free
-from pipeline.supervisor.run_directory import run_directory
+from pipeline.supervisor.plan import run_directory
 from pipeline.wire.keys import broker_keys, user_directory
 from stages.stage import ROLES
 

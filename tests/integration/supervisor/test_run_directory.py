@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.supervisor.run_directory import frames_directory, run_directory
+from pipeline.supervisor.plan import frames_directory, run_directory
 from pipeline.wire.addresses import IPC_PATH_MAX, broker_address, check_private
 
 HOLDER = """
 import sys
-from pipeline.supervisor.run_directory import frames_directory, run_directory
+from pipeline.supervisor.plan import frames_directory, run_directory
 with run_directory() as directory:
     print(directory, flush=True)
     sys.stdin.read()
@@ -78,7 +78,7 @@ def test_what_a_killed_run_left_goes_with_the_next_and_what_runs_stays(
 
 
 def test_frames_have_a_directory_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.supervisor.run_directory.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("pipeline.supervisor.plan.SHARED_MEMORY", tmp_path)
     with frames_directory() as directory:
         assert directory is not None and directory.parent == tmp_path
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -88,6 +88,6 @@ def test_frames_have_a_directory_in_shared_memory(tmp_path: Path, monkeypatch: p
 def test_system_without_shared_memory_has_no_directory_of_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.supervisor.run_directory.SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr("pipeline.supervisor.plan.SHARED_MEMORY", tmp_path / "none")
     with frames_directory() as directory:
         assert directory is None

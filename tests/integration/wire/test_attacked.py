@@ -17,8 +17,7 @@ import zmq
 
 from pipeline.supervisor.child_main import KILLED_STATUS
 from pipeline.wire.codec import encode
-from pipeline.wire.limits import MAX_HEADER_BYTES
-from pipeline.wire.messages import Goodbye
+from pipeline.wire.messages import MAX_HEADER_BYTES, Goodbye
 from tests.support.attacked_run import MAX_MESSAGE_BYTES, Attacked
 from tests.support.broker_world import make_frame, make_hello, pixels
 

@@ -8,9 +8,8 @@ import pytest
 
 from pipeline.broker.broker import Broker
 from pipeline.wire import session as session_module
-from pipeline.wire.clock_sync import FIRST_ANSWERS
 from pipeline.wire.messages import AnyMessage, Grant, Heartbeat, Hello, StatusReport
-from pipeline.wire.session import Session, host_name
+from pipeline.wire.session import FIRST_ANSWERS, Session, host_name
 from pipeline.wire.sockets import BrokerChannel, Received
 from tests.support.broker_world import make_assignment, make_broker, make_hello, make_source
 

@@ -9,8 +9,11 @@ import pytest
 
 from pipeline.config.schema import BrokerSettings
 from pipeline.wire.codec import decode, encode, pack
-from pipeline.wire.limits import MAX_PEERS, MAX_REASONS, MAX_SOURCES, MAX_WINDOW
 from pipeline.wire.messages import (
+    MAX_PEERS,
+    MAX_REASONS,
+    MAX_SOURCES,
+    MAX_WINDOW,
     Accept,
     Buffer,
     Commit,
@@ -413,9 +416,7 @@ def test_a_worker_that_always_breaks_the_protocol_fails_its_frames_alone() -> No
         for work in world.take("classify", Work):
             world.give("classify", *classified(work, 3))
             world.join("classify", "classify", credits=1)
-    assert (
-        "classify: a result for 3 items of the 2 that it was sent; it must say hello again" in world.log_lines
-    )
+    assert "classify: a result with 3 items where 2 were expected; it must say hello again" in world.log_lines
     assert [(d.status, d.reason) for d in write_all(world)] == [("failed", "worker_died")]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli import cameras
-from pipeline.cli.cameras import camera_line, camera_lines
+from pipeline.cli import check
+from pipeline.cli.check import camera_line, camera_lines
 from pipeline.config.stage import CheckLine
 from stages.capture.probe import Camera, Mode
 from stages.capture.spec import CaptureSettings
@@ -39,7 +39,7 @@ def test_a_camera_that_gives_nothing() -> None:
 
 def test_where_there_is_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.CompletedProcess([], 0, b"", b"")
-    monkeypatch.setattr(cameras.subprocess, "run", lambda *words, **options: done)
+    monkeypatch.setattr(check.subprocess, "run", lambda *words, **options: done)
     assert camera_lines(CaptureSettings()) == [CheckLine("note", "camera", "none found")]
 
 
@@ -48,7 +48,7 @@ def test_a_driver_that_hangs_hides_no_other_camera(monkeypatch: pytest.MonkeyPat
         assert command[-4:] == ["list", "640", "0", "0"]
         raise subprocess.TimeoutExpired(command, 60.0, output=b'{"number": 3, "got": null}\n')
 
-    monkeypatch.setattr(cameras.subprocess, "run", hang)
+    monkeypatch.setattr(check.subprocess, "run", hang)
     lines = camera_lines(CaptureSettings(camera_width=640))
     assert [line.part for line in lines] == ["camera 3", "camera"]
     assert "has not answered" in lines[1].detail

@@ -12,8 +12,7 @@ import pytest
 from pipeline.cli.main import main
 from pipeline.cli.report.page import MOST_PLOTTED, make_page
 from pipeline.cli.report.plots import stretches
-from pipeline.cli.report.summary import Results, Span, read_results
-from pipeline.cli.report.words import clock, percent
+from pipeline.cli.report.summary import Results, Span, clock, percent, read_results
 from tests.support.records import face, record, write_records
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.supervisor import logfile
-from pipeline.supervisor.logfile import LogFile
+from pipeline.supervisor.log import LogFile
 
 
 def test_lines_go_to_the_end(tmp_path: Path) -> None:
@@ -64,7 +63,7 @@ def test_what_can_not_be_opened_is_an_error_at_once(tmp_path: Path) -> None:
 
 
 def test_a_long_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logfile, "LIMIT", 15)
+    monkeypatch.setattr("pipeline.supervisor.log.LIMIT", 15)
     log = LogFile(str(tmp_path / "run.log"))
     for number in range(11):
         log.write(f"line {number}")

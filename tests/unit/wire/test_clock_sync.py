@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.wire.clock_sync import DRIFT, FIRST_ANSWERS, ClockOffset
+from pipeline.wire.session import DRIFT, FIRST_ANSWERS, ClockOffset
 
 MS, S = 1_000_000, 1_000_000_000
 TRUTH = 1000 * S

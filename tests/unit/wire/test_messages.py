@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.wire.codec import JPEG_OVERHEAD, decode, encode
-from pipeline.wire.limits import (
+from pipeline.wire.messages import (
     MAX_ARRAYS,
     MAX_BATCH,
     MAX_DIMENSIONS,
@@ -23,8 +23,6 @@ from pipeline.wire.limits import (
     MAX_RECORD_BYTES,
     MAX_SIDE,
     MAX_SOURCES,
-)
-from pipeline.wire.messages import (
     PROTOCOL,
     Accept,
     Array,

@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 
-from pipeline.common.json_log import JsonFormatter, as_json
+from pipeline.supervisor.log import JsonFormatter, as_json
 
 
 def fields(line: str) -> tuple[str, str, str]:
