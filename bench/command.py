@@ -19,8 +19,7 @@ from pipeline.common.model_card import choose_labels, find_model, read_card
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec, parse_sources
 from stages.classify.spec import ClassifySettings
-from stages.detect.model import resolve_model
-from stages.detect.spec import DetectSettings
+from stages.detect.spec import DetectSettings, resolve_model
 from stages.stage import TABLES
 
 FRAMES: Final = 300

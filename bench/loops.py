@@ -30,8 +30,7 @@ from stages.capture.open import open_reader
 from stages.capture.reader import Reader, SourceFailed, TimedFrame
 from stages.classify.classifier import Classifier, open_classifier
 from stages.classify.keras_classifier import output_of
-from stages.detect.detector import Detector, open_detector
-from stages.detect.main import detect_step
+from stages.detect.detector import Detector, detect_step, open_detector
 from stages.display.display import Display
 from stages.display.drawing import draw_faces
 from stages.display.record import make_record, round_box, round_rows

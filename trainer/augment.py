@@ -70,7 +70,7 @@ def random_integers(
 
 
 def make_coarse(face: NDArray[np.uint8], narrow: int) -> NDArray[np.uint8]:
-    """Return a face as if it were `narrow` pixels wide in a video, resized as in stages/detect/crop.py."""
+    """Return a face as if it were `narrow` pixels wide in a video, resized as crops in stages/detect are."""
     small = cv2.resize(face, (narrow, narrow), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_CUBIC), np.uint8)
 

@@ -91,7 +91,7 @@ class Analyser:
         uint8. The box of each is the whole crop, in its pixels, and its track the place in the batch, from 1.
         Raises Error for what is no picture.
         """
-        from stages.detect.crop import crop_face
+        from stages.detect.detector import crop_face
 
         pictures = [_picture(crop) for crop in crops]
         shape = self._classifier.crop_shape
@@ -133,7 +133,7 @@ class Analyser:
         if frame.image is None:
             delivery = _delivery(source, number, frame.time_s, frame.file, started_ns, frame.reason)
             return self._written(display, delivery, Faces([], np.zeros((0, len(EMOTIONS)), np.float32), {}))
-        from stages.detect.main import detect_step
+        from stages.detect.detector import detect_step
 
         found, crops = detect_step(self._detector, frame.image, crop_shape=self._classifier.crop_shape)
         faces = Faces([face.box_px for face in found], self._classify(crops), {})

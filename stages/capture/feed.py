@@ -28,8 +28,7 @@ from pipeline.wire.messages import (
 )
 from stages.capture.reader import TimedFrame
 from stages.capture.spec import CaptureOptions
-from stages.image_codec import to_jpeg
-from stages.shared_frames import FrameWriter
+from stages.image_codec import FrameWriter, to_jpeg
 
 POLL_MS: Final = 200
 RETRY_MS: Final = 10  # after a send that found the socket's buffer full

@@ -12,7 +12,7 @@ from stages.capture.feed import POLL_MS, RETRY_MS, Conversation, Feed, OutgoingF
 from stages.capture.open import open_reader
 from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
 from stages.capture.spec import CaptureOptions
-from stages.shared_frames import FrameWriter
+from stages.image_codec import FrameWriter
 from stages.worker import clock_ns
 
 STUCK_S: Final = 60.0

@@ -17,7 +17,7 @@ from pipeline.wire.messages import Accept, Frame, NoFrame, SourceInfo
 from stages.capture.feed import POLL_MS, Conversation, Feed, OutgoingFrame
 from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
 from stages.capture.spec import CaptureOptions
-from stages.shared_frames import FrameWriter
+from stages.image_codec import FrameWriter
 from stages.worker import clock_ns
 
 MOST_SPANS: Final = 1024

@@ -17,7 +17,7 @@ from stages.capture.live_feed import LiveFeed, LiveReader, Openings
 from stages.capture.open import open_reader
 from stages.capture.reader import Reader, SourceStuck
 from stages.capture.spec import CaptureOptions
-from stages.shared_frames import FrameWriter
+from stages.image_codec import FrameWriter
 
 log = logging.getLogger(__name__)
 

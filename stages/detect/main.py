@@ -1,38 +1,16 @@
 """The detect process: frames in, boxes and crops out."""
 
-from collections.abc import Sequence
-
 import cv2
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import Buffer, Work
-from stages.detect.crop import crop_face
-from stages.detect.detector import Detector, open_detector
+from stages.detect.detector import detect_step, open_detector
 from stages.detect.spec import DetectOptions
-from stages.faces import BOXES, CROPS, Box, Face, pack_faces
+from stages.faces import BOXES, pack_faces
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import Arrays, StepError, serve_frames
-
-
-def detect_step(
-    detector: Detector,
-    image: NDArray[np.uint8],
-    around: Sequence[Box] | None = None,
-    crop_shape: tuple[int, ...] = CROPS.shape,
-) -> tuple[list[Face], NDArray[np.uint8]]:
-    """Return the faces of a frame (h, w, 3), BGR, and their crops (n, *crop_shape), uint8.
-
-    around: as for Detector.detect. crop_shape: as for crop_face.
-    """
-    faces = detector.detect(image, around)
-    crops = np.zeros((len(faces), *crop_shape), np.uint8)
-    for crop, face in zip(crops, faces, strict=True):
-        crop[:] = crop_face(image, detector.square(face), crop_shape)
-    return faces, crops
-
 
 MAX_REASON = 200  # characters of a library's text
 

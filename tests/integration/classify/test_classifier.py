@@ -117,7 +117,7 @@ def test_the_bytes_that_were_checked_are_those_that_are_loaded(models: Path) -> 
     """A file that is swapped after its check is not what runs."""
     script = _LOAD.replace(
         "for path in",
-        "import pathlib, stages.classify.keras_file as c\n"
+        "import pathlib, stages.classify.keras_classifier as c\n"
         "check = c.check_model_file\n"
         "def swap(path, data):\n"
         "    found = check(path, data)\n"

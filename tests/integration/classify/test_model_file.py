@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from stages.classify import keras_file
-from stages.classify.keras_file import check_model_file
+from stages.classify import keras_classifier
+from stages.classify.keras_classifier import check_model_file
 from tests.support.keras_files import Members, members, packed
 
 Config = dict[str, Any]
@@ -68,11 +68,11 @@ def test_missing_and_doubled_members_are_refused(parts: Members) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", list(keras_file.MEMBERS))
+@pytest.mark.parametrize("name", list(keras_classifier.MEMBERS))
 def test_a_bomb_is_refused_before_it_is_unpacked(parts: Members, name: str) -> None:
-    bomb = packed(parts | {name: bytes(keras_file.MEMBERS[name] + 1)}, zipfile.ZIP_DEFLATED)
+    bomb = packed(parts | {name: bytes(keras_classifier.MEMBERS[name] + 1)}, zipfile.ZIP_DEFLATED)
     assert len(bomb) < 600_000
-    assert f"{name} is {keras_file.MEMBERS[name] + 1:,} bytes when unpacked" in refusal(bomb)
+    assert f"{name} is {keras_classifier.MEMBERS[name] + 1:,} bytes when unpacked" in refusal(bomb)
 
 
 @pytest.mark.long

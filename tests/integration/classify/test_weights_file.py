@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from stages.classify.keras_file import check_weights
+from stages.classify.keras_classifier import check_weights
 
 PATH = Path("m.keras")
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.image_codec import BadFrame, ImageReader
-from stages.shared_frames import MOST_MAPPED, PLACES, FrameReader, FrameWriter
+from stages.image_codec import MOST_MAPPED, PLACES, BadFrame, FrameReader, FrameWriter, ImageReader
 
 SHAPE = (4, 6, 3)
 

@@ -9,9 +9,8 @@ from stages.capture.sources.demo import CHANGE, FRAMES, HOLD
 from stages.capture.sources.expressions import EXPRESSIONS
 from stages.classify.classifier import open_classifier
 from stages.classify.spec import ClassifySettings
-from stages.detect.detector import open_detector
+from stages.detect.detector import detect_step, open_detector
 from stages.detect.haar import HaarDetector
-from stages.detect.main import detect_step
 from stages.detect.spec import DetectSettings
 from tests.support.media import open_source, play
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.files import PROJECT
-from stages.detect.model import YUNET
-from stages.detect.spec import DetectSettings
+from stages.detect.spec import YUNET, DetectSettings
 from stages.detect.yunet import YuNetDetector
 
 

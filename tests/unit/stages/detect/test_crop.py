@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stages.detect.crop import crop_face
+from stages.detect.detector import crop_face
 
 SIDES = st.integers(1, 120)
 PLACES = st.floats(-400, 400)

@@ -10,10 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from stages.detect.crop import crop_face
-from stages.detect.detector import Detector, open_detector
+from stages.detect.detector import Detector, crop_face, detect_step, open_detector
 from stages.detect.haar import HaarDetector
-from stages.detect.main import detect_step
 from stages.detect.spec import DetectSettings
 from stages.detect.yunet import YuNetDetector
 from stages.faces import Face, check_boxes, pack_faces

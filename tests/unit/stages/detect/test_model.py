@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from stages.detect.model import YUNET, resolve_model
+from stages.detect.spec import YUNET, resolve_model
 
 
 @pytest.fixture
@@ -65,7 +65,3 @@ def test_a_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["", "yunett", "no/such.onnx", "x" * 5000])
 def test_a_path_that_is_not_there(model: str, root: Path) -> None:
     refused(model, root)
-
-
-def test_auto_is_gone(root: Path) -> None:
-    refused("auto", root, "yunet is the default", "haar")
