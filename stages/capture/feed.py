@@ -56,6 +56,39 @@ class OutgoingFrame(NamedTuple):
     buffers: list[Buffer]
 
 
+class SharedFrames:
+    """Frames of this source in shared memory; each has its place until its record is written."""
+
+    def __init__(self, writer: FrameWriter | None) -> None:
+        self._writer = writer
+        self._first: int | None = None  # frames before this one are of an earlier process
+        self._open: deque[tuple[int, str]] = deque()  # sequence and name
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, first: int) -> None:
+        """Note which frame is this process's first; the first broker that it meets tells."""
+        if self._first is None:
+            self._first = first
+
+    def write(self, sequence: int, image: NDArray[np.uint8]) -> str | None:
+        """Copy a frame (height, width, 3) there; return its name, None where there is no room."""
+        name = self._writer.write(image) if self._writer is not None else None
+        if name is not None:
+            self._open.append((sequence, name))
+        return name
+
+    def release(self, before: int) -> None:
+        """Use the memory of all frames before a number again."""
+        if self._writer is None:
+            return
+        if self._first is not None and before >= self._first:
+            self._writer.free_predecessor()
+        while self._open and self._open[0][0] < before:
+            self._writer.free(self._open.popleft()[1])
+
+
 class Feed(ABC):
     """One source's frames, from the reader to the broker."""
 
@@ -76,9 +109,7 @@ class Feed(ABC):
         self.over = False
         self._end_told = False
         self._unsent: deque[OutgoingFrame] = deque()
-        self._writer = writer
-        self._earlier: int | None = None  # frames before this one are of an earlier process
-        self._shared: deque[tuple[int, str]] = deque()  # sequence and name of frames whose outcome is open
+        self._shared = SharedFrames(writer)
 
     @abstractmethod
     def turn(self, session: Conversation) -> None:
@@ -106,7 +137,7 @@ class Feed(ABC):
                 self.credits, self.accepted = 0, False
             case Accept() as message:
                 self.epoch, self.accepted = message.epoch, True
-                self._earlier = message.next_sequence if self._earlier is None else self._earlier
+                self._shared.begin(message.next_sequence)
                 self.credits, self._end_told = 0, False
                 self._unsent.clear()
                 self.on_accept(message)
@@ -124,17 +155,8 @@ class Feed(ABC):
     def _advance(self, committed: Committed) -> None:
         """Release the frames whose records are written."""
         self.committed = committed
-        self.release(committed.offset)
+        self._shared.release(committed.offset)
         self.granted()
-
-    def release(self, before: int) -> None:
-        """Use the shared memory of all frames before a number again."""
-        if self._writer is None:
-            return
-        if self._earlier is not None and before >= self._earlier:
-            self._writer.free_predecessor()
-        while self._shared and self._shared[0][0] < before:
-            self._writer.free(self._shared.popleft()[1])
 
     def end(self, error: str) -> None:
         """No more frames are captured; the first reason counts."""
@@ -190,8 +212,6 @@ class Feed(ABC):
         """Return the pixels in the form that the broker wants; raw where shared memory has no room."""
         if self.encoding == "jpeg":
             return "jpeg", to_jpeg(image, self.options.jpeg_quality)
-        name = self._writer.write(image) if self._writer is not None and self.encoding == "shared" else None
-        if name is None:
-            return "raw", image.data.cast("B")
-        self._shared.append((sequence, name))
-        return "shared", name.encode()
+        if self.encoding == "shared" and (name := self._shared.write(sequence, image)) is not None:
+            return "shared", name.encode()
+        return "raw", image.data.cast("B")

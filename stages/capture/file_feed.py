@@ -61,7 +61,7 @@ class FileFeed(Feed):
         gone."""
         self.next_sequence, self._ahead, self.ended = 0, None, None
         self._window.clear()
-        self.release(before=sys.maxsize)
+        self._shared.release(before=sys.maxsize)
         self._reading = self._thread.submit(self._begin_again)  # behind what may be under way
 
     def _begin_again(self) -> TimedFrame | None:

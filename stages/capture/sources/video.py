@@ -114,6 +114,46 @@ def what_it_is(head: bytes) -> str:
     return next((what for magic, what in KNOWN_HEADS.items() if head.startswith(magic)), "")
 
 
+class Packets:
+    """The packets of a video, and what is noticed of it on the way; a broken one ends nothing."""
+
+    def __init__(self, container: InputContainer, stream: av.VideoStream) -> None:
+        self._container, self._stream = container, stream
+        self._demuxer = self._demux()
+        self.broken = 0  # parts that can't be read or decoded, or only in part
+        self.unread = ""  # why it can't be read to its end
+        self.hidden = 0  # frames that an edit list leaves out: decoded only for those that follow
+        self.torn = False  # the last packet is shorter than it should be, even if it can be decoded
+        self.sound_end_s = 0.0  # how far the sound reaches
+
+    def _demux(self) -> "Iterator[av.Packet[Any]]":
+        return self._container.demux(self._stream, *self._container.streams.audio)
+
+    def __iter__(self) -> "Iterator[av.Packet[av.VideoStream]]":
+        while self.broken < MOST_BROKEN:
+            try:
+                packet = next(self._demuxer, None)
+            except av.InvalidDataError:
+                self.broken += 1
+                self._demuxer = self._demux()  # goes on behind it
+                continue
+            except av.FFmpegError as error:
+                silent = isinstance(error, av.ExitError)
+                self.unread = "no answer any more" if silent else error.strerror or "no reason is given"
+                return
+            if packet is None:
+                return
+            if packet.stream.index == self._stream.index:
+                if packet.size:  # not the one that asks the decoder for what it holds back
+                    self.hidden += packet.is_discard
+                    self.torn = packet.is_corrupt
+                    self.broken += packet.is_corrupt
+                yield packet
+            elif packet.pts is not None and packet.time_base is not None:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self.sound_end_s = max(self.sound_end_s, end_s)
+
+
 class VideoReader:
     """Reads a video file once."""
 
@@ -140,18 +180,13 @@ class VideoReader:
         self._origin_s = self._first_time_s()
         self._empty_places = _empty_places(self._container, self._stream)
         self._seek()
-        self._packets = self._demux()
-        self._broken = 0  # parts that can't be read or decoded, or only in part
-        self._unread = ""  # why it can't be read to its end
-        self._hidden = 0  # frames that an edit list leaves out: decoded only for those that follow
-        self._torn = False  # the last packet is shorter than it should be, even if it can be decoded
+        self._packets = Packets(self._container, self._stream)
         self._read = 0
         self._decoded = 0  # frames, those before the start among them
         self._last_s = 0.0  # place of the last one
-        self._sound_end_s = 0.0
         self._frames = self._decode()
         self._ahead = None if self._decoder.refused else self._decode_next()
-        if self._ahead is None and self._decoded and not self._unread:
+        if self._ahead is None and self._decoded and not self._packets.unread:
             raise UserError(f"{failed}: it ends after {self._last_s:.1f} s, before --start {self._start_s:g}")
         if self._ahead is None or self._ahead.image is None:
             told = self._ahead.reason if self._ahead else self._decoder.refused
@@ -179,47 +214,20 @@ class VideoReader:
 
     def _decode(self) -> Iterator[TimedFrame]:
         """Yield all frames that can be decoded; a broken packet does not end the video."""
-        while (packet := self._next_packet()) is not None:
-            if packet.size:  # not the one that asks the decoder for what it holds back
-                self._hidden += packet.is_discard
-                self._torn = packet.is_corrupt
-                self._broken += packet.is_corrupt
+        for packet in self._packets:
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self._broken += 1
+                self._packets.broken += 1
                 continue
             for frame in frames:
                 self._last_s = self._time_s(frame)
                 self._decoded += 1
                 if self._last_s < self._start_s:
-                    self._broken = 0  # what lies before the start is not missed
+                    self._packets.broken = 0  # what lies before the start is not missed
                     continue
-                self._broken += frame.is_corrupt
+                self._packets.broken += frame.is_corrupt
                 yield self._decoder.picture(frame, self._last_s)
-
-    def _next_packet(self) -> "av.Packet[av.VideoStream] | None":
-        """The next packet of the video; None at the end. Of the sound it is only noted how far it reaches."""
-        while self._broken < MOST_BROKEN:
-            try:
-                packet = next(self._packets, None)
-            except av.InvalidDataError:
-                self._broken += 1
-                self._packets = self._demux()  # goes on behind it
-                continue
-            except av.FFmpegError as error:
-                silent = isinstance(error, av.ExitError)
-                self._unread = "no answer any more" if silent else error.strerror or "no reason is given"
-                break
-            if packet is None or packet.stream.index == self._stream.index:
-                return packet
-            if packet.pts is not None and packet.time_base is not None:
-                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                self._sound_end_s = max(self._sound_end_s, end_s)
-        return None
-
-    def _demux(self) -> "Iterator[av.Packet[Any]]":
-        return self._container.demux(self._stream, *self._container.streams.audio)
 
     def _first_time_s(self) -> float:
         """When the clip begins, picture or sound, by its own clock: that is second 0 for players too."""
@@ -242,25 +250,26 @@ class VideoReader:
 
     def _check_complete(self) -> None:
         """Raise SourceFailed if the container promised more than there was, or parts were broken."""
-        if self._unread:
-            raise SourceFailed(f"{self._name}: it can't be read any further: {self._unread}")
+        packets = self._packets
+        if packets.unread:
+            raise SourceFailed(f"{self._name}: it can't be read any further: {packets.unread}")
         counted = self._counted() if not self._start_s else 0
         missing = counted - self._read
         if counted and missing > COUNT_TOLERANCE:
             raise SourceFailed(f"{self._name}: cut off or damaged: {missing} of {counted} frames are missing")
         if not counted:
             self._check_duration()
-        if self._torn:
+        if packets.torn:
             raise SourceFailed(f"{self._name}: cut off: its last frame is incomplete")
-        if self._broken:
-            raise SourceFailed(f"{self._name}: damaged: {self._broken} parts of it are broken or too large")
+        if packets.broken:
+            raise SourceFailed(f"{self._name}: damaged: {packets.broken} parts of it are broken or too large")
 
     def _counted(self) -> int:
         """Frames that the container says it shows; 0 if it does not say."""
         counted, index = self._stream.frames, self._stream.index_entries
         if "mp4" in self._container.format.name:  # its index, less what an edit list cuts off, is read first
             counted = min(counted, len(index))
-        return max(0, counted - self._hidden - self._empty_places)
+        return max(0, counted - self._packets.hidden - self._empty_places)
 
     def _check_duration(self) -> None:
         """Sound that reaches the end shows that the file is whole, though its pictures end before."""
@@ -270,7 +279,7 @@ class VideoReader:
             return
         # Matroska counts from 0 and not from the first frame.
         end_s = self._last_s + max(0.0, self._origin_s) + 1 / self.info.fps
-        missing_s = duration_s - (end_s if tagged_s else max(end_s, self._sound_end_s))
+        missing_s = duration_s - (end_s if tagged_s else max(end_s, self._packets.sound_end_s))
         if missing_s > (TAG_TOLERANCE_S if tagged_s else DURATION_TOLERANCE_S):
             raise SourceFailed(f"{self._name}: cut off: {missing_s:.1f} of {duration_s:.1f} s are missing")
 

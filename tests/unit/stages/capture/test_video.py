@@ -133,8 +133,8 @@ def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
         yield
 
     assert reader.read() is not None
-    reader._packets.close()
-    reader._packets = failing()
+    reader._packets._demuxer.close()
+    reader._packets._demuxer = failing()
     with pytest.raises(SourceFailed, match=r"clip\.mkv: it can't be read any further: Input/output error"):
         while reader.read() is not None:
             pass
