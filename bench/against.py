@@ -31,13 +31,12 @@ from bench.command import (
     check_source,
     label,
     probe,
-    say,
     scaled,
     start,
     terminable,
 )
 from bench.document import latency_ms, open_console, rate, rate_cell, spread, write_document
-from bench.scene import pace_for, whole_passes
+from bench.measure import pace_for, say, whole_passes
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from pipeline.config.schema import PipelineSettings

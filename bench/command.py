@@ -1,7 +1,6 @@
 """`python run.py bench`: the pipeline against the tutorial's loop and against a plain one."""
 
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bench.document import make_document, show, throughput, write_document
+from bench.document import make_document, plot_batches, plot_crowds, show, throughput, write_document
 from bench.job import ClipInfo, Job, check_tutorial, describe, run_job, stage_settings
-from bench.scene import TUTORIAL_FRAMES, Measured, Scene, make_scene, measure
+from bench.measure import TUTORIAL_FRAMES, Measured, Scene, make_scene, measure, say
 from pipeline.common.errors import UserError
 from pipeline.common.model_card import choose_labels, find_model, read_card
 from pipeline.config.schema import PipelineSettings
@@ -52,11 +51,11 @@ def run_bench(settings: PipelineSettings, options: Options) -> int:
         clip = probe(settings, source, options.frames or FRAMES)
         scene = make_scene(label(source, clip), source, options.frames or FRAMES, clip, TUTORIAL_FRAMES)
         main = measure(
-            settings, scene, options.runs, folder, say, tutorial=options.tutorial, throughput_only=False
+            settings, scene, options.runs, folder, tutorial=options.tutorial, throughput_only=False
         )
         runs = min(options.runs, SIDE_RUNS)
         others = [
-            measure(settings, other, runs, folder, say, tutorial=options.tutorial, throughput_only=True)
+            measure(settings, other, runs, folder, tutorial=options.tutorial, throughput_only=True)
             for other in _others(settings, options, clip, folder)
         ]
     described |= {"frames": scene.frames, "tutorial_frames": scene.tutorial_frames}
@@ -155,8 +154,6 @@ def _is_crowd(found: Measured) -> bool:
 
 
 def _plot(document: dict[str, Any], crowds: list[Measured], folder: Path) -> None:
-    from bench.plots import plot_batches, plot_crowds  # matplotlib takes a second to load
-
     rates = [throughput(found) for found in crowds]
     plot_crowds(rates, CROWDS, folder / "fps_by_faces.png")
     plot_batches(document, folder / "batches.png")
@@ -166,11 +163,6 @@ def _plot(document: dict[str, Any], crowds: list[Measured], folder: Path) -> Non
 def label(source: str, clip: ClipInfo) -> str:
     """Return a clip's name and size for tables."""
     return f"{parse_sources([source])[0].name}, {clip.width}×{clip.height}"
-
-
-def say(text: str) -> None:
-    """Show how far the measurement is."""
-    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,18 +1,23 @@
-"""The benchmark's figures as one document: what `--json` writes, and what the table shows."""
+"""The figures as one document (`--json`), as tables, and as pictures (`--plots`)."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from bench.job import LoopRun
-from bench.scene import Measured
+from bench.measure import Measured
+
+if TYPE_CHECKING:  # matplotlib takes a second to load
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class Spread(NamedTuple):
@@ -158,7 +163,7 @@ def make_document(
     """Return all figures; `others` have their throughput only."""
     rates = throughput(main)
     pipeline_fps = rates["pipeline"]["fps"]
-    bare = medians_by_key([_bare(cost) for cost in main.bare])
+    bare = medians_by_key([msgspec.structs.asdict(cost) for cost in main.bare])
     return {
         "machine": dict(machine),
         "settings": dict(settings),
@@ -241,5 +246,96 @@ def _faces_per_frame(runs: list[LoopRun]) -> float:
     return round(sum(run.faces for run in runs) / sum(run.frames for run in runs), 2)
 
 
-def _bare(cost: Any) -> dict[str, float]:
-    return {part: getattr(cost, part) for part in ("decode", "detect", "classify", "draw")}
+NAMES: Final = {"pipeline": "pipeline", "plain_loop": "plain loop", "tutorial_loop": "tutorial loop"}
+COLOURS: Final = {"pipeline": "#0072b2", "plain_loop": "#e69f00", "tutorial_loop": "#7a7a7a"}
+MARKERS: Final = {"pipeline": "o", "plain_loop": "s", "tutorial_loop": "^"}
+"""Okabe and Ito's colours, with shapes of their own: they are told apart in grey too."""
+
+
+def plot_crowds(rates: Sequence[dict[str, Any]], faces: Sequence[int], path: Path) -> None:
+    """Draw frames a second by faces a frame for the three; bars reach from the slowest run to the fastest."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    figure, axes = _figure(4.4)
+    for name in _drawn(rates):
+        _draw_line(axes, name, rates, faces)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(faces, [str(count) for count in faces])
+    axes.set_xlim(faces[0] * 0.85, faces[-1] * 2.1)
+    axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(y=0.12)
+    axes.set_xlabel("faces in the frame (demo, 960×540)")
+    axes.set_ylabel("frames a second")
+    axes.set_title("Throughput by faces in the frame", loc="left", fontweight="bold")
+    figure.savefig(path)
+
+
+def _drawn(rates: Sequence[dict[str, Any]]) -> list[str]:
+    """Return those that were measured: the tutorial's loop may have been left out."""
+    return [name for name in NAMES if rates[0][name]]
+
+
+def _draw_line(axes: "Axes", name: str, rates: Sequence[dict[str, Any]], faces: Sequence[int]) -> None:
+    """Draw one contestant, each point with its value and the last with its name."""
+    fps = [row[name]["fps"] for row in rates]
+    low = [row[name]["fps"] - row[name]["fps_spread"][0] for row in rates]
+    high = [row[name]["fps_spread"][1] - row[name]["fps"] for row in rates]
+    colour, marker = COLOURS[name], MARKERS[name]
+    axes.errorbar(faces, fps, yerr=(low, high), color=colour, marker=marker, capsize=3, linewidth=2)
+    # The fastest's texts stand above its line, the others' below: lines that are close leave room so.
+    first = [fps[n] == max(row[other]["fps"] for other in _drawn(rates)) for n, row in enumerate(rates)]
+    for count, value, above in zip(faces, fps, first, strict=True):
+        text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+        _write(axes, text, (count, value), (0, 9), above, colour, ha="center", fontsize=8)
+    _write(axes, NAMES[name], (faces[-1], fps[-1]), (12, 2), first[-1], colour, fontweight="bold")
+
+
+def _write(
+    axes: "Axes",
+    text: str,
+    at: tuple[float, float],
+    away: tuple[float, float],
+    above: bool,
+    colour: str,
+    **how: Any,
+) -> None:
+    """Write beside a point, `away` from it, points, upwards or downwards."""
+    offset, align = (away, "bottom") if above else ((away[0], -away[1]), "top")
+    axes.annotate(text, at, offset, textcoords="offset points", va=align, color=colour, **how)
+
+
+def plot_batches(document: dict[str, Any], path: Path) -> None:
+    """Draw how many faces the classifier was given at once."""
+    batch = document["pipeline"]["batch"]
+    sizes = [int(size) for size in batch["histogram"]]
+    counts = list(batch["histogram"].values())
+    shares = [100 * count / max(1, sum(counts)) for count in counts]
+    figure, axes = _figure(3.8)
+    axes.bar(sizes, shares, color=COLOURS["pipeline"], width=0.8)
+    if sizes:
+        axes.axvline(batch["mean"], color=COLOURS["plain_loop"], linewidth=2)
+        axes.annotate(
+            f"mean {batch['mean']:.1f}", (batch["mean"], 1), (6, -4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", color=COLOURS["plain_loop"], va="top", fontweight="bold",
+        )  # fmt: skip
+        axes.set_xlim(0, max(sizes) + 1)
+    axes.locator_params("x", integer=True)
+    axes.set_xlabel("faces in a batch")
+    axes.set_ylabel("share of batches, %")
+    axes.set_title(f"Batches: {document['settings']['source']}", loc="left", fontweight="bold")
+    figure.savefig(path)
+
+
+def _figure(height: float) -> "tuple[Figure, Axes]":
+    """Return a new figure, `height` inches high, and its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, height), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes

@@ -142,10 +142,6 @@ class BareCost(msgspec.Struct, frozen=True):
     classify: float
     draw: float
 
-    @property
-    def total(self) -> float:
-        return self.decode + self.detect + self.classify + self.draw
-
 
 Answer = TypeVar("Answer", ClipInfo, LoopRun, BareCost)
 

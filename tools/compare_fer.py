@@ -17,10 +17,10 @@ from typing import Any, Final
 import msgspec
 
 from bench.against import ClipRun, absolute, run_clip, sides
-from bench.command import FRAMES, label, probe, say
+from bench.command import FRAMES, label, probe
 from bench.document import rate
 from bench.job import LoopRun
-from bench.scene import whole_passes
+from bench.measure import say, whole_passes
 from pipeline.common.errors import UserError
 from pipeline.config.schema import PipelineSettings
 from tools.measuring import make_parser, run_program, table

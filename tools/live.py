@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bench.against import Checkout, Record, Run, read_records
-from bench.command import say
 from bench.document import latency_ms, spread
+from bench.measure import say
 from pipeline.common.errors import UserError
 from stages.capture.sources.demo import FRAMES
 from tests.support.mjpeg import MjpegCamera

@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 import psutil  # type: ignore[import-untyped]
 
 from bench.against import Checkout, Run
-from bench.command import say
 from bench.document import spread
+from bench.measure import say
 from pipeline.common.errors import UserError
 from tools.measuring import add_against, checkouts, make_parser, run_program, table, wait_for_record
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 from bench.job import BareCost, LoopRun
-from bench.pipeline_run import PipelineRun
-from bench.scene import Measured, Scene
+from bench.measure import Measured, PipelineRun, Scene
 
 MACHINE: dict[str, Any] = {
     "cpu": "a made-up one",

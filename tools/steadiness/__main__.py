@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from bench.command import say
 from bench.document import write_document
+from bench.measure import say
 from pipeline.cli.resolve import choose_threshold
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT

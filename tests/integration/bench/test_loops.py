@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from bench.job import BareCost, ClipInfo, Job, LoopRun, run_job, stage_settings
-from bench.pipeline_run import run_pipeline
+from bench.measure import run_pipeline
 from pipeline.common.errors import UserError
 from pipeline.config.loader import override
 from pipeline.config.schema import PipelineSettings

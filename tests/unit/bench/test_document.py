@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.document import make_document, show, summary, throughput
-from bench.plots import plot_batches, plot_crowds
+from bench.document import make_document, plot_batches, plot_crowds, show, summary, throughput
 from tests.support.bench_runs import MACHINE, SETTINGS, measured
 
 KEYS = {

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.document import batch, efficiency, latency_ms, medians_by_key, spread
-from bench.scene import pace_for
+from bench.measure import pace_for
 
 
 def test_a_spread_is_the_median_between_the_extremes() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.job import ClipInfo
-from bench.scene import make_scene, whole_passes
+from bench.measure import make_scene, whole_passes
 
 
 @pytest.mark.parametrize(

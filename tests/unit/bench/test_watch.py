@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from bench.pipeline_run import CpuSample, Watch, per_frame_ms, role_of
+from bench.measure import CpuSample, Watch, per_frame_ms, role_of
 from pipeline.wire.messages import StatusReport
 from tests.support.broker_world import make_report
 
