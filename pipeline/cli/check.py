@@ -28,8 +28,7 @@ from pipeline.config.sources import SourceSpec
 from pipeline.config.stage import CheckLine, cores, output_line
 from pipeline.supervisor.plan import make_plan
 from pipeline.wire.addresses import is_tcp
-from stages.capture.probe import Camera, Mode
-from stages.capture.spec import CaptureSettings
+from stages.capture.spec import Camera, CameraMode, CaptureSettings
 from stages.stage import STAGES
 
 _COLOURS: Final = {"ok": "green", "note": "yellow", "missing": "bold red"}
@@ -157,7 +156,7 @@ RATE_TOLERANCE: Final = 0.05
 def camera_lines(settings: CaptureSettings) -> list[CheckLine]:
     """Return a line for each camera. They are opened in another process, in which a driver may hang."""
     asked = settings.camera_width, settings.camera_height, settings.camera_fps
-    command = [sys.executable, "-P", "-m", "stages.capture.probe", "list", *map(str, asked)]
+    command = [sys.executable, "-P", "-m", "stages.capture.sources.camera", "list", *map(str, asked)]
     environment = os.environ | {"PYTHONPATH": python_path()}
     hung = []
     try:
@@ -183,7 +182,7 @@ def camera_line(camera: Camera, settings: CaptureSettings) -> CheckLine:
     return CheckLine("ok", name, f"{_mode(camera.got)}; it has {modes}")
 
 
-def _missed(got: Mode, settings: CaptureSettings) -> str:
+def _missed(got: CameraMode, settings: CaptureSettings) -> str:
     """Return what was asked for and not got; "" if there is nothing."""
     missed = []
     for key, value in (("width", got.width), ("height", got.height)):
@@ -195,6 +194,6 @@ def _missed(got: Mode, settings: CaptureSettings) -> str:
     return ", ".join(missed)
 
 
-def _mode(mode: Mode) -> str:
+def _mode(mode: CameraMode) -> str:
     rate = f" at {mode.fps:g}/s" if mode.fps else ""
     return f"{mode.width}×{mode.height}{rate}"

@@ -96,7 +96,7 @@ def find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:
     """Return the sources asked for; else the first camera that opens, else the demo."""
     if texts:
         return parse_sources(texts)
-    command = [sys.executable, "-P", "-m", "stages.capture.probe"]
+    command = [sys.executable, "-P", "-m", "stages.capture.sources.camera"]
     environment = os.environ | {"PYTHONPATH": python_path()}
     try:
         probe = subprocess.run(

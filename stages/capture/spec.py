@@ -37,6 +37,22 @@ class CaptureOptions(msgspec.Struct, frozen=True):
     jpeg_quality: int = 90
 
 
+class CameraMode(msgspec.Struct, frozen=True):
+    """Width, height, px, and frames a second that a camera gave; 0: it does not say its rate."""
+
+    width: int
+    height: int
+    fps: float
+
+
+class Camera(msgspec.Struct, frozen=True):
+    """A camera: what it gave for what the settings ask, and which other sizes it has."""
+
+    number: int
+    got: CameraMode | None = None  # None: it gives no picture
+    modes: list[CameraMode] = []
+
+
 def processes(run: RunFacts) -> list[ProcessPlan]:
     settings = run.settings.of(CaptureSettings)
     return [

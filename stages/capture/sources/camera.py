@@ -1,16 +1,25 @@
-"""Cameras, read with OpenCV."""
+"""Cameras, read with OpenCV; as a program, which cameras there are, since a driver may hang its process.
 
+`python -m stages.capture.sources.camera` prints the number of the first camera that gives a picture, and
+exits with 1, printing nothing, where there is none. With `list WIDTH HEIGHT FPS` it prints a line of JSON for
+each camera: a `Camera`, opened with what is asked of it (0: the camera's own).
+"""
+
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import cv2
+import msgspec
 import numpy as np
 
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import SourceFailed, TimedFrame, to_bgr
-from stages.capture.spec import CaptureSettings
+from stages.capture.spec import Camera, CameraMode, CaptureSettings
 
 STALLED_S: Final = 2.0
 """A read that fails after so long has waited in vain: of a camera that is gone it fails at once."""
@@ -66,3 +75,57 @@ def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:
         if value:
             capture.set(prop, value)
     return capture
+
+
+MOST_CAMERAS: Final = 4
+"""Tried where the system does not list them."""
+
+SIZES: Final = ((320, 240), (640, 480), (800, 600), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160))
+"""Asked for, px: cameras answer with the nearest size that they have. OpenCV can't list them."""
+
+
+def candidates() -> list[int]:
+    """Numbers of cameras that may be there: on Linux, those that have a device."""
+    listed = sorted(int(p.name[5:]) for p in Path("/dev").glob("video*") if p.name[5:].isdigit())
+    return listed if sys.platform.startswith("linux") else list(range(MOST_CAMERAS))
+
+
+def cameras(settings: CaptureSettings) -> Iterator[Camera]:
+    """Yield the cameras, each after it was tried in all sizes, which takes seconds."""
+    for number in candidates():
+        got = _try(number, settings)
+        if got is None:
+            if sys.platform.startswith("linux"):  # elsewhere the number was a guess
+                yield Camera(number)
+            continue
+        asked = [CaptureSettings(camera_width=width, camera_height=height) for width, height in SIZES]
+        found = {mode for each in asked if (mode := _try(number, each)) is not None}
+        yield Camera(number, got, sorted(found, key=lambda mode: (mode.width, mode.height, mode.fps)))
+
+
+def _try(number: int, settings: CaptureSettings) -> CameraMode | None:
+    """Open a camera and return what it gives; None if that is nothing."""
+    try:
+        reader = CameraReader(SourceSpec(str(number), "camera", "probe"), settings)
+    except UserError:
+        return None
+    reader.close()
+    return CameraMode(reader.info.width, reader.info.height, round(reader.info.fps, 2))
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["list"]:
+        width, height, fps = map(int, arguments[1:])
+        asked = CaptureSettings(camera_width=width, camera_height=height, camera_fps=fps)
+        for camera in cameras(asked):
+            print(msgspec.json.encode(camera).decode(), flush=True)
+        return 0
+    for number in candidates():
+        if _try(number, CaptureSettings()) is not None:
+            print(number)
+            return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

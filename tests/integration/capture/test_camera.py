@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from stages.capture import probe
 from stages.capture.reader import SourceFailed, to_bgr
 from stages.capture.sources import camera
 from tests.support.media import open_source
@@ -147,9 +146,9 @@ def test_every_kind_of_pixel_becomes_bgr(image: Any) -> None:
 def test_the_probe_prints_the_first_camera_that_works(
     fake: type[FakeCapture], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(probe, "candidates", lambda: [0, 2, 4])
+    monkeypatch.setattr(camera, "candidates", lambda: [0, 2, 4])
     fake.working = (2, 4)
-    assert probe.main([]) == 0
+    assert camera.main([]) == 0
     assert capsys.readouterr().out == "2\n"
     assert [one.released for one in fake.made] == [True, True]
 
@@ -161,8 +160,8 @@ def test_the_probe_prints_nothing_without_a_camera(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(probe, "candidates", lambda: numbers)
-    assert probe.main([]) == 1
+    monkeypatch.setattr(camera, "candidates", lambda: numbers)
+    assert camera.main([]) == 1
     assert capsys.readouterr() == ("", "")
 
 
@@ -170,9 +169,9 @@ def test_the_probe_as_a_process_says_the_same() -> None:
     import subprocess
     import sys
 
-    if probe.candidates():
+    if camera.candidates():
         pytest.skip("a camera may be here: the stand-in tests cover the rest")
     ended = subprocess.run(
-        [sys.executable, "-m", "stages.capture.probe"], capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "stages.capture.sources.camera"], capture_output=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")

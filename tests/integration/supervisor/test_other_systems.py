@@ -17,7 +17,7 @@ from pipeline.config.stage import cores
 from pipeline.supervisor.child_main import KILLED_STATUS
 from pipeline.supervisor.runner import Signals
 from pipeline.wire.assignment import Assignment
-from stages.capture.probe import MOST_CAMERAS, candidates
+from stages.capture.sources.camera import MOST_CAMERAS, candidates
 from stages.display.spec import DisplaySettings, resolve
 
 WINDOWS = """

@@ -9,10 +9,9 @@ import pytest
 from pipeline.cli import check
 from pipeline.cli.check import camera_line, camera_lines
 from pipeline.config.stage import CheckLine
-from stages.capture.probe import Camera, Mode
-from stages.capture.spec import CaptureSettings
+from stages.capture.spec import Camera, CameraMode, CaptureSettings
 
-VGA, HD = Mode(640, 480, 30.0), Mode(1280, 720, 29.97)
+VGA, HD = CameraMode(640, 480, 30.0), CameraMode(1280, 720, 29.97)
 
 
 def test_a_camera_that_gives_what_is_asked() -> None:
@@ -92,7 +91,7 @@ def test_the_probe_lists_sizes_and_rates(
     monkeypatch.setattr(probe, "candidates", lambda: [0, 1])
     assert probe.main(["list", "1280", "0", "0"]) == 0
     found = [msgspec.json.decode(line, type=Camera) for line in capsys.readouterr().out.splitlines()]
-    modes = [Mode(640, 480, 30.0), Mode(1280, 720, 30.0)]
+    modes = [CameraMode(640, 480, 30.0), CameraMode(1280, 720, 30.0)]
     expected = [Camera(0, modes[1], modes)] + [Camera(1)] * sys.platform.startswith("linux")
     assert found == expected
     assert probe.main([]) == 0

@@ -5,8 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.common.labels import EMOTIONS
-from stages.capture.sources.demo import CHANGE, FRAMES, HOLD
-from stages.capture.sources.expressions import EXPRESSIONS
+from stages.capture.sources.demo import CHANGE, EXPRESSIONS, FRAMES, HOLD
 from stages.classify.classifier import open_classifier
 from stages.classify.spec import ClassifySettings
 from stages.detect.detector import detect_step, open_detector
