@@ -85,14 +85,14 @@ def test_the_probe_lists_sizes_and_rates(
 ) -> None:
     import msgspec
 
-    from stages.capture import probe
+    from stages.capture.sources import camera
 
     monkeypatch.setattr("cv2.VideoCapture", _Capture)
-    monkeypatch.setattr(probe, "candidates", lambda: [0, 1])
-    assert probe.main(["list", "1280", "0", "0"]) == 0
+    monkeypatch.setattr(camera, "candidates", lambda: [0, 1])
+    assert camera.main(["list", "1280", "0", "0"]) == 0
     found = [msgspec.json.decode(line, type=Camera) for line in capsys.readouterr().out.splitlines()]
     modes = [CameraMode(640, 480, 30.0), CameraMode(1280, 720, 30.0)]
     expected = [Camera(0, modes[1], modes)] + [Camera(1)] * sys.platform.startswith("linux")
     assert found == expected
-    assert probe.main([]) == 0
+    assert camera.main([]) == 0
     assert capsys.readouterr().out == "0\n"
