@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from bench.document import make_document, plot_batches, plot_crowds, show, throughput, write_document
-from bench.job import ClipInfo, Job, check_tutorial, describe, run_job, stage_settings
+from bench.job import ClipInfo, check_tutorial, describe, run_job
 from bench.measure import TUTORIAL_FRAMES, Measured, Scene, make_scene, measure, say
 from pipeline.common.errors import UserError
 from pipeline.common.model_card import choose_labels, find_model, read_card
@@ -122,9 +122,7 @@ def start() -> dict[str, Any]:
 
 def probe(settings: PipelineSettings, source: str, frames: int) -> ClipInfo:
     """Return a clip's size and its frames, up to as many as are asked for."""
-    return run_job(
-        Job(kind="probe", source=source, frames=frames, settings=stage_settings(settings)), ClipInfo
-    )
+    return run_job(ClipInfo, "probe", settings, source, frames)
 
 
 def scaled(
@@ -134,8 +132,7 @@ def scaled(
     if (clip.width, clip.height) == FULL_HD:
         return None
     path = str(folder / "1080p.mp4")
-    job = Job(kind="scale", source=source, frames=frames, settings=stage_settings(settings), output=path)
-    return path, run_job(job, ClipInfo)
+    return path, run_job(ClipInfo, "scale", settings, source, frames, output=path)
 
 
 def _others(settings: PipelineSettings, options: Options, clip: ClipInfo, folder: Path) -> Iterator[Scene]:

@@ -88,30 +88,18 @@ def _version(name: str) -> str:
 Kind = Literal["probe", "scale", "tutorial", "plain", "bare"]
 
 
-class StageSettings(msgspec.Struct, frozen=True):
-    """The tables that the loops need."""
-
-    capture: CaptureSettings
-    detect: DetectSettings
-    classify: ClassifySettings
-
-
-def stage_settings(settings: PipelineSettings) -> StageSettings:
-    return StageSettings(
-        settings.of(CaptureSettings), settings.of(DetectSettings), settings.of(ClassifySettings)
-    )
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child is to do. Not on its command line, as for the stages."""
+class Job(msgspec.Struct, frozen=True):
+    """What a child is to do."""
 
     kind: Kind
     source: str
     frames: int
-    settings: StageSettings
-    threads: int = 1  # of OpenCV, the decoder and each network (plain, bare)
-    output: str = ""  # results (tutorial, plain) or the scaled clip (scale)
-    parent_pid: int = 0
+    threads: int  # of OpenCV, the decoder and each network (plain, bare)
+    output: str  # results (tutorial, plain) or the scaled clip (scale)
+    capture: CaptureSettings
+    detect: DetectSettings
+    classify: ClassifySettings
+    parent_pid: int
 
 
 class ClipInfo(msgspec.Struct, frozen=True):
@@ -146,9 +134,22 @@ class BareCost(msgspec.Struct, frozen=True):
 Answer = TypeVar("Answer", ClipInfo, LoopRun, BareCost)
 
 
-def run_job(job: Job, answer: type[Answer]) -> Answer:
-    """Run the job in a fresh process. Raises UserError with what the process said if it fails."""
-    job = msgspec.structs.replace(job, parent_pid=os.getpid())
+def run_job(
+    answer: type[Answer],
+    kind: Kind,
+    settings: PipelineSettings,
+    source: str,
+    frames: int,
+    *,
+    threads: int = 1,
+    output: Path | str = "",
+) -> Answer:
+    """Run a job in a fresh process; the other arguments as in `Job`.
+
+    Raises UserError with the last line that the process wrote if it fails.
+    """
+    tables = settings.of(CaptureSettings), settings.of(DetectSettings), settings.of(ClassifySettings)
+    job = Job(kind, source, frames, threads, str(output), *tables, os.getpid())
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "bench.loops"],  # -P: no module of the folder that this is run from
         env={**_variables(job), "PYTHONPATH": python_path()},

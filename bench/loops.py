@@ -23,7 +23,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
 from pipeline.common.model_card import choose_labels, read_card
 from pipeline.common.native_output import quiet_native
-from pipeline.config.sources import SourceSpec, parse_sources
+from pipeline.config.sources import parse_sources
 from pipeline.supervisor.child_main import die_with_parent
 from pipeline.wire.messages import Delivery
 from stages.capture.open import open_reader
@@ -32,38 +32,20 @@ from stages.classify.classifier import Classifier, open_classifier
 from stages.classify.keras_classifier import output_of
 from stages.detect.detector import Detector, detect_step, open_detector
 from stages.display.display import Display
-from stages.display.drawing import draw_faces
+from stages.display.drawing import draw_faces, fit_into
 from stages.display.record import make_record, round_box, round_rows
 from stages.display.smoothing import Smoother
 from stages.display.spec import DisplaySettings
-from stages.faces import Face, Faces
-
-
-class Clip:
-    """A source's frames, played again until there are as many as asked for."""
-
-    def __init__(self, reader: Reader, spec: SourceSpec) -> None:
-        self.spec = spec
-        self.info = reader.info
-        self._reader = reader
-
-    def read(self) -> TimedFrame | None:
-        """Return the next picture, None at the end. Raises UserError for a clip that is cut off."""
-        try:
-            return self._reader.read()
-        except SourceFailed as error:
-            raise UserError(f"bench: {error}; a whole clip is needed") from error
+from stages.faces import Faces
 
 
 @contextmanager
-def open_clip(job: Job, *, threads: int, repeat: int = 0) -> Iterator[Clip]:
+def open_clip(job: Job, *, threads: int, repeat: int = 0) -> Iterator[Reader]:
     """Open the job's source. Its first frame is decoded by now, as in the pipeline's capture."""
-    spec = parse_sources([job.source])[0]
-    settings = msgspec.structs.replace(
-        job.settings.capture, repeat=repeat, max_frames=job.frames, threads=threads
-    )
+    (spec,) = parse_sources([job.source])
+    settings = msgspec.structs.replace(job.capture, repeat=repeat, max_frames=job.frames, threads=threads)
     with closing(open_reader(spec, settings)) as reader:
-        yield Clip(reader, spec)
+        yield reader
 
 
 def count_frames(job: Job) -> ClipInfo:
@@ -80,7 +62,7 @@ def plain_loop(job: Job) -> LoopRun:
     detector, classifier = open_models(job)
     with open_clip(job, threads=job.threads) as clip:
         detect_step(detector, np.zeros((clip.info.height, clip.info.width, 3), np.uint8))
-        display = Display(DisplaySettings(mode="draw", results=job.output), [clip.spec.name], None)
+        display = Display(DisplaySettings(mode="draw", results=job.output), [clip.info.name], None)
         try:
             frames = found = 0
             started_s = time.perf_counter()
@@ -89,7 +71,7 @@ def plain_loop(job: Job) -> LoopRun:
                 if picture.image is not None:
                     faces, crops = detect_step(detector, picture.image, crop_shape=classifier.crop_shape)
                     delivery = deliverable(clip, picture, frames, captured_ns)
-                    results = faces_of(faces, classify(classifier, crops))
+                    results = Faces([face.box_px for face in faces], classify(classifier, crops), {})
                     display.deliver(delivery, results, picture.image, time.monotonic_ns())
                     found += len(faces)
                 frames += 1
@@ -102,8 +84,8 @@ def open_models(job: Job) -> tuple[Detector, Classifier]:
     """Load detector and classifier with the job's threads."""
     cv2.setNumThreads(job.threads)
     replace = msgspec.structs.replace
-    detector = open_detector(replace(job.settings.detect, threads=job.threads))
-    return detector, open_classifier(replace(job.settings.classify, threads=job.threads))
+    detector = open_detector(replace(job.detect, threads=job.threads))
+    return detector, open_classifier(replace(job.classify, threads=job.threads))
 
 
 def classify(classifier: Classifier, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -111,12 +93,7 @@ def classify(classifier: Classifier, crops: NDArray[np.uint8]) -> NDArray[np.flo
     return classifier(crops) if len(crops) else np.zeros((0, len(EMOTIONS)), np.float32)
 
 
-def faces_of(faces: list[Face], probabilities: NDArray[np.float32]) -> Faces:
-    """What the display is told of a frame's faces; `probabilities` (faces, 7)."""
-    return Faces([face.box_px for face in faces], probabilities, {})
-
-
-def deliverable(clip: Clip, picture: TimedFrame, number: int, captured_ns: int) -> Delivery:
+def deliverable(clip: Reader, picture: TimedFrame, number: int, captured_ns: int) -> Delivery:
     """What the broker would hand the display for a picture that could be read."""
     image: NDArray[np.uint8] | None = picture.image
     assert image is not None
@@ -173,9 +150,9 @@ BLUE: Final = (255, 0, 0)
 
 def tutorial_loop(job: Job) -> LoopRun:
     """Load and warm the model, then time the loop."""
-    path = keras_model(job.settings.classify)
+    path = keras_model(job.classify)
     card = read_card(path)
-    labels = choose_labels(card, job.settings.classify.labels, path)
+    labels = choose_labels(card, job.classify.labels, path)
     with quiet_native():
         import keras
 
@@ -228,23 +205,13 @@ def scale_clip(job: Job) -> ClipInfo:
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         while (picture := clip.read()) is not None:
             if picture.image is not None:
-                frame = av.VideoFrame.from_ndarray(fitted(picture.image), format="bgr24")
+                canvas = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+                fit_into(canvas, picture.image)
+                frame = av.VideoFrame.from_ndarray(canvas, format="bgr24")
                 container.mux(stream.encode(frame))
                 frames += 1
         container.mux(stream.encode(None))
     return ClipInfo(frames, *SIZE)
-
-
-def fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture (h, w, 3) as (1080, 1920, 3): proportions kept, black where it does not reach."""
-    height, width = image.shape[:2]
-    scale = min(SIZE[0] / width, SIZE[1] / height)
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
-    left, top = (SIZE[0] - inner[0]) // 2, (SIZE[1] - inner[1]) // 2
-    canvas = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=method)
-    return canvas
 
 
 def main() -> int:
@@ -253,7 +220,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         answer = JOBS[job.kind](job)
-    except UserError as error:
+    except (UserError, SourceFailed) as error:  # the latter: the clip is cut off
         print(f"error: {error}", file=sys.stderr)
         return 2
     sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")

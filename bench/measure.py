@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from bench.job import BareCost, ClipInfo, Job, Kind, LoopRun, run_job, stage_settings
+from bench.job import BareCost, ClipInfo, LoopRun, run_job
 from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
 from pipeline.config.schema import PipelineSettings
@@ -248,26 +248,21 @@ def measure(
     found = Measured(scene, [], {threads: [] for threads in sorted({1, cores()})}, [], [], [])
     results = folder / "results.jsonl"
 
-    def job(kind: Kind, frames: int, threads: int = 1) -> Job:
-        return Job(
-            kind=kind,
-            source=scene.source,
-            frames=frames,
-            settings=stage_settings(settings),
-            threads=threads,
-            output=str(results),
-        )
-
     for number in range(1, runs + 1):
         if tutorial:
-            found.tutorial.append(run_job(job("tutorial", scene.tutorial_frames), LoopRun))
+            few = scene.tutorial_frames
+            found.tutorial.append(run_job(LoopRun, "tutorial", settings, scene.source, few, output=results))
         for threads, of_plain in found.plain.items():
-            of_plain.append(run_job(job("plain", scene.frames, threads), LoopRun))
+            of_plain.append(
+                run_job(
+                    LoopRun, "plain", settings, scene.source, scene.frames, threads=threads, output=results
+                )
+            )
         found.pipeline.append(run_pipeline(settings, scene.source, scene.frames, results))
         say(_line(found, number, runs))
         if throughput_only:
             continue
-        found.bare.append(run_job(job("bare", scene.tutorial_frames), BareCost))
+        found.bare.append(run_job(BareCost, "bare", settings, scene.source, scene.tutorial_frames))
         if number == 1:  # the same pace in all runs
             pace_fps, reason = pace_for(found.pipeline[0].fps)
             found = found._replace(pace_fps=pace_fps, pace_reason=reason)

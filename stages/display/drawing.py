@@ -307,10 +307,17 @@ def compose(images: list[Image | None]) -> tuple[Image, list[Tile]]:
         if image is None:
             tiles.append(Tile(x, y, width, height, 1.0))
             continue
-        scale = min(width / image.shape[1], height / image.shape[0])
-        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-        left, top = x + (width - size[0]) // 2, y + (height - size[1]) // 2
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=method)
-        tiles.append(Tile(left, top, *size, scale))
+        tile = fit_into(canvas[y : y + height, x : x + width], image)
+        tiles.append(tile._replace(x=x + tile.x, y=y + tile.y))
     return canvas, tiles
+
+
+def fit_into(canvas: Image, image: Image) -> Tile:
+    """Put an image into the middle of `canvas`, as large as there is room; both uint8 BGR (h, w, 3)."""
+    height, width = canvas.shape[:2]
+    scale = min(width / image.shape[1], height / image.shape[0])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=method)
+    return Tile(left, top, *size, scale)

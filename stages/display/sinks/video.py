@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
+from stages.display.drawing import fit_into
 from stages.display.output_file import OutputFailed, OutputFile, Patience
 from stages.display.sinks.sink import Image, Opening, Outcome, Sink
 
@@ -101,7 +102,10 @@ class Recording:
         """
         try:
             stream = self._stream or self._begin(image.shape[1], image.shape[0], fps)
-            frame = _to_frame(_fit(image, stream.width, stream.height))
+            if image.shape[:2] != (stream.height, stream.width):
+                other, image = image, np.zeros((stream.height, stream.width, 3), np.uint8)
+                fit_into(image, other)
+            frame = _to_frame(image)
             frame.pts = self._next_pts(time_s)
             frame.time_base = CLOCK
             if frame.pts >= self._next_key_pts:  # by time: the true rate may be far from the nominal one
@@ -196,20 +200,6 @@ def _to_frame(image: Image) -> av.VideoFrame:
         planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
         return av.VideoFrame.from_ndarray(planes, format="yuv420p")
     return av.VideoFrame.from_ndarray(image, format="bgr24")
-
-
-def _fit(image: Image, width: int, height: int) -> Image:
-    """Return the image at another size, its proportions kept, black where it does not reach."""
-    if image.shape[:2] == (height, width):
-        return image
-    scale = min(width / image.shape[1], height / image.shape[0])
-    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(
-        image, inner, interpolation=cv2.INTER_AREA
-    )
-    return canvas
 
 
 class Recordings(Sink):

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from bench.job import BareCost, ClipInfo, Job, LoopRun, run_job, stage_settings
+from bench.job import BareCost, ClipInfo, LoopRun, run_job
 from bench.measure import run_pipeline
 from pipeline.common.errors import UserError
 from pipeline.config.loader import override
@@ -20,12 +19,6 @@ FRAMES = 4
 pytestmark = pytest.mark.timeout(400)  # a busy machine makes everything long, TensorFlow's start above all
 
 
-def job(kind: str, settings: PipelineSettings, output: Path) -> Job:
-    return Job(
-        kind=kind, source="demo:2", frames=FRAMES, settings=stage_settings(settings), output=str(output)
-    )  # type: ignore[arg-type]
-
-
 def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -35,8 +28,8 @@ def test_the_plain_loop_writes_a_record_for_each_frame(
     threads: int, settings: PipelineSettings, tmp_path: Path
 ) -> None:
     results = tmp_path / "r.jsonl"
-    asked = msgspec.structs.replace(job("plain", settings, results), threads=threads)
-    check_records(run_job(asked, LoopRun), results)
+    run = run_job(LoopRun, "plain", settings, "demo:2", FRAMES, threads=threads, output=results)
+    check_records(run, results)
 
 
 @pytest.mark.long
@@ -45,7 +38,7 @@ def test_the_tutorials_loop_writes_a_record_for_each_frame(
 ) -> None:
     results = tmp_path / "r.jsonl"
     asked = override(settings, {"classify.model": str(keras_model), "classify.labels": "consensus"}, TABLES)
-    check_records(run_job(job("tutorial", asked, results), LoopRun), results)
+    check_records(run_job(LoopRun, "tutorial", asked, "demo:2", FRAMES, output=results), results)
     assert emotions(results) == {BOTH["consensus"]}
 
 
@@ -65,14 +58,14 @@ def test_the_plain_loop_shows_the_labels_that_are_asked_for(
 ) -> None:
     results = tmp_path / "r.jsonl"
     both = override(settings, {"classify.model": str(model_of_both), "classify.labels": "fer2013"}, TABLES)
-    run_job(job("plain", both, results), LoopRun)
+    run_job(LoopRun, "plain", both, "demo:2", FRAMES, output=results)
     assert emotions(results) == {BOTH["fer2013"]}
     faces = [face for record in records(results) for face in record["faces"]]
     assert {round(face["confidence"], 3) for face in faces} == {round(CONFIDENCE, 3)}
 
 
-def test_each_part_of_the_work_takes_time(settings: PipelineSettings, tmp_path: Path) -> None:
-    cost = run_job(job("bare", settings, tmp_path / "r.jsonl"), BareCost)
+def test_each_part_of_the_work_takes_time(settings: PipelineSettings) -> None:
+    cost = run_job(BareCost, "bare", settings, "demo:2", FRAMES)
     assert min(cost.decode, cost.detect, cost.classify, cost.draw) > 0
 
 
@@ -89,10 +82,10 @@ def test_the_pipeline_is_measured_over_as_many_frames_and_keeps_its_pace(
 
 def test_a_clip_is_counted_and_made_larger(tmp_path: Path) -> None:
     large = tmp_path / "large.mp4"
-    assert run_job(job("probe", PipelineSettings(), tmp_path), ClipInfo) == ClipInfo(FRAMES, 960, 540)
-    assert run_job(job("scale", PipelineSettings(), large), ClipInfo) == ClipInfo(FRAMES, 1920, 1080)
-    again = Job(kind="probe", source=str(large), frames=100, settings=stage_settings(PipelineSettings()))
-    assert run_job(again, ClipInfo) == ClipInfo(FRAMES, 1920, 1080)
+    settings, full_hd = PipelineSettings(), ClipInfo(FRAMES, 1920, 1080)
+    assert run_job(ClipInfo, "probe", settings, "demo:2", FRAMES) == ClipInfo(FRAMES, 960, 540)
+    assert run_job(ClipInfo, "scale", settings, "demo:2", FRAMES, output=large) == full_hd
+    assert run_job(ClipInfo, "probe", settings, str(large), 100) == full_hd
 
 
 def test_modules_of_the_current_folder_are_not_loaded(
@@ -102,14 +95,11 @@ def test_modules_of_the_current_folder_are_not_loaded(
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("raise AssertionError('loaded')")
     monkeypatch.chdir(tmp_path)
-    assert run_job(job("probe", PipelineSettings(), tmp_path), ClipInfo).frames == FRAMES
+    assert run_job(ClipInfo, "probe", PipelineSettings(), "demo:2", FRAMES).frames == FRAMES
 
 
 def test_what_is_wrong_with_a_clip_comes_back_in_one_line(tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     with pytest.raises(UserError, match=r"text\.mp4.*not a video"):
-        run_job(
-            Job(kind="probe", source=str(text), frames=1, settings=stage_settings(PipelineSettings())),
-            ClipInfo,
-        )
+        run_job(ClipInfo, "probe", PipelineSettings(), str(text), 1)
