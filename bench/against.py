@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -35,7 +36,7 @@ from bench.command import (
     start,
     terminable,
 )
-from bench.document import latency_ms, open_console, rate, rate_cell, spread, write_document
+from bench.document import latency_ms, latency_text, open_console, rate, rate_cell, spread, write_document
 from bench.measure import pace_for, say, whole_passes
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
@@ -245,21 +246,29 @@ class Against(NamedTuple):
     there: list[str]
 
 
-class Duel(NamedTuple):
+@dataclass
+class Duel:
     """A scene and the runs of both over it, in the order in which they were made."""
 
     label: str
+    source: str
     frames: int
-    this: list[ClipRun]
-    other: list[ClipRun]
+    record: bool = False  # whether the faces are drawn and recorded
+    pace_fps: float = 0.0  # 0: as fast as it goes
+    this: list[ClipRun] = field(default_factory=list)
+    other: list[ClipRun] = field(default_factory=list)
 
-
-class Paced(NamedTuple):
-    """Runs at a pace that both can keep."""
-
-    fps: float
-    reason: str
-    duel: Duel
+    def take_turns(self, pair: list[Checkout], folder: Path, rounds: int = 1) -> None:
+        """Run each once a round, and say what came of it."""
+        for _ in range(rounds):
+            for checkout, found in zip(pair, (self.this, self.other), strict=True):
+                pace_fps, record = self.pace_fps, self.record
+                found.append(
+                    run_clip(checkout, self.source, self.frames, folder, pace_fps=pace_fps, record=record)
+                )
+            this, other = (f"{found[-1].fps:.1f}" for found in (self.this, self.other))
+            rates = f"{pair[0].name} {this}, {pair[1].name} {other} frames/s"
+            say(f"{self.label}, run {len(self.other)}: {rates}")
 
 
 def run_against(settings: PipelineSettings, options: Options, against: Against) -> int:
@@ -273,72 +282,36 @@ def run_against(settings: PipelineSettings, options: Options, against: Against) 
         folder = Path(name)
         clip = probe(settings, source, options.frames or FRAMES)
         frames = whole_passes(options.frames or FRAMES, clip.frames)
-        scene, few = label(source, clip), min(options.runs, SIDE_RUNS)
-        main, paced = _with_latency(pair, Duel(scene, frames, [], []), source, options.runs, folder)
-        others = [_take_turns(pair, Duel("drawn and recorded", frames, [], []), source, few, folder, True)]
+        few = min(options.runs, SIDE_RUNS)
+        main = Duel(label(source, clip), source, frames)
+        paced = Duel(f"{main.label}, at a pace", source, frames)
+        for number in range(options.runs):
+            main.take_turns(pair, folder)
+            if number == 0:  # the slower one sets the pace
+                paced.pace_fps, reason = pace_for(min(main.this[0].fps, main.other[0].fps))
+            paced.take_turns(pair, folder)
+        others = [Duel("drawn and recorded", source, frames, record=True)]
         if large := scaled(settings, source, clip, min(frames, SIDE_FRAMES), folder):
-            path, info = large
-            duel = Duel("the same at 1920×1080", info.frames, [], [])
-            others.append(_take_turns(pair, duel, path, few, folder))
-    document = make_document(machine, source, pair, main, paced, others)
-    show(document)
-    if options.json is not None:
-        write_document(options.json, document)
-    return 0
-
-
-def _take_turns(
-    pair: list[Checkout], duel: Duel, source: str, runs: int, folder: Path, record: bool = False
-) -> Duel:
-    for _ in range(runs):
-        for checkout, found in zip(pair, (duel.this, duel.other), strict=True):
-            found.append(run_clip(checkout, source, duel.frames, folder, record=record))
-        _say_last(pair, duel)
-    return duel
-
-
-def _with_latency(
-    pair: list[Checkout], duel: Duel, source: str, runs: int, folder: Path
-) -> tuple[Duel, Paced]:
-    """Run both in turn as fast as they go and at a pace; the slower one of the first runs sets the pace."""
-    at_pace = Duel(duel.label, duel.frames, [], [])
-    fps, reason = 0.0, ""
-    for number in range(runs):
-        _take_turns(pair, duel, source, 1, folder)
-        if number == 0:
-            fps, reason = pace_for(min(duel.this[0].fps, duel.other[0].fps))
-        for checkout, found in zip(pair, (at_pace.this, at_pace.other), strict=True):
-            found.append(run_clip(checkout, source, duel.frames, folder, pace_fps=fps))
-    return duel, Paced(fps, reason, at_pace)
-
-
-def _say_last(pair: list[Checkout], duel: Duel) -> None:
-    this, other = (f"{found[-1].fps:.1f}" for found in (duel.this, duel.other))
-    say(f"{duel.label}, run {len(duel.other)}: {pair[0].name} {this}, {pair[1].name} {other} frames/s")
-
-
-def make_document(
-    machine: dict[str, Any],
-    source: str,
-    pair: list[Checkout],
-    main: Duel,
-    paced: Paced,
-    others: list[Duel],
-) -> dict[str, Any]:
-    """Return all figures: medians, and the ratio of this one's to the other's."""
-    this, other = (
-        latency_ms([run.latency_ms for run in runs]) for runs in (paced.duel.this, paced.duel.other)
-    )
-    return {
+            others.append(Duel("the same at 1920×1080", large[0], large[1].frames))
+        for duel in others:
+            duel.take_turns(pair, folder, few)
+    document = {
         "machine": machine,
         "source": Path(source).name,
         "this": pair[0].describe(),
         "other": pair[1].describe(),
         "scenes": [_throughput(duel) for duel in (main, *others)],
-        "latency_ms": {"this": this, "other": other},
-        "latency_at_fps": round(paced.fps, 2),
-        "latency_at": paced.reason,
+        "latency_ms": {
+            "this": latency_ms([run.latency_ms for run in paced.this]),
+            "other": latency_ms([run.latency_ms for run in paced.other]),
+        },
+        "latency_at_fps": round(paced.pace_fps, 2),
+        "latency_at": reason,
     }
+    show(document)
+    if options.json is not None:
+        write_document(options.json, document)
+    return 0
 
 
 def _throughput(duel: Duel) -> dict[str, Any]:
@@ -377,7 +350,6 @@ def show(document: dict[str, Any]) -> None:
     console.print("[dim]medians of the runs; in brackets the slowest and the fastest[/dim]\n")
     for name, latency in zip((this, other), document["latency_ms"].values(), strict=True):
         console.print(
-            f"{name}: latency at {document['latency_at_fps']:.1f} frames/s ({document['latency_at']}): "
-            f"p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms, p99 {latency['p99']:.0f} ms",
+            f"{name}: {latency_text(latency, document['latency_at_fps'], document['latency_at'])}",
             soft_wrap=True,
         )

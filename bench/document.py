@@ -49,6 +49,12 @@ def latency_ms(runs: Sequence[Sequence[float]]) -> dict[str, float]:
     return {"p50": p50, "p95": p95, "p99": p99}
 
 
+def latency_text(found: Mapping[str, float], fps: float, why: str) -> str:
+    """Return percentiles of `latency_ms` in words; why: what set the rate at which they were measured."""
+    percentiles = ", ".join(f"{name} {value:.0f} ms" for name, value in found.items())
+    return f"latency at {fps:.1f} frames/s ({why}): {percentiles}"
+
+
 def batch(runs: Iterable[Mapping[int, int]]) -> dict[str, Any]:
     """Return the mean batch and how often each size came, over all runs."""
     histogram: Counter[int] = Counter()
@@ -107,10 +113,9 @@ def open_console() -> Console:
 def summary(document: dict[str, Any]) -> list[str]:
     """Return latency, batches, balance and efficiency in words."""
     pipeline = document["pipeline"]
-    latency, batch = pipeline["latency_ms"], pipeline["batch"]
+    batch = pipeline["batch"]
     return [
-        f"latency at {pipeline['latency_at_fps']:.1f} frames/s ({pipeline['latency_at']}): "
-        f"p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms, p99 {latency['p99']:.0f} ms",
+        latency_text(pipeline["latency_ms"], pipeline["latency_at_fps"], pipeline["latency_at"]),
         f"faces in a batch: {batch['mean']:.1f} on average; "
         f"frames dropped {pipeline['dropped']}, failed {pipeline['failed']}",
         f"efficiency {100 * document['efficiency']:.0f} %: the share of {document['machine']['cores']} cores "
