@@ -28,14 +28,17 @@ class HaarDetector:
         self.fingerprint = f"haar {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
     def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
-        """See Detector. The cascade gives no score: each face has 1; the largest ones come first."""
+        """See Detector. The cascade gives no score: each face has 1; the largest ones come first.
+
+        OpenCV's threads give equally large faces in any order: from left to right, a picture's are always the same.
+        """
         boxes = self._cascade.detectMultiScale(
             cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),
             scaleFactor=self._settings.haar_scale,
             minNeighbors=self._settings.haar_neighbours,
             minSize=(self._settings.min_face_px, self._settings.min_face_px),
         )
-        largest = sorted((tuple(map(float, box)) for box in boxes), key=lambda box: -box[2])
+        largest = sorted((tuple(map(float, box)) for box in boxes), key=lambda box: (-box[2], *box))
         return [Face((x, y, w, h), 1.0) for x, y, w, h in largest[: self._settings.max_faces]]
 
     def square(self, face: Face) -> tuple[float, float, float]:

@@ -40,17 +40,16 @@ def sharpness(records: list[dict[str, Any]]) -> list[list[float]]:
     return [[face.pop("extras")["sharpness"] for face in record["faces"]] for record in records]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["sharpness-1", "detect-1", "broker"])
-def test_its_number_stands_with_every_face_though_a_process_is_killed(
-    start: Start, quick: list[str], clip: Path, project: Path, tmp_path: Path, name: str
+def test_its_number_stands_with_every_face_though_processes_are_killed(
+    start: Start, quick: list[str], clip: Path, project: Path, tmp_path: Path
 ) -> None:
     paths = tmp_path / "undisturbed.jsonl", tmp_path / "killed.jsonl"
     options = *quick, "--source", clip, "--set", "sharpness.workers=2", "--set", "capture.pace_fps=20"
     quiet = start(*options, "--results", paths[0], project=project)
     killed = start(*options, "--results", paths[1], project=project)
-    killed.until_records(paths[1], 10)
-    os.kill(killed.pid(name), signal.SIGKILL)
+    for number, name in enumerate(("sharpness-1", "detect-1", "broker")):
+        killed.until_records(paths[1], 10 + 15 * number)
+        os.kill(killed.pid(name), signal.SIGKILL)
     for run in (quiet, killed):
         done = run.end()
         assert done.status == 0, done.stderr
@@ -61,7 +60,7 @@ def test_its_number_stands_with_every_face_though_a_process_is_killed(
     assert all(value > 0 for values in found for value in values)
 
 
-def test_it_is_checked_and_set_like_any_other(start: Start, quick: list[str], project: Path) -> None:
+def test_its_settings_are_checked(start: Start, quick: list[str], project: Path) -> None:
     done = start(*quick, "--set", "sharpness.workers=0", project=project).end()
     assert done.status == 2
     assert "sharpness.workers" in done.errors[0]

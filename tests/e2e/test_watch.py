@@ -1,10 +1,12 @@
-"""Records of a run on standard output, from Python with `watch`, and its log for programs."""
+"""Runs that other programs read: from Python with `watch`, and through pipes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 
 import emotions
 from pipeline.common.files import PROJECT
-from tests.support.runs import CLIP_FRAMES, LIMIT_S, balance, check_record, processes_of, same_but_for_time
+from tests.support.media import noise, write_film
+from tests.support.runs import LIMIT_S, Start, check_record, processes_of, read_jsonl, same_but_for_time
 
 
 @pytest.fixture
@@ -39,9 +42,10 @@ def as_json(records: list[emotions.Record]) -> list[dict[str, Any]]:
     return [json.loads(msgspec.json.encode(record)) for record in records]
 
 
-def test_records_are_those_of_a_results_file(
+def test_watch_gives_the_records_of_a_results_file(
     place: Path, clip: Path, settings: list[str], undisturbed: list[dict[str, Any]]
 ) -> None:
+    """And so does the analyser, without processes."""
     with emotions.watch(clip, *settings) as records:
         watched = as_json(list(records))
     same_but_for_time(watched, undisturbed)
@@ -49,36 +53,26 @@ def test_records_are_those_of_a_results_file(
     same_but_for_time(as_json(list(analyser.analyse_video(clip))), undisturbed)
 
 
-def test_a_loop_that_is_left_ends_the_run(place: Path, settings: list[str]) -> None:
-    for record in emotions.watch(["demo", "demo:2"], *settings, "capture.repeat=0"):
-        assert record.status == "ok"
-        break
-    assert not processes_of(place)
-    with emotions.watch("demo", *settings, "capture.repeat=0") as records:
-        next(iter(records))
+def test_leaving_the_loop_ends_the_run(place: Path, settings: list[str]) -> None:
+    """By an error of the caller's, here."""
+    records = emotions.watch(["demo", "demo:2"], *settings, "capture.repeat=0")
+    with pytest.raises(ZeroDivisionError), records:
+        for record in records:
+            assert record.status == "ok"
+            print(1 / record.frame)
     assert not processes_of(place)
     with pytest.raises(emotions.Error, match="this run is over"):
         next(iter(records))
 
 
-def test_an_error_in_the_loop_is_the_callers(place: Path, settings: list[str]) -> None:
-    with (
-        pytest.raises(ZeroDivisionError),
-        emotions.watch("demo", *settings, "capture.repeat=0") as records,
-    ):
-        for record in records:
-            print(1 / record.frame)
-    assert not processes_of(place)
-
-
-def test_a_run_that_is_refused_is_one_line(place: Path) -> None:
+def test_refused_run_is_one_line(place: Path) -> None:
     with pytest.raises(emotions.Error, match=r"none\.mp4.*no such file") as caught:
         list(emotions.watch("none.mp4"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_ends_with_the_program_that_watches(place: Path, settings: list[str]) -> None:
-    """However that ends."""
+def test_run_ends_with_the_program_that_watches(place: Path, settings: list[str]) -> None:
+    """Though that is killed."""
     code = (
         "import emotions, sys\n"
         "for record in emotions.watch('demo', *sys.argv[1:]): print(record.frame, flush=True)"
@@ -96,7 +90,7 @@ def test_a_run_ends_with_the_program_that_watches(place: Path, settings: list[st
         left = {pid: command for pid, command in processes_of(place).items() if pid in left}
 
 
-def test_a_loop_that_is_half_way_when_the_program_ends(place: Path, settings: list[str]) -> None:
+def test_program_ends_half_way_through_its_loop(place: Path, settings: list[str]) -> None:
     code = (
         "import emotions, sys\n"
         "records = iter(emotions.watch('demo', *sys.argv[1:]))\n"
@@ -107,35 +101,70 @@ def test_a_loop_that_is_half_way_when_the_program_ends(place: Path, settings: li
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
 
 
-def test_results_on_standard_output(place: Path, clip: Path, quick: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "run.py", *quick, "--source", str(clip), "--results", "-"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
+# --------------------------------------------------------------------------------------------------- pipes
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that can be piped: 40 frames."""
+    path = tmp_path_factory.mktemp("film") / "film.ts"
+    return write_film(path, [[noise(number, 64, 48) for number in range(40)]])
+
+
+def test_video_piped_in_and_records_piped_out(
+    place: Path, quick: list[str], film: Path, tmp_path: Path
+) -> None:
+    """Quietly, and from a folder whose modules have the names of those that are needed: none is loaded."""
+    for package in ("pipeline", "stages", "numpy"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise AssertionError('of the current folder')")
+    words = [sys.executable, str(PROJECT / "run.py"), *quick, "--source", "-", "--results", "-", "--quiet"]
+    with subprocess.Popen(["cat", str(film)], stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(
+            words, cwd=tmp_path, stdin=cat.stdout, capture_output=True, text=True, timeout=LIMIT_S
+        )
+    assert (done.stderr, done.returncode) == ("", 0)
     records = [json.loads(line) for line in done.stdout.splitlines()]
     for record in records:
         check_record(record)
-    assert [record["frame"] for record in records] == list(range(CLIP_FRAMES))
-    assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stderr
-    assert done.returncode == 0
+    assert [record["frame"] for record in records] == list(range(40))
+    assert records[0]["source"] == "stdin"
 
 
-def test_a_reader_that_goes_ends_the_run_well(place: Path, quick: list[str]) -> None:
-    words = [
-        sys.executable,
-        "run.py",
-        *quick,
-        "--source",
-        "demo",
-        "--set",
-        "capture.repeat=0",
-        "--results",
-        "-",
-    ]
-    run = subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_capture_that_dies_cannot_read_standard_input_again(
+    start: Start, quick: list[str], film: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "r.jsonl"
+    reading, writing = os.pipe()
+    run = start(*quick, "--source", "-", "--results", results, stdin=reading)
+    os.close(reading)
+    whole = threading.Event()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(film.read_bytes())
+            file.flush()
+            whole.wait(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        run.until_records(results, 20)
+        os.kill(run.pid("capture-1"), signal.SIGKILL)
+        done = run.end()
+    finally:
+        whole.set()
+        writer.join()
+    assert done.status == 1
+    assert any("standard input can be read only once" in line for line in done.stderr)
+    assert len(read_jsonl(results)) >= 20
+
+
+def test_reader_of_the_records_that_goes_ends_the_run_well(place: Path, quick: list[str]) -> None:
+    words = [*quick, "--source", "demo", "--set", "capture.repeat=0", "--results", "-"]
+    run = subprocess.Popen(
+        [sys.executable, "run.py", *words], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert run.stdout is not None and run.stderr is not None
     assert json.loads(run.stdout.readline())["frame"] == 0
     run.stdout.close()
@@ -144,25 +173,3 @@ def test_a_reader_that_goes_ends_the_run_well(place: Path, quick: list[str]) -> 
     assert run.wait(LIMIT_S) == 0
     assert "demo: captured" in said
     assert "error" not in said
-
-
-def run_it(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "run.py", *words]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=LIMIT_S)
-
-
-def test_quiet_says_nothing_of_a_run_that_goes_well(place: Path, clip: Path, quick: list[str]) -> None:
-    done = run_it(*quick, "--source", str(clip), "--quiet")
-    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
-
-
-def test_every_line_of_the_log_is_json(place: Path, clip: Path, quick: list[str]) -> None:
-    done = run_it(*quick, "--source", str(clip), "--log-json")
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert {"run", "display"} <= {line["process"] for line in lines}
-    assert all(line["level"] == "info" and line["time"] for line in lines)
-    assert any("frames without a face" in line["message"] for line in lines)
-    assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
-    refused = run_it(*quick, "--source", "none.mp4", "--log-json")
-    assert refused.returncode == 2
-    assert "no such file" in json.loads(refused.stderr.splitlines()[-1])["message"]

@@ -12,7 +12,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from stages.classify.classifier import open_classifier
 from stages.classify.spec import ClassifySettings
-from tests.support.models import write_card
+from tests.support.models import BOTH, save_onnx, write_card
 
 
 def save(path: Path, nodes: Sequence[NodeProto], **weights: np.ndarray) -> Path:
@@ -67,3 +67,21 @@ def test_output_of_another_shape_than_stated(tmp_path: Path) -> None:
     weights = np.ones((48 * 48, 8), np.float32)
     path = save(tmp_path / "eight.onnx", nodes, wide=np.int64([-1, 8]), w=weights)
     refused(path, "(2, 8) found")
+
+
+def test_network_of_another_number_of_emotions(tmp_path: Path) -> None:
+    refused(save_onnx(tmp_path / "eight.onnx", {"fer2013": 2}, values=8), "(faces, 7)")
+
+
+def test_outputs_are_not_those_of_the_card(tmp_path: Path) -> None:
+    path = save_onnx(tmp_path / "mine.onnx", {"fer2013": 0})
+    write_card(path, outputs=list(BOTH))
+    refused(path, "outputs fer2013, consensus expected, as its card says, 'fer2013' found")
+
+
+def test_fingerprint_tells_labels_apart(tmp_path: Path) -> None:
+    """The broker refuses a classifier that shows other labels than the first, though of the same file."""
+    path = save_onnx(tmp_path / "both.onnx", BOTH)
+    shown = [ClassifySettings(model=str(path), labels=labels) for labels in ("fer2013", "consensus", "auto")]
+    fer2013, consensus, auto = (open_classifier(settings).fingerprint for settings in shown)
+    assert fer2013 != consensus == auto

@@ -63,9 +63,12 @@ def test_options_override_the_settings(supervisor: Handed, tmp_path: Path) -> No
     config = tmp_path / "c.toml"
     config.write_text("[capture]\nsources = ['a']\n[detect]\nworkers = 2\n[display]\nresults = 'r.csv'\n")
     words = ["--config", str(config), "--source", "0", "--source", "demo:8", "--display", "none"]
+    words += ["--start", "1", "--duration", "0.4", "--cropped"]
     main([*words, "--record", "v.mkv", "--set", "detect.threads=2", "--set", "log.level=debug"])
     settings, only = supervisor.arguments
-    assert settings.of(CaptureSettings).sources == ["0", "demo:8"]
+    capture = settings.of(CaptureSettings)
+    assert (capture.sources, capture.start_s, capture.duration_s) == (["0", "demo:8"], 1.0, 0.4)
+    assert settings.of(DetectSettings).model == "cropped"
     assert (
         settings.of(DisplaySettings).mode,
         settings.of(DisplaySettings).results,

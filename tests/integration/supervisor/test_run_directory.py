@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.common.files import PROJECT
 from pipeline.supervisor.plan import frames_directory, run_directory
 from pipeline.wire.addresses import IPC_PATH_MAX, broker_address, check_private
+from tests.support.models import save_onnx
+from tests.support.small_disk import small_disk
 
 HOLDER = """
 import sys
@@ -91,3 +94,38 @@ def test_system_without_shared_memory_has_no_directory_of_frames(
     monkeypatch.setattr("pipeline.supervisor.plan.SHARED_MEMORY", tmp_path / "none")
     with frames_directory() as directory:
         assert directory is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [("size=64k,nr_inodes=2", "no directory for the run's sockets"), ("size=8k", "display.json")],
+)
+def test_no_room_for_the_directory_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, said: str
+) -> None:
+    """On a disk that is full; the results of an earlier run are still there."""
+    runtime, results = tmp_path / "runtime", tmp_path / "r.jsonl"
+    runtime.mkdir()
+    results.write_text("of an earlier run")
+    model = save_onnx(tmp_path / "tiny.onnx", {"fer2013": 0})
+    words = [
+        "--source",
+        "demo",
+        "--display",
+        "none",
+        "--set",
+        f"classify.model={model}",
+        "--results",
+        results,
+    ]
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("TMPDIR", str(runtime))
+    with small_disk(runtime, options) as full:
+        full.fill()
+        command = [*full.inside, sys.executable, "run.py", *words]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    errors = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert done.returncode == 2
+    assert len(errors) == 1 and said in errors[0], done.stderr
+    assert "No space left on device" in errors[0] and "TMPDIR" in errors[0]
+    assert results.read_text() == "of an earlier run"

@@ -1,5 +1,6 @@
 """Videos as people bring them: covers, several videos, odd pixels, turned, long sound, their own times."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
+from pipeline.wire.assignment import STDIN_VARIABLE
 from stages.capture import decoder
 from tests.support.media import (
     ONE,
@@ -319,3 +321,33 @@ def test_a_moving_gif_is_a_video(tmp_path: Path) -> None:
     pictures, error = play(tmp_path / "a.gif")
     assert error == ""
     assert [p.time_s for p in pictures] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+
+
+# --------------------------------------------------------------------------------------- standard input
+
+
+def give(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Give a file as standard input, as run.py does to the first capture process; return its number."""
+    number = os.open(path, os.O_RDONLY)
+    monkeypatch.setenv(STDIN_VARIABLE, str(number))
+    return number
+
+
+def test_standard_input_from_a_file_with_its_index_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = give(write_clip(tmp_path / "clip.mp4", CLIP), monkeypatch)
+    pictures, error = play("-")
+    assert (len(pictures), error) == (len(CLIP), "")
+    os.close(number)
+    with pytest.raises(UserError, match="standard input can be read only once"):
+        open_source("-")
+
+
+def test_standard_input_without_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("this is no video\n" * 100)
+    number = give(path, monkeypatch)
+    with pytest.raises(UserError, match="source '-': what comes on standard input can't be read as a video"):
+        open_source("-")
+    os.close(number)
