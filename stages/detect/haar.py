@@ -30,7 +30,7 @@ class HaarDetector:
     def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
         """See Detector. The cascade gives no score: each face has 1; the largest ones come first.
 
-        OpenCV's threads give equally large faces in any order: from left to right, a picture's are always the same.
+        Equally large ones go from left to right: OpenCV's threads give them in any order.
         """
         boxes = self._cascade.detectMultiScale(
             cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),

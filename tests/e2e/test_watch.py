@@ -136,7 +136,8 @@ def test_capture_that_dies_cannot_read_standard_input_again(
 ) -> None:
     results = tmp_path / "r.jsonl"
     reading, writing = os.pipe()
-    run = start(*quick, "--source", "-", "--results", results, stdin=reading)
+    words = ["--source", "-", "--results", results, "--set", "run.max_restarts=2"]
+    run = start(*quick, *words, stdin=reading)
     os.close(reading)
     whole = threading.Event()
 

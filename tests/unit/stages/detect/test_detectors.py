@@ -286,3 +286,19 @@ def test_search_near_known_faces_leaves_the_rest_of_the_frame_alone(yunet: YuNet
     assert len(yunet.detect(image, [first, last])) == 2
     assert yunet.detect(image, []) == []
     assert yunet.detect(np.zeros_like(image), [first]) == []
+
+
+def test_haar_gives_equally_large_faces_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [(301, 86, 138, 138), (129, 103, 138, 138), (5, 5, 200, 200)]
+
+    class Cascade:
+        def detectMultiScale(self, *_: object, **__: object) -> list[tuple[int, ...]]:  # noqa: N802
+            return boxes
+
+    haar = HaarDetector(DetectSettings())
+    monkeypatch.setattr(haar, "_cascade", Cascade())
+    image = np.zeros((8, 8, 3), np.uint8)
+    first = haar.detect(image)
+    boxes.reverse()
+    assert haar.detect(image) == first
+    assert [face.box_px[0] for face in first] == [5, 129, 301]
