@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -12,13 +13,10 @@ from pipeline.common.errors import UserError
 from pipeline.common.labels import LABEL_SETS
 from trainer.settings import BACKENDS, known_models
 
-# The commands are imported when they are run: TensorFlow takes seconds, help and usage errors should not.
-
 PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn")
 """The modules of the packages that requirements-train.txt adds to requirements.txt."""
 
 DATA_HELP: Final = "FER2013 or your own: folders as Kaggle's, those as a .zip, or a .csv (plain, .gz, .xz)"
-VOTES_HELP: Final = "FER+ (ferplus.csv, fer2013new.csv): the votes of ten people for each picture"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in arguments or sys.argv[1:] if word != "--resume"]
     args.command_line = shlex.join(["python", "-m", "trainer", *words])
     try:
-        run(args)
+        if missing := [name for name in PACKAGES if find_spec(name) is None]:
+            raise UserError(f"the trainer needs {', '.join(missing)}: pip install -r requirements-train.txt")
+        # Imported here: TensorFlow takes seconds, help and usage errors should not.
+        import_module(f"trainer.{args.module}").run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,53 +45,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(args: argparse.Namespace) -> None:
-    """Run the command in `args`. Raises UserError, also if a package of the trainer is missing."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UserError(f"the trainer needs {', '.join(missing)}: pip install -r requirements-train.txt")
-    if args.command == "evaluate":
-        from trainer.evaluate import evaluate_command
-
-        evaluate_command(args)
-    elif args.command == "calibrate":
-        from trainer.calibrate import calibrate_command
-
-        calibrate_command(args)
-    elif args.command == "export":
-        from trainer.export import export_command
-
-        export_command(args)
-    else:
-        from trainer.fit import fit_command
-
-        fit_command(args)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(
         prog="python -m trainer", description="Train, score and export facial-emotion networks."
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text, add_options in (
-        ("fit", "train a network on FER2013", add_fit),
-        ("distill", "train a network on FER2013 and on the predictions of trained ones", add_distill),
-        ("calibrate", "compute offsets and temperatures of a trained model again", add_calibrate),
-        ("export", "write a model for ONNX Runtime beside its .keras file", add_export),
-        ("evaluate", "score a model on FER2013", add_evaluate),
+    for name, module, text, add_options in (
+        ("fit", "fit", "train a network on FER2013", add_fit),
+        ("distill", "fit", "train a network on FER2013 and on the predictions of trained ones", add_distill),
+        (
+            "calibrate",
+            "calibrate",
+            "compute offsets and temperatures of a trained model again",
+            add_calibrate,
+        ),
+        ("export", "export", "write a model for ONNX Runtime beside its .keras file", add_export),
+        ("evaluate", "evaluate", "score a model on FER2013", add_evaluate),
     ):
-        add_options(commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}."))
+        command = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+        command.set_defaults(module=module)
+        add_options(command)
     return top
 
 
-def add_data(command: argparse.ArgumentParser, several: bool = False) -> None:
-    """Add the options that say what data is read, and how."""
+def add_votes(command: argparse.ArgumentParser) -> None:
+    """Add `--votes`."""
+    text = "FER+ (ferplus.csv, fer2013new.csv): the votes of ten people for each picture"
+    command.add_argument("--votes", type=Path, metavar="FILE", help=text)
+
+
+def add_data(command: argparse.ArgumentParser, **count: str) -> None:
+    """Add the options for which data is read, and how; `count` as in `add_argument`."""
     add = command.add_argument
-    count = {"nargs": "+"} if several else {}
-    text = f"{DATA_HELP}; several make a table" if several else DATA_HELP
+    text = f"{DATA_HELP}; several make a table" if count else DATA_HELP
     add("--data", type=Path, required=True, metavar="PATH", help=text, **count)
-    add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
+    add_votes(command)
     add("--labels", nargs="+", metavar="EMOTION", help="what folders or rows named by numbers stand for")
     add("--resize", action="store_true", help="make pictures of other sizes 48x48, their middle square")
 
@@ -129,43 +119,34 @@ def add_distill(command: argparse.ArgumentParser) -> None:
 
 def add_calibrate(command: argparse.ArgumentParser) -> None:
     """Add the options of `calibrate`."""
-    add_data(command)
     add = command.add_argument
-    add(
-        "model",
-        type=Path,
-        metavar="MODEL.keras",
-        help="with its card beside it; all three files are replaced",
-    )
+    text = "with its card beside it; all three files are replaced"
+    add("model", type=Path, metavar="MODEL.keras", help=text)
+    add_data(command)
     add("--set", action="append", metavar="KEY=VALUE", help="as in adjustment.consensus=0.2")
-    others = "sets to score for the card, by which you chose"
-    add("--others", type=Path, nargs="+", default=[], metavar="PATH", help=others)
+    text = "sets to score for the card, by which you chose"
+    add("--others", type=Path, nargs="+", default=[], metavar="PATH", help=text)
 
 
 def add_export(command: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
     add = command.add_argument
-    add(
-        "model",
-        type=Path,
-        metavar="MODEL",
-        help=".keras with its card, or .keras or .h5 of your own, with --labels",
-    )
+    text = ".keras with its card, or .keras or .h5 of your own, with --labels"
+    add("model", type=Path, metavar="MODEL", help=text)
     add("--labels", nargs="+", metavar="EMOTION", help="your own model's outputs, in their order")
-    add(
-        "--range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help="what your own model takes pixels as"
-    )
+    ends, text = ("BLACK", "WHITE"), "pixel values that your own model expects for black and white"
+    add("--range", nargs=2, type=float, metavar=ends, help=text)
     add("--bgr", action="store_true", help="your own model takes colours as OpenCV has them, not as RGB")
     add("--int8", action="store_true", help="int8, twice as fast as the default, float32")
     add("--data", type=Path, metavar="PATH", help=f"to calibrate int8 and to measure its loss; {DATA_HELP}")
-    add("--votes", type=Path, metavar="FILE", help=VOTES_HELP)
+    add_votes(command)
 
 
 def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Add the options of `evaluate`."""
     add = command.add_argument
     add("--model", type=Path, required=True, metavar="FILE", help=".onnx or .keras file with its card")
-    add_data(command, several=True)
+    add_data(command, nargs="+")
     add("--output", choices=LABEL_SETS, help="score this output by all labels (default: that of their name)")
     add("--degraded", action="store_true", help="degrade the pictures first as video shows faces")
     add("--split", choices=["validation", "test"], default="validation", help="default: validation")

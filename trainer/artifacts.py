@@ -108,8 +108,7 @@ def write_model(path: Path, settings: Settings, weights: list[Any], data: Traini
     with replacing(path) as temporary:
         for_use(settings, weights, temperatures, offsets).save(temporary)
     model = load_keras_file(path)
-    consensus = data.consensus if (data.consensus >= 0).any() else None
-    predictions = predict_by_label_set(model, data.validation, consensus)
+    predictions = predict_by_label_set(model, data.validation, data.consensus)
     return {
         **new_card(path, settings.network.outputs),
         "onnx": write_onnx(checked_onnx(model, path), path, "float32"),
@@ -127,19 +126,17 @@ def fit_temperatures(
     settings: Settings, weights: list[Any], data: TrainingData, offsets: dict[str, list[float]]
 ) -> dict[str, float]:
     """Return the temperature of each output, fitted on half of validation; 1 where that has no labels."""
-    ones: dict[str, float] = dict.fromkeys(settings.network.outputs, 1.0)
+    temperatures = dict.fromkeys(settings.network.outputs, 1.0)
     pixels = data.validation.pixels
     if settings.confidence.degraded:
         pixels = as_in_video(pixels)
-    predicted = predict(for_use(settings, weights, ones, offsets), pixels)
+    predicted = predict(for_use(settings, weights, temperatures, offsets), pixels)
     half = fitting_half(data.validation.names)
-    temperatures = {}
     for name, labels in label_sets(data.validation, data.consensus).items():
         rows = half & (labels >= 0)
-        if name in predicted:
+        if name in predicted and rows.any():
             logs = np.log(np.maximum(predicted[name][rows], np.finfo(np.float32).tiny))
-            below = getattr(settings.confidence, name)
-            temperatures[name] = fit_temperature(logs, labels[rows], below) if rows.any() else 1.0
+            temperatures[name] = fit_temperature(logs, labels[rows], getattr(settings.confidence, name))
     return temperatures
 
 

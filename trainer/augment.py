@@ -1,8 +1,8 @@
 """Random changes of a batch of faces.
 
-Rotation, shift, shear, zoom and flip are composed into one affine map per face, together with the resizing
-of a training on smaller faces, so that each face is resampled once; coarse faces are resized before that. The
-random numbers are numpy's and the resampling OpenCV's, so they are the same with every Keras backend.
+Rotation, shift, shear, zoom, flip and the resizing of a training on smaller faces are one affine map per
+face, so that each is resampled once; coarse faces are resized before that. NumPy and OpenCV compute it, so the
+result is the same with every Keras backend.
 """
 
 from typing import Final
@@ -32,14 +32,12 @@ def augment(
 ) -> NDArray[np.uint8]:
     """Return each face of a batch changed at random by `rng`; edges are extended outward.
 
-    `pixels` (n, 48, 48, 1) uint8 stays as it is. Returns (n, size, size, 1) uint8, since the model is only
-    ever given uint8 faces.
+    `pixels` (n, 48, 48, 1) uint8 stays as it is. Returns (n, size, size, 1) uint8.
     """
     count = len(pixels)
     maps = random_maps(count, rng, settings, size)
-    coarse = np.where(
-        rng.random(count) < settings.coarse_share, random_integers(rng, settings.coarse_px, count), 0
-    )
+    hit = rng.random(count) < settings.coarse_share
+    coarse = np.where(hit, rng.integers(*settings.coarse_px, count, endpoint=True), 0)
     moved = np.empty((count, size, size), np.uint8)
     for face, target, matrix, narrow in zip(pixels[:, :, :, 0], moved, maps, coarse.tolist(), strict=True):
         cv2.warpAffine(
@@ -60,13 +58,6 @@ def augment(
 def as_in_video(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return faces (n, 48, 48, 1) uint8 as VIDEO changes them, in the same way for the same faces."""
     return augment(pixels, np.random.default_rng(VIDEO_SEED), VIDEO)
-
-
-def random_integers(
-    rng: np.random.Generator, bounds: tuple[int, int], shape: int | tuple[int, int]
-) -> NDArray[np.int64]:
-    """Return random integers within inclusive `bounds`."""
-    return rng.integers(bounds[0], bounds[1] + 1, shape)
 
 
 def make_coarse(face: NDArray[np.uint8], narrow: int) -> NDArray[np.uint8]:
@@ -152,7 +143,7 @@ def record(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augment
             faces[index] = cv2.GaussianBlur(faces[index], (0, 0), widths[index])
     if settings.jpeg_share:
         hit = rng.random(count) < settings.jpeg_share
-        qualities = random_integers(rng, settings.jpeg_quality, count)
+        qualities = rng.integers(*settings.jpeg_quality, count, endpoint=True)
         for index in np.flatnonzero(hit):
             _, packed = cv2.imencode(".jpg", faces[index], [cv2.IMWRITE_JPEG_QUALITY, int(qualities[index])])
             faces[index] = np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)
@@ -165,7 +156,7 @@ def erase(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmenta
     """
     count, size = len(faces), faces.shape[1]
     hit = rng.random(count) < settings.erase_share
-    sides = np.rint(random_integers(rng, settings.erase_px, (count, 2)) * scale).astype(int)
+    sides = np.rint(rng.integers(*settings.erase_px, (count, 2), endpoint=True) * scale).astype(int)
     corners = np.floor(rng.random((count, 2)) * (size + 1 - sides)).astype(int)
     greys = rng.integers(0, 256, count)
     for index in np.flatnonzero(hit):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256, write_json
 from pipeline.common.model_card import card_path, read_all_keys
-from trainer.dataset import load_for_scoring, read_dataset, scored_part
+from trainer.dataset import load_for_scoring, read_dataset
 from trainer.model_file import OnnxModel, load_keras, open_keras_model
 from trainer.pictures import Reading, reading_of
 from trainer.settings import APPLIED_AFTERWARDS, Settings, change, convert, parse_change, to_json
@@ -27,7 +27,7 @@ KEPT_FIGURES: Final = (
 """Of the scores on other sets, for the card."""
 
 
-def calibrate_command(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Run `calibrate`. Raises UserError for settings, a model or data that can't be used."""
     card = read_all_keys(args.model)
     settings, faces_sha256 = settings_of(card, args.model)
@@ -76,8 +76,7 @@ def score_other(path: Path, model: Path, outputs: Sequence[str], reading: Readin
     """Return for the card the scores of the file `model` on a set of which nothing was trained."""
     from trainer.metrics import predict_by_label_set, score
 
-    part = scored_part(path, "validation", reading)
-    faces = load_for_scoring(path, part, reading=reading)
+    part, faces = load_for_scoring(path, "validation", reading=reading)
     network = OnnxModel(model.with_suffix(".onnx").read_bytes())
     found = {}
     for output in outputs:

@@ -113,11 +113,17 @@ def restore(out: Path, settings: dict[str, Any], model: Any, ema_model: Any) -> 
 
     Raises UserError if the checkpoint is of other settings or damaged.
     """
-    progress = read_progress(out / STATE)
-    check_settings(progress.settings, settings, out / STATE)
+    path = out / STATE
+    try:
+        progress = msgspec.json.decode(path.read_bytes(), type=Progress)
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+        raise damaged(path, str(error)) from error
+    if not progress.history:
+        raise damaged(path, "no epochs in it")
+    check_settings(progress.settings, settings, path)
     if progress.epochs_done > settings["fitting"]["epochs"]:
         raise UserError(
-            f"{out / STATE}: expected at most {settings['fitting']['epochs']} epochs done, "
+            f"{path}: expected at most {settings['fitting']['epochs']} epochs done, "
             f"found {progress.epochs_done}; increase --epochs, or choose another --out"
         )
     progress.settings = settings
@@ -138,32 +144,19 @@ def read_weights(model: Any, path: Path) -> None:
         raise damaged(path, first_line(error)) from error
 
 
-def read_progress(path: Path) -> Progress:
-    """Return the content of a `checkpoint.json`. Raises UserError if it is damaged."""
-    try:
-        progress = msgspec.json.decode(path.read_bytes(), type=Progress)
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
-        raise damaged(path, str(error)) from error
-    if not progress.history:
-        raise damaged(path, "no epochs in it")
-    return progress
-
-
 def check_settings(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
     """Raise UserError naming the first setting in which the checkpoint at `path` differs.
 
-    More epochs are allowed where learning rate and face size are constant, since the epochs done stay the
-    same, and what is applied to the complete network.
+    Settings that are applied to the trained network may differ; so may the number of epochs where learning
+    rate and face size are constant, since that changes nothing in the epochs done.
     """
-    digest = found.get("faces_sha256")
+    digest = found.pop("faces_sha256", None)
     # Settings that are newer than the checkpoint have their default.
-    known = convert({key: value for key, value in found.items() if key != "faces_sha256"}, str(path))
-    one, two = flat({**to_json(known), "faces_sha256": digest}), flat(expected)
-    constant = expected["fitting"]["schedule"] == "constant" and len(expected["fitting"]["sizes"]) == 1
-    free = {"fitting.epochs"} if constant else set()
-    free |= {key for key in two if key.startswith(APPLIED_AFTERWARDS)}
-    for key in sorted({*one, *two} - free):
-        if one.get(key) != two.get(key):
+    one, two = flat({**to_json(convert(found, str(path))), "faces_sha256": digest}), flat(expected)
+    constant = two["fitting.schedule"] == "constant" and len(two["fitting.sizes"]) == 1
+    free = ("fitting.epochs", *APPLIED_AFTERWARDS) if constant else APPLIED_AFTERWARDS
+    for key in sorted({*one, *two}):
+        if one.get(key) != two.get(key) and not key.startswith(free):
             raise UserError(
                 f"{path}: expected a checkpoint with {key} {two.get(key)}, found {one.get(key)}; "
                 "give the same settings to resume, or another --out"
@@ -171,13 +164,11 @@ def check_settings(found: dict[str, Any], expected: dict[str, Any], path: Path) 
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return nested tables as one, as in {"fitting.batch": 128}."""
+    """Return the tables in `settings` as one, as in {"fitting.batch": 128}."""
     values: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, dict):
-            values |= {f"{key}.{inner}": within for inner, within in flat(value).items()}
-        else:
-            values[key] = value
+        table = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {}
+        values |= table or {key: value}
     return values
 
 

@@ -18,8 +18,8 @@ from trainer.progress import progress
 from trainer.votes import read_votes
 
 SPLIT_SEED: Final = 2013
-"""For the tenth that is set aside where the data names no validation part, and for folds. It is fixed and
-independent of a training's seed, so that all models are scored on the same pictures."""
+"""For the tenth that is set aside where the data has no validation part, and for folds. A training's seed
+does not change it, so that all models are scored on the same pictures."""
 
 TRAINING_PARTS: Final[tuple[Part, ...]] = ("train", "validation")
 """The parts that a training uses."""
@@ -30,11 +30,7 @@ Votes = dict[Part, NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces with their labels.
-
-    `pixels` (n, 48, 48, 1) uint8 grey, `labels` (n,) int64 indices into EMOTIONS, `names` n names as in the
-    data.
-    """
+    """`pixels` (n, 48, 48, 1) uint8 grey, `labels` (n,) int64 of EMOTIONS, `names` as in the data."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -54,8 +50,7 @@ class Dataset:
 
     `sha256` and `votes_sha256` are those of the files when they were read; None for a folder and without
     votes. `reading` is how the pictures were read. `teacher_probs` are the teachers' predictions for train,
-    (n, 7) float32 by output; `ancestors` describes the models that provide initial weights or teach, for the
-    card.
+    (n, 7) float32 by output; `ancestors` describes for the card the models that provide weights or teach.
     """
 
     path: Path
@@ -99,30 +94,26 @@ def load(path: Path, reading: Reading = FER2013) -> dict[Part, Faces]:
 
 def load_for_scoring(
     path: Path, part: Part, wanted: Sequence[str] | None = None, reading: Reading = FER2013
-) -> Faces:
-    """Return the faces of one part, or only the `wanted` names of it. No other picture is decoded.
+) -> tuple[Part, Faces]:
+    """Return the part that is scored and its faces, or only the `wanted` names of it.
 
-    Raises UserError if the part is empty or has no picture of a wanted name.
+    That is `part`, but test for validation where there are test pictures alone; FER2013's PrivateTest is only
+    scored where it is asked for. No other picture is decoded. Raises UserError if the part is empty or has no
+    picture of a wanted name.
     """
     with open_pictures(path, reading) as pictures:
+        private = any(PurePosixPath(picture.name).name.startswith("PrivateTest") for picture in pictures)
+        if part == "validation" and not private and all(picture.part == "test" for picture in pictures):
+            part = "test"
         members = split(pictures, path)
         if not members[part]:
             there = ", ".join(f"{len(group)} for {name}" for name, group in members.items() if group)
             raise UserError(
                 f"{path}: expected {part} pictures, found none (it holds {there}); choose another --split"
             )
-        return decode_all(members[part] if wanted is None else select(members, part, wanted, path))
-
-
-def scored_part(path: Path, part: Part, reading: Reading = FER2013) -> Part:
-    """Return the part to score at `path`: `part`, but test for validation where there are only test pictures.
-
-    FER2013's PrivateTest is only scored where it is asked for. Raises UserError for another layout.
-    """
-    with open_pictures(path, reading) as pictures:
-        private = any(PurePosixPath(picture.name).name.startswith("PrivateTest") for picture in pictures)
-        alone = all(picture.part == "test" for picture in pictures)
-    return "test" if part == "validation" and alone and not private else part
+        if wanted is not None:
+            members[part] = select(members, part, wanted, path)
+        return part, decode_all(members[part])
 
 
 def split(pictures: Iterable[Picture], path: Path) -> dict[Part, list[Picture]]:

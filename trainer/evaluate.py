@@ -16,7 +16,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
 from pipeline.common.model_card import read_card
 from trainer.augment import as_in_video
-from trainer.dataset import Faces, load_for_scoring, scored_part
+from trainer.dataset import Faces, load_for_scoring
 from trainer.pictures import Part, reading_of
 from trainer.progress import progress
 from trainer.votes import majority, read_votes
@@ -24,26 +24,31 @@ from trainer.votes import majority, read_votes
 WIDTH: Final = 120
 """Of the table of several sets, in characters."""
 LABEL_SOURCES: Final = {"fer2013": "by FER2013's labels", "consensus": "by what most people saw (FER+)"}
+METRICS: Final = {"top-1": "top1", "macro-F1": "macro_f1", "recall": "mean_recall"}
 
 
 @dataclass(frozen=True)
 class ScoredSet:
     """The faces of one `part` of the data at `path`.
 
-    `consensus` (n,) is the majority of votes for them, -1 where there is none; None without votes.
+    `consensus` (n,) is the majority of votes for them, -1 where there is none; None without votes. `halved`:
+    whether the model's temperatures were fitted on a half of it.
     """
 
     path: Path
     part: Part
     faces: Faces
     consensus: NDArray[np.int64] | None
+    halved: bool
 
 
-def evaluate_command(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Run `evaluate`. Raises UserError for a model or data that can't be used."""
     for model in (args.model, args.compare):
-        if model is not None:
-            check_output(args.output, read_card(model).outputs, model)
+        if model is not None and args.output not in (None, *(outputs := read_card(model).outputs)):
+            raise UserError(
+                f"--output {args.output}: {model} has {' and '.join(outputs)}; choose one of them"
+            )
     several = len(args.data) > 1
     for name in ("pictures", "compare", "plots"):
         if several and getattr(args, name) is not None:
@@ -65,25 +70,6 @@ def evaluate_command(args: argparse.Namespace) -> None:
         write_json(args.json, document)
 
 
-def check_output(output: str | None, outputs: Sequence[str], model: Path) -> None:
-    """Raise UserError if the model has no such output."""
-    if output is not None and output not in outputs:
-        raise UserError(f"--output {output}: {model} has {' and '.join(outputs)}; choose one of them")
-
-
-def read_set(
-    args: argparse.Namespace, path: Path, wanted: Sequence[str] | None, votes: Path | None
-) -> ScoredSet:
-    """Read the faces at `path` that are scored, degraded if `args` say so. Raises UserError."""
-    reading = reading_of(args)
-    part = scored_part(path, args.split, reading)
-    faces = load_for_scoring(path, part, wanted, reading)
-    consensus = None if votes is None else read_consensus(votes, path, faces)
-    if args.degraded:
-        faces = replace(faces, pixels=as_in_video(faces.pixels))
-    return ScoredSet(path, part, faces, consensus)
-
-
 def read_names(path: Path) -> list[str]:
     """Return names of pictures, one a line, without empty lines. Raises UserError if there are none."""
     try:
@@ -92,24 +78,26 @@ def read_names(path: Path) -> list[str]:
         raise UserError(
             f"{path}: cannot be read ({error}); expected names of pictures, one a line"
         ) from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise UserError(f"{path}: expected names of pictures, one a line, found none")
-    return names
+    if names := [line.strip() for line in lines if line.strip()]:
+        return names
+    raise UserError(f"{path}: expected names of pictures, one a line, found none")
 
 
-def read_consensus(votes: Path, data: Path, faces: Faces) -> NDArray[np.int64]:
-    """Return the majority of the votes for `faces`, (n,) as an index into EMOTIONS, -1 where there is none.
-
-    Raises UserError if there is none for any of them.
-    """
-    consensus = majority(read_votes(votes, data, faces.names))
-    if not (consensus >= 0).any():
+def read_set(
+    args: argparse.Namespace, path: Path, wanted: Sequence[str] | None, votes: Path | None
+) -> ScoredSet:
+    """Read the faces at `path` that are scored, degraded if `args` say so. Raises UserError."""
+    part, faces = load_for_scoring(path, args.split, wanted, reading_of(args))
+    consensus = None if votes is None else majority(read_votes(votes, path, faces.names))
+    if consensus is not None and not (consensus >= 0).any():
         raise UserError(
             f"{votes}: expected a majority for at least one of the {len(faces)} pictures, found none; "
             "score more pictures, or leave --votes out"
         )
-    return consensus
+    if args.degraded:
+        faces = replace(faces, pixels=as_in_video(faces.pixels))
+    # A selection may have any pictures of validation, from both halves.
+    return ScoredSet(path, part, faces, consensus, halved=part == "validation" and wanted is None)
 
 
 def evaluate(args: argparse.Namespace, scored: ScoredSet) -> dict[str, Any]:
@@ -125,8 +113,9 @@ def evaluate(args: argparse.Namespace, scored: ScoredSet) -> dict[str, Any]:
     faces, consensus = scored.faces, scored.consensus
     model = open_model(args.model)
     predictions = predict_by_label_set(model, faces, consensus, args.output)
-    halved = is_halved(args, scored)
-    scores = {name: score(one, faces.names, halved, args.bootstrap) for name, one in predictions.items()}
+    scores = {
+        name: score(one, faces.names, scored.halved, args.bootstrap) for name, one in predictions.items()
+    }
     paths = {"faces": scored.path, "votes": args.votes, "pictures": args.pictures}
     document: dict[str, Any] = {
         **scores,
@@ -160,11 +149,6 @@ def evaluate(args: argparse.Namespace, scored: ScoredSet) -> dict[str, Any]:
     return document
 
 
-def is_halved(args: argparse.Namespace, scored: ScoredSet) -> bool:
-    """Return whether a half of the set fitted the temperatures. A selection may have any pictures of it."""
-    return scored.part == "validation" and args.pictures is None
-
-
 def evaluate_several(args: argparse.Namespace, sets: Sequence[ScoredSet]) -> dict[str, Any]:
     """Return the scores of the model on several sets as plain JSON: one entry a set, label set and output.
 
@@ -181,7 +165,7 @@ def evaluate_several(args: argparse.Namespace, sets: Sequence[ScoredSet]) -> dic
         alone = outputs if one.consensus is None and args.output is None else (args.output,)
         for output in alone:
             for name, predictions in predict_by_label_set(model, one.faces, one.consensus, output).items():
-                entry = score(predictions, one.faces.names, is_halved(args, one), args.bootstrap)
+                entry = score(predictions, one.faces.names, one.halved, args.bootstrap)
                 labels = name if one.consensus is not None else "its own"
                 found.append({"data": one.path.name, "part": one.part, "labels": labels, **entry})
     return {"model": args.model.name, "degraded": args.degraded, "sets": found}
@@ -223,30 +207,36 @@ def print_report(document: Mapping[str, Any], title: str, other: str) -> None:
             print_scores(document[label_set])
     for label_set, source in LABEL_SOURCES.items():
         if label_set in document.get("comparison", {}):
-            lines = comparison_lines(document["comparison"][label_set])
-            print(f"\ncompared with {other}, {source}:\n{lines}")
+            print(f"\ncompared with {other}, {source}:")
+            print_comparison(document["comparison"][label_set])
 
 
 def print_scores(scores: Mapping[str, Any]) -> None:
     """Print the scores by one label set, with a table of the emotions."""
-    print(f"output {scores['output']}:")
-    ends = scores["intervals"]
-    for name, key, value in (
-        ("top-1", "top1", f"{scores['top1']:.2%}"),
-        ("macro-F1", "macro_f1", f"{scores['macro_f1']:.4f}"),
-        ("recall", "mean_recall", f"{scores['mean_recall']:.2%}"),
-    ):
+    ends, neutral, threshold = scores["intervals"], scores["neutral"], scores["uncertain_below"]
+    lines = [f"output {scores['output']}:"]
+    for name, key in METRICS.items():
+        value = f"{scores[key]:.4f}" if key == "macro_f1" else f"{scores[key]:.2%}"
         low, high = ends[key]
-        print(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
-    print(f"  {'ECE':<9} {calibration_line(scores)}")
+        lines.append(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
+    lines.append(f"  {'ECE':<9} {calibration_text(scores)}")
     if (chance := scores["ece_by_chance"]) is not None:
-        print(
+        lines.append(
             f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "
             f"{chance['level']:.0%} below {chance['up_to']:.4f}"
         )
-    print(f"  {'sure':<9} {sureness_line(scores)}")
-    print(f"  {'neutral':<9} {neutral_line(scores)}")
-    print(f"  {'uncertain':<9} {uncertainty_line(scores)}")
+    sure = [f"{share:.1%} where {name}" for name, share in scores["confidence"].items() if share is not None]
+    lines.append(f"  {'sure':<9} {', '.join(sure)}")
+    wrong = "" if neutral["of_mistakes"] is None else f", {neutral['of_mistakes']:.1%} of the mistakes"
+    answers = f"{neutral['called']:.1%} of the answers, {neutral['true']:.1%} of the labels"
+    lines.append(f"  {'neutral':<9} {answers}{wrong}")
+    point = min(scores["risk_coverage"], key=lambda point: abs(point["threshold"] - threshold))
+    risk = "unknown" if point["risk"] is None else f"{point['risk']:.1%}"
+    lines.append(
+        f"  {'uncertain':<9} below {threshold:.2f}; at {point['threshold']:.2f} {point['coverage']:.1%} are "
+        f"shown, {risk} of them wrong, {1 - scores['top1']:.1%} of all"
+    )
+    print("\n".join(lines))
     table = Table("emotion")
     for column in ("precision", "recall", "F1", "pictures"):
         table.add_column(column, justify="right")
@@ -256,20 +246,7 @@ def print_scores(scores: Mapping[str, Any]) -> None:
     Console().print(table)
 
 
-def neutral_line(scores: Mapping[str, Any]) -> str:
-    """Return how often neutral is the answer, the label, and the answer where that is wrong."""
-    neutral = scores["neutral"]
-    mistakes = "" if neutral["of_mistakes"] is None else f", {neutral['of_mistakes']:.1%} of the mistakes"
-    return f"{neutral['called']:.1%} of the answers, {neutral['true']:.1%} of the labels{mistakes}"
-
-
-def sureness_line(scores: Mapping[str, Any]) -> str:
-    """Return the mean confidence of right and of wrong answers, where there are any."""
-    found = scores["confidence"]
-    return ", ".join(f"{share:.1%} where {name}" for name, share in found.items() if share is not None)
-
-
-def calibration_line(scores: Mapping[str, Any]) -> str:
+def calibration_text(scores: Mapping[str, Any]) -> str:
     """Return the calibration error of the measured pictures, and of all."""
     overall = f"{scores['ece_all']:.4f}"
     if scores["ece_pictures"] == scores["pictures"]:
@@ -279,29 +256,16 @@ def calibration_line(scores: Mapping[str, Any]) -> str:
     return f"{scores['ece']:.4f}   of {scores['ece_pictures']:,}, {scores['ece_of']}; {overall} of all"
 
 
-def uncertainty_line(scores: Mapping[str, Any]) -> str:
-    """Return the threshold of confidence, and what the nearest point of the curve has of it."""
-    threshold = scores["uncertain_below"]
-    point = min(scores["risk_coverage"], key=lambda point: abs(point["threshold"] - threshold))
-    risk = "unknown" if point["risk"] is None else f"{point['risk']:.1%}"
-    return (
-        f"below {threshold:.2f}; at {point['threshold']:.2f} {point['coverage']:.1%} are shown, "
-        f"{risk} of them wrong, {1 - scores['top1']:.1%} of all"
-    )
-
-
-def comparison_lines(found: Mapping[str, Any]) -> str:
-    """Return a comparison of two models in three lines."""
-    lines = []
-    for name, key in (("top-1", "top1"), ("macro-F1", "macro_f1"), ("recall", "mean_recall")):
+def print_comparison(found: Mapping[str, Any]) -> None:
+    """Print a comparison of two models in four lines."""
+    for name, key in METRICS.items():
         row = found[key]
         low, high = row["interval"]
-        lines.append(
+        print(
             f"  {name:<9} {row['difference']:+.4f}  95% interval {low:+.4f} to {high:+.4f}  "
             f"({row['this']:.4f} less {row['other']:.4f})"
         )
-    lines.append(
+    print(
         f"  right alone: this {found['only_this_right']:,}, the other {found['only_other_right']:,} of "
         f"{found['pictures']:,} pictures; {found['test']}: p = {found['p']:.2g}"
     )
-    return "\n".join(lines)

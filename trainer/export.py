@@ -1,22 +1,21 @@
-"""The command `export`: write a Keras model for ONNX Runtime, in float32 or int8."""
+"""The command `export`: write a Keras model for ONNX Runtime, one of the trainer's or of one's own."""
 
 import argparse
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256, write_json
 from pipeline.common.labels import EMOTIONS
 from pipeline.common.model_card import SIZES, card_path, new_card, read_all_keys
 from trainer.dataset import Dataset, read_dataset
-from trainer.model_file import OnnxModel, load_keras_file, open_keras_model
-from trainer.onnx_graph import Graph, by_channel, check_same, checked_onnx, functional, noise, write_onnx
+from trainer.model_file import OnnxModel, load_keras_file, open_keras_model, predict
+from trainer.onnx_graph import checked_onnx, functional, write_onnx
 from trainer.pictures import emotion_of, unknown_emotion
 from trainer.votes import majority
 
@@ -26,11 +25,15 @@ SEED: Final = 0
 """For the choice of those pictures."""
 METRICS: Final = {"top-1": "top1", "macro-F1": "macro_f1", "ECE": "ece"}
 
+OTHERS: Final = ("contempt", "other", "unknown", "none")
+"""What a model may know besides the seven emotions: its share is divided among these."""
+SUFFIXES: Final = (".keras", ".h5", ".hdf5")
 
-def export_command(args: argparse.Namespace) -> None:
+
+def run(args: argparse.Namespace) -> None:
     """Run `export`. Raises UserError for a model or data that can't be used."""
     if args.labels is not None:
-        export_without_card(args)
+        export_own(args)
         return
     if args.range is not None or args.bgr:
         raise UserError("--range and --bgr: for a model of your own, which needs --labels")
@@ -52,18 +55,6 @@ def export_command(args: argparse.Namespace) -> None:
     }
     write_json(card_path(args.model), card | {"onnx": entry})
     print_report(entry, args.model)
-
-
-def export_without_card(args: argparse.Namespace) -> None:
-    """Export a Keras model of one's own. Raises UserError if it has the trainer's card, or can't be used."""
-    if args.int8 or args.data or args.votes:
-        raise UserError("--labels: for a model of your own, which is written in float32 without data")
-    card = card_path(args.model)
-    if card.exists() and b'"made_from"' not in card.read_bytes():
-        raise UserError(
-            f"{card}: is a card that no export with --labels has written; leave --labels out or move it"
-        )
-    export_own(args)
 
 
 def quantise(made: onnx.ModelProto, dataset: Dataset) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -99,12 +90,9 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, dataset: Dataset) -
     score.
     """
     from trainer.metrics import label_sets, score, with_labels
-    from trainer.model_file import predict
 
     faces = dataset.parts["validation"]
     consensus = None if dataset.votes is None else majority(dataset.votes["validation"])
-    if consensus is not None and not (consensus >= 0).any():
-        consensus = None
     old, new = (predict(OnnxModel(model.SerializeToString()), faces.pixels) for model in (before, after))
     found: dict[str, Any] = {"part": "validation", "pictures": len(faces)}
     for label_set, labels in label_sets(faces, consensus).items():
@@ -137,98 +125,10 @@ def print_report(entry: dict[str, Any], model: Path) -> None:
     print(f"wrote {path}, {entry['precision']}, and its entry in {card_path(model)}")
 
 
-OTHERS: Final = ("contempt", "other", "unknown", "none")
-"""What a model may know besides the seven emotions: its share is divided among these."""
-SUFFIXES: Final = (".keras", ".h5", ".hdf5")
-PIXELS: Final = (0.0, 255.0)
-"""What black and white are to a model that has its normalisation inside."""
-LEAST: Final = 1e-9
-"""Added to each share before it is divided by their sum, which may be 0."""
-
-
-class OwnModel(NamedTuple):
-    """A Keras `model` of the file `path`, and what its numbers mean.
-
-    `labels` are the emotions of its outputs, "" for others. A pixel of 0 to 255 becomes `low` to `high`. With
-    `bgr`, colours come as in OpenCV. `ends_with` is what its outputs are.
-    """
-
-    path: Path
-    model: Any
-    labels: tuple[str, ...]
-    low: float
-    high: float
-    bgr: bool
-    ends_with: str = "probabilities"
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape of a face."""
-        _, height, width, channels = self.model.input_shape
-        return height, width, channels
-
-    @property
-    def selection(self) -> NDArray[np.float32]:
-        """(outputs, 7): 1 where an output is an emotion."""
-        return np.array([[label == emotion for emotion in EMOTIONS] for label in self.labels], np.float32)
-
-    @property
-    def divided(self) -> bool:
-        """Whether what is selected has to be divided by its sum."""
-        return "" in self.labels or self.ends_with == "sigmoids"
-
-
 def export_own(args: argparse.Namespace) -> None:
-    """Write FILE.onnx and its card for a Keras model without one. Raises UserError if it can't be used."""
-    from trainer.networks import multiply_adds
-
-    own = open_own(args)
-    faces = noise(own.shape)
-    raw = raw_outputs(own, faces)
-    own = own._replace(ends_with=kind_of(raw))
-    made = to_onnx(own)
-    check_same(
-        emotions(own, raw), OnnxModel(made.SerializeToString()).predict_on_batch(faces)["fer2013"], own.path
-    )
-    missing = [emotion for emotion in EMOTIONS if emotion not in own.labels]
-    card = {
-        **new_card(None, ("fer2013",), own.shape),
-        "onnx": {
-            **write_onnx(made, own.path, "float32"),
-            "command": args.command_line,
-            "versions": {name: version(name) for name in ("keras", "onnx", "onnxruntime")},
-        },
-        "name": own.path.stem,
-        "parameters": own.model.count_params(),
-        "multiply_adds": multiply_adds(own.model) or 0,
-        "not_learned": {"fer2013": missing} if missing else {},
-        "made_from": {
-            "file": own.path.name,
-            "sha256": sha256(own.path),
-            "outputs": [label or "another" for label in own.labels],
-            "black_and_white": [own.low, own.high],
-            "colours": "grey" if own.shape[2] == 1 else "BGR" if own.bgr else "RGB",
-            "ends_with": own.ends_with,
-        },
-    }
-    write_json(card_path(own.path), card)
-    size, _, channels = own.shape
-    print(
-        f"{own.path}: {size}x{size} {'grey' if channels == 1 else 'colour'}, its outputs are {own.ends_with}"
-    )
-    if missing:
-        print(f"it does not know {', '.join(missing)}")
-    print(f"wrote {own.path.with_suffix('.onnx')} and its card {card_path(own.path)}")
-
-
-def open_own(args: argparse.Namespace) -> OwnModel:
-    """Return the model with what the options say of it. Raises UserError for what can't be exported."""
-    path: Path = args.model
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: expected a Keras model, a file that ends in {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a Keras model")
-    labels = output_labels(args.labels)
+    """Write FILE.onnx and its card for a Keras model of one's own. Raises UserError if it can't be used."""
+    path, labels = args.model, output_labels(args.labels)
+    check_files(args)
     model = load_keras_file(path)
     check_form(model, len(labels), path)
     if args.range is None and not normalises(model):
@@ -236,8 +136,52 @@ def open_own(args: argparse.Namespace) -> OwnModel:
             f"{path}: has no layer that scales pixels; say what black and white were in its training: "
             "--range 0 1, --range -1 1, or --range 0 255 for pixels as they are"
         )
-    low, high = args.range or PIXELS
-    return OwnModel(path, model, labels, low, high, args.bgr)
+    from trainer.networks import multiply_adds, seven_probabilities
+
+    low, high = args.range or (0.0, 255.0)
+    made, ends_with = seven_probabilities(model, labels, low, high, args.bgr)
+    size, _, channels = shape = model.input_shape[1:]
+    missing = [emotion for emotion in EMOTIONS if emotion not in labels]
+    card = {
+        **new_card(None, ("fer2013",), shape),
+        "onnx": {
+            **write_onnx(checked_onnx(made, path), path, "float32"),
+            "command": args.command_line,
+            "versions": {name: version(name) for name in ("keras", "onnx", "onnxruntime")},
+        },
+        "name": path.stem,
+        "parameters": model.count_params(),
+        "multiply_adds": multiply_adds(model) or 0,
+        "not_learned": {"fer2013": missing} if missing else {},
+        "made_from": {
+            "file": path.name,
+            "sha256": sha256(path),
+            "outputs": [label or "another" for label in labels],
+            "black_and_white": [low, high],
+            "colours": "grey" if channels == 1 else "BGR" if args.bgr else "RGB",
+            "ends_with": ends_with,
+        },
+    }
+    write_json(card_path(path), card)
+    print(f"{path}: {size}x{size} {'grey' if channels == 1 else 'colour'}, its outputs are {ends_with}")
+    if missing:
+        print(f"it does not know {', '.join(missing)}")
+    print(f"wrote {path.with_suffix('.onnx')} and its card {card_path(path)}")
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Raise UserError for what can't be a model of one's own, and for options that don't go with one."""
+    path, card = args.model, card_path(args.model)
+    if args.int8 or args.data or args.votes:
+        raise UserError("--labels: for a model of your own, which is written in float32 without data")
+    if card.exists() and b'"made_from"' not in card.read_bytes():
+        raise UserError(
+            f"{card}: is a card that no export with --labels has written; leave --labels out or move it"
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: expected a Keras model, a file that ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a Keras model")
 
 
 def output_labels(words: list[str]) -> tuple[str, ...]:
@@ -285,50 +229,3 @@ def normalises(model: Any) -> bool:
         found = found or type(layer).__name__ in ("Rescaling", "Normalization")
     operations = getattr(functional(model), "operations", [])
     return found or any(type(one).__name__ in ("Divide", "TrueDivide") for one in operations)
-
-
-def raw_outputs(own: OwnModel, faces: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return what Keras computes of faces (n, size, size, 1 or 3), RGB: (n, outputs)."""
-    pixels = faces[..., ::-1] if own.bgr else faces
-    scaled = pixels.astype(np.float32) * ((own.high - own.low) / 255) + own.low
-    return np.asarray(own.model.predict_on_batch(scaled), np.float64)
-
-
-def kind_of(raw: NDArray[np.float64]) -> str:
-    """Return what a model's outputs (n, outputs) are: probabilities, sigmoids or logits."""
-    if raw.min() >= 0 and np.allclose(raw.sum(axis=1), 1, atol=1e-3):
-        return "probabilities"
-    return "sigmoids" if raw.min() >= 0 and raw.max() <= 1 else "logits"
-
-
-def emotions(own: OwnModel, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return probabilities (n, 7), in the order of EMOTIONS, of the model's outputs."""
-    found = (softmax(raw, axis=1) if own.ends_with == "logits" else raw) @ own.selection
-    if own.divided:
-        found = (found + LEAST) / (found + LEAST).sum(axis=1, keepdims=True)
-    return np.asarray(found)
-
-
-def to_onnx(own: OwnModel) -> onnx.ModelProto:
-    """Return the model in ONNX: uint8 faces, RGB or grey, in; probabilities (n, 7) out. Raises UserError."""
-    graph = Graph(own.path, own.shape)
-    faces = graph.faces
-    if own.bgr:
-        order = graph.constant("faces.order", [2, 1, 0], np.int64)
-        faces = faces._replace(name=graph.emit("Gather", [faces.name, order], "faces.bgr", axis=1))
-    if (own.low, own.high) != PIXELS:
-        scale = graph.constant("faces.scale", by_channel((own.high - own.low) / 255, faces))
-        scaled = graph.emit("Mul", [faces.name, scale], "faces.scaled")
-        low = graph.constant("faces.low", by_channel(own.low, faces))
-        faces = faces._replace(name=graph.emit("Add", [scaled, low], "faces.ranged"))
-    found = graph.run(own.model, [faces])[0].name
-    if own.ends_with == "logits":
-        found = graph.emit("Softmax", [found], "emotions.softmax", axis=-1)
-    selection = graph.constant("emotions.selection", own.selection)
-    found = graph.emit("MatMul", [found, selection], "emotions.selected")
-    if own.divided:
-        found = graph.emit("Add", [found, graph.constant("emotions.least", LEAST)], "emotions.raised")
-        axis = graph.constant("emotions.axis", [1], np.int64)
-        total = graph.emit("ReduceSum", [found, axis], "emotions.total", keepdims=1)
-        found = graph.emit("Div", [found, total], "emotions.divided")
-    return graph.finish({"fer2013": found})

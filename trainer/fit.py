@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ from rich.console import Console
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder
 from pipeline.common.model_card import read_all_keys
-from trainer.checkpoint import STATE, Epoch, Progress
+from trainer.checkpoint import STATE, Progress
 from trainer.dataset import TRAINING_PARTS, Dataset, folds, missing_emotions, read_dataset
 from trainer.model_file import load_keras
 from trainer.pictures import reading_of
@@ -45,15 +44,14 @@ OPTION_KEYS: Final = {
 """The key of the settings that each option changes."""
 
 FEWEST_STEPS: Final = 10
-"""An epoch of fewer is told, with a smaller batch to choose."""
+"""Steps of an epoch below which a smaller batch is suggested."""
 SMALLEST_BATCH: Final = 8
-"""That is suggested: batch normalisation needs some faces."""
-
+"""The smallest that is suggested: batch normalisation needs some faces."""
 TEACHER_SHARE: Final = 0.5
 """Default of `distill`, where the settings have none."""
 
 
-def fit_command(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Run `fit` or `distill`. Raises UserError for bad settings or data, before anything is trained."""
     settings = choose_settings(args)
     ancestors = read_ancestors(args, settings)
@@ -68,8 +66,7 @@ def fit_command(args: argparse.Namespace) -> None:
             f"{args.out}: has a checkpoint already; add --resume to continue, or choose another --out"
         )
     choose_backend(settings.backend, settings.deterministic)
-    dataset = read_dataset(args.data, args.votes, reading_of(args))
-    dataset = replace(dataset, ancestors=tuple(ancestors))
+    dataset = replace(read_dataset(args.data, args.votes, reading_of(args)), ancestors=tuple(ancestors))
     print_parts(dataset)
     make_folder(args.out)
     load_keras()
@@ -84,11 +81,7 @@ def fit_command(args: argparse.Namespace) -> None:
 
 
 def choose_backend(name: str, deterministic: bool = False) -> None:
-    """Make Keras use the backend `name`; call it before Keras is imported.
-
-    With `deterministic`, results are the same to the bit on one machine. Raises UserError if the backend is
-    not installed.
-    """
+    """Make Keras use the backend `name`, before it is imported. Raises UserError if that is not installed."""
     if importlib.util.find_spec(name) is None:
         raise UserError(
             f"backend {name}: not installed; pip install -r {BACKENDS[name]}, or choose another --backend"
@@ -105,9 +98,8 @@ def choose_backend(name: str, deterministic: bool = False) -> None:
 
 def print_parts(dataset: Dataset) -> None:
     """Print the number of faces by part, and the emotions of which there are none."""
-    print(
-        ", ".join(f"{len(faces):,} faces for {part}" for part, faces in dataset.parts.items() if len(faces))
-    )
+    filled = {part: len(faces) for part, faces in dataset.parts.items() if len(faces)}
+    print(", ".join(f"{count:,} faces for {part}" for part, count in filled.items()))
     for part in TRAINING_PARTS:
         if missing := missing_emotions(dataset.parts[part]):
             then = "the network will not learn them" if part == "train" else "they are not scored"
@@ -225,27 +217,21 @@ def fit_several(settings: Settings, dataset: Dataset, args: argparse.Namespace) 
 
 
 def epoch_line(progress: Progress, fitting: Fitting) -> str:
-    """Return one line on the last epoch of `progress`."""
+    """Return one line on the last epoch of `progress`, with the time left."""
     last, kept = progress.history[-1], progress.kept
+    validated = [
+        f"{name} {top1:.3f} (loss {loss:.3f})"
+        for name, top1, loss in (
+            ("fer2013", last.validation_top1, last.validation_loss),
+            ("consensus", last.validation_consensus_top1, last.validation_consensus_loss),
+        )
+        if top1 is not None
+    ]
     best = f"  (best in epoch {kept.epoch})" if fitting.keep == "best" else ""
+    # In proportion to the pixels of a face in each epoch.
+    pixels = [face_size(fitting, number) ** 2 for number in range(last.epoch, fitting.epochs + 1)]
+    minutes_left = last.seconds / 60 * sum(pixels[1:]) / pixels[0]
     return (
         f"epoch {last.epoch}/{fitting.epochs}  loss {last.loss:.3f}  top-1 {last.top1:.3f}  |  "
-        f"validation {'  '.join(validation_words(last))}{best}  "
-        f"{last.seconds:.1f} s, about {minutes_left(last, fitting):.0f} min left"
+        f"validation {'  '.join(validated)}{best}  {last.seconds:.1f} s, about {minutes_left:.0f} min left"
     )
-
-
-def validation_words(epoch: Epoch) -> Iterator[str]:
-    """Yield top-1 and loss of each output that was validated."""
-    for name, top1, loss in (
-        ("fer2013", epoch.validation_top1, epoch.validation_loss),
-        ("consensus", epoch.validation_consensus_top1, epoch.validation_consensus_loss),
-    ):
-        if top1 is not None:
-            yield f"{name} {top1:.3f} (loss {loss:.3f})"
-
-
-def minutes_left(last: Epoch, fitting: Fitting) -> float:
-    """Estimate from the seconds of the `last` epoch, in proportion to the pixels of a face in each epoch."""
-    pixels = [face_size(fitting, number) ** 2 for number in range(last.epoch, fitting.epochs + 1)]
-    return last.seconds / 60 * sum(pixels[1:]) / pixels[0]

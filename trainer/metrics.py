@@ -40,10 +40,9 @@ STEPS: Final = 100
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's predictions for the pictures that have a label in a label set.
+    """Predictions, by the model's `output`, for the pictures that have a label in a label set.
 
-    `output` is the model's output that was used; `indices` (m,) of the pictures among those scored; `labels`
-    (m,) int64; `probabilities` (m, 7) float32.
+    `indices` (m,) of the pictures among those scored; `labels` (m,) int64; `probabilities` (m, 7) float32.
     """
 
     label_set: str
@@ -69,14 +68,15 @@ def predict_by_label_set(
     predicted = predict(model, faces.pixels)
     if output is not None:
         predicted = {output: predicted[output]}
-    return {
-        name: with_labels(name, labels, predicted) for name, labels in label_sets(faces, consensus).items()
-    }
+    sets = label_sets(faces, consensus)
+    return {name: with_labels(name, labels, predicted) for name, labels in sets.items()}
 
 
 def label_sets(faces: Faces, consensus: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
-    """Return labels (n,) by label set: FER2013's own and, if there are any votes, their majority."""
-    return {"fer2013": faces.labels} | ({} if consensus is None else {"consensus": consensus})
+    """Return labels (n,) by label set: FER2013's own and, if any picture has one, the votes' majority."""
+    if consensus is None or not (consensus >= 0).any():
+        return {"fer2013": faces.labels}
+    return {"fer2013": faces.labels, "consensus": consensus}
 
 
 def with_labels(
@@ -105,6 +105,7 @@ def score(
         measured = ~fitting_half([names[index] for index in predictions.indices])
     metrics = classification_metrics(labels, probabilities)
     some = bool(measured.any())  # a handful of pictures may all be in the other half
+    confidence, right = probabilities.max(axis=1), predictions.predicted == labels
     return {
         **metrics,
         "ece": expected_calibration_error(labels[measured], probabilities[measured]) if some else None,
@@ -113,12 +114,17 @@ def score(
         "ece_pictures": int(measured.sum()),
         "ece_all": expected_calibration_error(labels, probabilities),
         "output": predictions.output,
-        "confidence": mean_confidence(labels, probabilities),
+        "confidence": {"right": mean(confidence[right]), "wrong": mean(confidence[~right])},
         "intervals": intervals(np.array(metrics["confusion"]), resamples),
         "reliability": reliability(labels[measured], probabilities[measured]),
         "uncertain_below": uncertain_below(labels, probabilities),
         "risk_coverage": risk_coverage(labels, probabilities),
     }
+
+
+def mean(values: NDArray[Any]) -> float | None:
+    """Return the mean of `values`; None without any."""
+    return float(values.mean()) if len(values) else None
 
 
 def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -130,6 +136,8 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
     """
     predicted = probabilities.argmax(axis=1)
     every = list(range(len(EMOTIONS)))
+    neutral = EMOTIONS.index("neutral")
+    called = predicted == neutral
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=every, average=None, zero_division=0
     )
@@ -137,7 +145,11 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
         "top1": float((predicted == labels).mean()),
         "macro_f1": float(f1[support > 0].mean()),
         "mean_recall": float(recall[support > 0].mean()),
-        "neutral": neutral_shares(labels, predicted),
+        "neutral": {
+            "true": mean(labels == neutral),
+            "called": mean(called),
+            "of_mistakes": mean(called[predicted != labels]),
+        },
         "pictures": len(labels),
         "per_class": {
             emotion: {
@@ -149,25 +161,6 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
             for index, emotion in enumerate(EMOTIONS)
         },
         "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
-    }
-
-
-def neutral_shares(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float | None]:
-    """Return the shares of neutral in `labels` (n,), `predicted` (n,) and the mistakes, None without any."""
-    called, wrong = predicted == EMOTIONS.index("neutral"), predicted != labels
-    return {
-        "true": float((labels == EMOTIONS.index("neutral")).mean()),
-        "called": float(called.mean()),
-        "of_mistakes": float(called[wrong].mean()) if wrong.any() else None,
-    }
-
-
-def mean_confidence(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float | None]:
-    """Return the mean confidence of right and of wrong answers; None where there are none."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    return {
-        name: float(confidence[rows].mean()) if rows.any() else None
-        for name, rows in (("right", right), ("wrong", ~right))
     }
 
 
@@ -265,14 +258,10 @@ def fitting_half(names: Sequence[str]) -> NDArray[np.bool_]:
 def fit_temperature(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.int64], below: float = 0.0
 ) -> float:
-    """Return the temperature T at which the mean confidence of softmax(logits / T) equals the accuracy.
-
-    Or at which it is `below` the accuracy by that much.
+    """Return the T at which the mean confidence of softmax(logits / T) is the accuracy less `below`.
 
     Minimising cross-entropy, which is more common, weighs all seven probabilities and the surest pictures
-    most; but what the pipeline shows is the confidence in one emotion.
-
-    `logits` (n, 7) may be log-probabilities: they differ by a constant a row, which softmax removes.
+    most; the pipeline shows the confidence in one emotion. `logits` (n, 7) may be log-probabilities.
     """
     scores = np.asarray(logits, np.float64)
     accuracy = (scores.argmax(axis=1) == labels).mean() - below
@@ -281,7 +270,7 @@ def fit_temperature(
         confidence = softmax(scores / np.exp(log_temperature), axis=1).max(axis=1)
         return float(confidence.mean() - accuracy)
 
-    # It falls as the temperature rises. It has no root for a few pictures that are all right or all wrong.
+    # It falls as the temperature rises, and has no root for a few pictures that are all right or all wrong.
     lowest, highest = np.log(TEMPERATURES)
     if overconfidence(lowest) <= 0:
         return TEMPERATURES[0]
@@ -295,24 +284,21 @@ def reliability(
 ) -> list[dict[str, Any]]:
     """Return the bins of a reliability diagram, lowest confidence first, as plain JSON.
 
-    Each has its limits `above` and `up_to`, its number of `pictures`, and, where there are any, their mean
-    `confidence` (the highest of the seven in `probabilities` (n, 7)) and `accuracy` against `labels` (n,).
+    Each has its limits, its number of `pictures`, and, where there are any, their mean `confidence` (the
+    highest of the seven in `probabilities` (n, 7)) and `accuracy` against `labels` (n,).
     """
     confidence, place, edges = _binned(probabilities, bins)
     right = probabilities.argmax(axis=1) == labels
-    found = []
-    for index in range(bins):
-        here = place == index
-        found.append(
-            {
-                "above": float(edges[index]),
-                "up_to": float(edges[index + 1]),
-                "pictures": int(here.sum()),
-                "confidence": float(confidence[here].mean()) if here.any() else None,
-                "accuracy": float(right[here].mean()) if here.any() else None,
-            }
-        )
-    return found
+    return [
+        {
+            "above": float(edges[index]),
+            "up_to": float(edges[index + 1]),
+            "pictures": int((place == index).sum()),
+            "confidence": mean(confidence[place == index]),
+            "accuracy": mean(right[place == index]),
+        }
+        for index in range(bins)
+    ]
 
 
 def expected_calibration_error(
@@ -353,25 +339,19 @@ def _binned(
 
 
 def risk_coverage(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return what thresholds of confidence do to `labels` (n,), `probabilities` (n, 7), as plain JSON.
+    """Return the curve of `labels` (n,) and `probabilities` (n, 7) as plain JSON, a point a threshold.
 
-    Each has its `threshold`; `coverage`, the share of pictures whose highest probability is at least that;
-    `risk`, the share of those that is wrong; and `left_out_right`, the share of the others that is right.
-    None where there are no pictures.
+    `coverage` is the share of pictures with at least that confidence, `risk` the share of those that is
+    wrong, `left_out_right` the share of the others that is right; None without pictures.
     """
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    wrong = probabilities.argmax(axis=1) != labels
     curve = []
     for step in range(0, STEPS, 5):
         shown = confidence >= step / STEPS
-        curve.append(
-            {
-                "threshold": step / STEPS,
-                "coverage": float(shown.mean()),
-                "risk": float(1 - right[shown].mean()) if shown.any() else None,
-                "left_out_right": float(right[~shown].mean()) if not shown.all() else None,
-            }
-        )
+        risk, left_out_right = mean(wrong[shown]), mean(~wrong[~shown])
+        point = {"threshold": step / STEPS, "coverage": mean(shown), "risk": risk}
+        curve.append({**point, "left_out_right": left_out_right})
     return curve
 
 

@@ -32,7 +32,10 @@ FACES_PER_ROUND: Final = 64
 
 
 class OnnxModel:
-    """An ONNX network on one thread of ONNX Runtime, with the methods of a Keras model that scoring uses."""
+    """An ONNX network on one thread of ONNX Runtime, with the methods of a Keras model that scoring uses.
+
+    `input_shape` is as Keras has it: None for an axis of any length.
+    """
 
     def __init__(self, content: bytes) -> None:
         """content: of an ONNX file. Raises whatever ONNX Runtime raises for other content."""
@@ -40,22 +43,17 @@ class OnnxModel:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # faults are raised anyway
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0]
-        self._outputs = self._session.get_outputs()
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape as Keras has it: None for an axis of any length."""
-        return _shape(self._input)
+        self.input_shape = _shape(self._session.get_inputs()[0])
+        self._output_shapes = {output.name: _shape(output) for output in self._session.get_outputs()}
 
     def compute_output_shape(self, _: Any) -> dict[str, tuple[int | None, ...]]:
         """Return the shapes of the outputs by name."""
-        return {output.name: _shape(output) for output in self._outputs}
+        return self._output_shapes
 
     def predict_on_batch(self, faces: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Return the outputs by name for `faces` (n, 48, 48, 1) uint8, n at least 1."""
-        found = self._session.run(None, {self._input.name: faces})
-        return dict(zip((output.name for output in self._outputs), found, strict=True))
+        found = self._session.run(None, {self._session.get_inputs()[0].name: faces})
+        return dict(zip(self._output_shapes, found, strict=True))
 
 
 def _shape(value: Any) -> tuple[int | None, ...]:
@@ -65,11 +63,18 @@ def _shape(value: Any) -> tuple[int | None, ...]:
 def open_model(path: Path) -> Any:
     """Return the network in the model file `path`, .onnx or Keras's.
 
-    Raises UserError if the file is not its card's, holds no network, or one with another input or other
-    outputs than the card names.
+    Raises UserError if the file is not its card's, holds no network, or another one than the card describes.
     """
     card, content = read_model(path)
-    model = load_onnx(content, path) if path.suffix == ".onnx" else load_keras_file(path)
+    if path.suffix == ".onnx":
+        try:
+            model: Any = OnnxModel(content)
+        except Exception as error:  # ONNX Runtime raises a class of its own for each fault
+            raise UserError(
+                f"{path}: expected an ONNX model, found another file ({first_line(error)}); export it again"
+            ) from error
+    else:
+        model = load_keras_file(path)
     expected = (None, *card.input.shape)
     if model.input_shape != expected:
         raise UserError(f"{path}: expected an input {expected}, as its card says, found {model.input_shape}")
@@ -92,16 +97,6 @@ def open_keras_model(path: Path) -> Any:
     if path.suffix == ".onnx":
         raise UserError(f"{path}: expected a Keras model, found an ONNX file")
     return open_model(path)
-
-
-def load_onnx(content: bytes, path: Path) -> OnnxModel:
-    """Return the network in the `content` of the ONNX file `path`. Raises UserError if it is none."""
-    try:
-        return OnnxModel(content)
-    except Exception as error:  # ONNX Runtime raises a class of its own for each fault
-        raise UserError(
-            f"{path}: expected an ONNX model, found another file ({first_line(error)}); export it again"
-        ) from error
 
 
 def load_keras() -> None:
@@ -168,12 +163,8 @@ def size(model: Any, path: Path, card: Card) -> dict[str, Any]:
         from trainer.networks import multiply_adds
 
         parameters, adds = model.count_params(), multiply_adds(model)
-    return {
-        "file": path.name,
-        "parameters": parameters,
-        "multiply_adds": adds,
-        "bytes": path.stat().st_size,
-    }
+    found = {"file": path.name, "parameters": parameters, "multiply_adds": adds}
+    return {**found, "bytes": path.stat().st_size}
 
 
 def speed(model: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import keras
+import numpy as np
 from keras import layers
 
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
@@ -16,6 +17,8 @@ NAME: Final = "emotions"
 EPSILON: Final = 1e-5
 """Of batch normalisation in the residual network: PyTorch's default."""
 MOMENTUM: Final = 0.9
+LEAST: Final = 1e-9
+"""Added to each share of someone's model before it is divided by their sum."""
 
 
 def for_training(settings: Settings) -> Any:
@@ -192,6 +195,44 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc] 
             eps=self.epsilon,
         )
         return outputs.permute(0, 2, 3, 1) if last else outputs
+
+
+def seven_probabilities(
+    model: Any, labels: Sequence[str], low: float, high: float, bgr: bool
+) -> tuple[Any, str]:
+    """Return a network of uint8 faces, RGB or grey, and probabilities (n, 7) around someone's `model`.
+
+    `labels` are the emotions of the model's outputs, "" for others; it takes pixels from `low` to `high`,
+    with `bgr` in OpenCV's order. Also returns what its outputs are: probabilities, logits or sigmoids.
+    """
+    faces = keras.Input(model.input_shape[1:], dtype="uint8", name="faces")
+    pixels = layers.Rescaling((high - low) / 255, low, name="faces_scaled")(faces)
+    if bgr:
+        reverse = keras.initializers.Constant(np.eye(3)[::-1].reshape(1, 1, 3, 3))
+        pixels = layers.Conv2D(3, 1, kernel_initializer=reverse, name="faces_bgr")(pixels)
+    outputs = model(pixels)
+    noise = np.random.default_rng(0).integers(0, 256, (8, *model.input_shape[1:]), np.uint8)
+    found = np.asarray(keras.Model(faces, outputs).predict_on_batch(noise))
+    if found.min() >= 0 and np.allclose(found.sum(axis=1), 1, atol=1e-3):
+        ends_with = "probabilities"
+    else:
+        ends_with = "sigmoids" if found.min() >= 0 and found.max() <= 1 else "logits"
+    if ends_with == "logits":
+        outputs = layers.Softmax(name="emotions_softmax")(outputs)
+    divided = "" in labels or ends_with == "sigmoids"
+    choice = np.array([[label == emotion for emotion in EMOTIONS] for label in labels], np.float32)
+    choose = layers.Dense(
+        len(EMOTIONS),
+        kernel_initializer=keras.initializers.Constant(choice),
+        # So that what is divided by its sum does not add up to 0.
+        bias_initializer=keras.initializers.Constant(LEAST if divided else 0.0),
+        name="emotions_chosen",
+    )
+    outputs = choose(outputs)
+    if divided:
+        total = layers.Dense(len(EMOTIONS), use_bias=False, kernel_initializer="ones", name="emotions_total")
+        outputs = outputs / total(outputs)
+    return keras.Model(faces, outputs), ends_with
 
 
 def multiply_adds(model: Any) -> int | None:

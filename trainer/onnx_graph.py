@@ -1,8 +1,8 @@
 """A Keras network as an ONNX graph, channels first, as ONNX Runtime computes it fastest.
 
 Keras's own exporters keep channels last, with transposes between layers, and need other packages for each
-backend. Convolutional networks have two dozen kinds of layers, each of which is a node or two here. Batch
-normalisation after a convolution is folded into it.
+backend. Here each of some two dozen kinds of layers is a node or two, and batch normalisation after a
+convolution is folded into it.
 """
 
 import math
@@ -213,52 +213,29 @@ def normalization(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> 
 
 
 def convolution(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
-    kernel = values(layer.kernel).transpose(3, 2, 0, 1)
-    bias = values(layer.bias) if layer.use_bias else np.zeros(layer.filters, np.float32)
-    output = convolved(graph, layer, name, inputs[0].name, kernel, bias, layer.groups)
-    return activated(graph, layer.activation, output, name)
-
-
-def depthwise(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
-    kernel = one_by_channel(values(layer.kernel))
+    """Conv2D, DepthwiseConv2D, and SeparableConv2D as a depthwise one and one of 1x1."""
+    require(layer.data_format == "channels_last")
+    kind, source = type(layer).__name__, inputs[0].name
+    kernel = values(layer.depthwise_kernel if kind == "SeparableConv2D" else layer.kernel)
+    window = {"kernel_shape": layer.kernel_size, "strides": layer.strides, "dilations": layer.dilation_rate}
+    groups = layer.groups if kind == "Conv2D" else kernel.shape[2]
+    window |= {"auto_pad": padding(layer), **({"group": groups} if groups > 1 else {})}
+    if kind != "Conv2D":  # Keras has (height, width, channels, multiplier) here
+        kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+    kernel = kernel.transpose(3, 2, 0, 1)
+    if kind == "SeparableConv2D":
+        none = np.zeros(len(kernel), np.float32)
+        source = convolved(graph, f"{name}.depthwise", source, kernel, none, window)
+        kernel, window = values(layer.pointwise_kernel).transpose(3, 2, 0, 1), {}
     bias = values(layer.bias) if layer.use_bias else np.zeros(len(kernel), np.float32)
-    channels = values(layer.kernel).shape[2]
-    output = convolved(graph, layer, name, inputs[0].name, kernel, bias, channels)
-    return activated(graph, layer.activation, output, name)
-
-
-def separable(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
-    kernel = one_by_channel(values(layer.depthwise_kernel))
-    none = np.zeros(len(kernel), np.float32)
-    channels = values(layer.depthwise_kernel).shape[2]
-    within = convolved(graph, layer, f"{name}.depthwise", inputs[0].name, kernel, none, channels)
-    points = graph.constant(f"{name}.kernel", values(layer.pointwise_kernel).transpose(3, 2, 0, 1))
-    bias = values(layer.bias) if layer.use_bias else np.zeros(layer.filters, np.float32)
-    output = graph.emit("Conv", [within, points, graph.constant(f"{name}.bias", bias)], name)
-    return activated(graph, layer.activation, output, name)
-
-
-def one_by_channel(kernel: NDArray[Any]) -> NDArray[Any]:
-    """Return the kernel (height, width, channels, multiplier) of a depthwise convolution as ONNX has it."""
-    height, width = kernel.shape[:2]
-    return kernel.transpose(2, 3, 0, 1).reshape(-1, 1, height, width)
+    return activated(graph, layer.activation, convolved(graph, name, source, kernel, bias, window), name)
 
 
 def convolved(
-    graph: Graph, layer: Any, name: str, source: str, kernel: NDArray[Any], bias: NDArray[Any], groups: int
+    graph: Graph, name: str, source: str, kernel: NDArray[Any], bias: NDArray[Any], window: dict[str, Any]
 ) -> str:
-    require(layer.data_format == "channels_last")
-    constants = [graph.constant(f"{name}.kernel", kernel), graph.constant(f"{name}.bias", bias)]
-    return graph.emit(
-        "Conv",
-        [source, *constants],
-        name,
-        kernel_shape=layer.kernel_size,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        auto_pad=padding(layer),
-        **({"group": groups} if groups > 1 else {}),
-    )
+    constants = graph.constant(f"{name}.kernel", kernel), graph.constant(f"{name}.bias", bias)
+    return graph.emit("Conv", [source, *constants], name, **window)
 
 
 def dense(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
@@ -284,7 +261,7 @@ def batch_normalisation(graph: Graph, layer: Any, name: str, inputs: list[Tensor
 
 def pooling(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
     require(layer.data_format == "channels_last")
-    kind = {"MaxPooling2D": "MaxPool", "AveragePooling2D": "AveragePool"}[type(layer).__name__]
+    kind = type(layer).__name__.replace("Pooling2D", "Pool")
     window = {"kernel_shape": layer.pool_size, "strides": layer.strides}
     return graph.emit(kind, [inputs[0].name], name, **window, auto_pad=padding(layer))
 
@@ -337,11 +314,9 @@ def reshape(graph: Graph, layer: Any, name: str, inputs: list[Tensor]) -> str:
     shape, channels = tuple(layer.target_shape), inputs[0].shape[-1]
     if len(inputs[0].shape) == 2 and shape == (1, 1, channels):
         return graph.emit("Unsqueeze", [inputs[0].name, graph.axes()], name)
-    source = channels_last(graph, inputs[0], name)
-    wanted = graph.constant(
-        f"{name}.shape", [-1 if size is None else size for size in (None, *shape)], np.int64
-    )
     require(-1 not in shape)
+    source = channels_last(graph, inputs[0], name)
+    wanted = graph.constant(f"{name}.shape", [-1, *shape], np.int64)
     if len(shape) != 3:
         return graph.emit("Reshape", [source, wanted], name)
     last = graph.emit("Reshape", [source, wanted], f"{name}.reshaped")
@@ -382,12 +357,12 @@ def merge(graph: Graph, layer: Any, name: str, inputs: list[Any]) -> str:
     """Join tensors number by number: layers of two and more, and arithmetic with numbers."""
     tensors = [one for one in inputs if isinstance(one, Tensor)]
     require(len({len(tensor.shape) for tensor in tensors}) == 1)
-    names = []
-    for number, one in enumerate(inputs):
-        if isinstance(one, Tensor):
-            names.append(one.name)
-        else:
-            names.append(graph.constant(f"{name}.{number}", by_channel(one, tensors[0])))
+    names = [
+        one.name
+        if isinstance(one, Tensor)
+        else graph.constant(f"{name}.{number}", by_channel(one, tensors[0]))
+        for number, one in enumerate(inputs)
+    ]
     kind = MERGES[type(layer).__name__]
     if kind in ("Max", "Min"):
         return graph.emit(kind, names, name)
@@ -402,10 +377,10 @@ MERGES: Final = {
     "Add": "Add",
     "Subtract": "Sub",
     "Multiply": "Mul",
-    "Divide": "Div",
-    "TrueDivide": "Div",
     "Maximum": "Max",
     "Minimum": "Min",
+    "Divide": "Div",
+    "TrueDivide": "Div",
 }
 """Operators by the names of Keras's layers, and of its operations on tensors, which `x / 127.5` makes."""
 
@@ -481,14 +456,10 @@ def require(condition: bool) -> None:
 WRITERS: Final[dict[str, Callable[[Graph, Any, str, list[Any]], str]]] = {
     "Rescaling": rescaling,
     "Normalization": normalization,
-    "Conv2D": convolution,
-    "DepthwiseConv2D": depthwise,
-    "SeparableConv2D": separable,
+    **dict.fromkeys(("Conv2D", "DepthwiseConv2D", "SeparableConv2D"), convolution),
     "BatchNormalization": batch_normalisation,
-    "MaxPooling2D": pooling,
-    "AveragePooling2D": pooling,
-    "GlobalAveragePooling2D": global_pooling,
-    "GlobalMaxPooling2D": global_pooling,
+    **dict.fromkeys(("MaxPooling2D", "AveragePooling2D"), pooling),
+    **dict.fromkeys(("GlobalMaxPooling2D", "GlobalAveragePooling2D"), global_pooling),
     "Dense": dense,
     "Flatten": flatten,
     "Reshape": reshape,

@@ -18,7 +18,7 @@ BACKENDS: Final = {"tensorflow": "requirements-train.txt", "torch": "requirement
 """Keras's backends, and what to install for each."""
 
 APPLIED_AFTERWARDS: Final = ("adjustment.", "confidence.")
-"""How keys begin that change nothing in the training: they are applied to the trained network."""
+"""Start of the keys that do not affect training: they are applied to the trained network."""
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -26,7 +26,7 @@ Factor = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The network, built by trainer/networks.py."""
+    """The network, built by networks.py."""
 
     kind: Literal["baseline", "residual"]
     outputs: tuple[Literal["fer2013", "consensus"], ...] = ("fer2013",)
@@ -52,9 +52,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: Share = 0.0
     """Factor of an L2 penalty in the gradient; norms and biases are exempt."""
     average: Factor = 0.0
-    """Decay of the exponential moving average (EMA) of the weights, by step; 0 leaves it out.
-
-    The averaged weights are the ones that are validated and kept."""
+    """Decay, by step, of the moving average of the weights that is validated and kept; 0 leaves it out."""
     statistics: Literal["moving", "estimated"] = "moving"
     """Batch normalisation at inference: moving averages, or estimated after each epoch (train.py)."""
     keep: Literal["last", "best"] = "last"
@@ -65,9 +63,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consensus_weight: Annotated[float, Meta(ge=0, le=100)] = 1.0
     """Weight of the loss of `consensus`; that of `fer2013` is 1."""
     balance: Share = 0.0
-    """Share of the log prior that the loss adds to the logits (balanced softmax).
-
-    By that share the network then does not learn how common an emotion is."""
+    """Share of the log prior that the loss adds to the logits, and so isn't learned (balanced softmax)."""
     fewest_votes: Positive = 5
     """Pictures with fewer votes for the seven emotions do not train `consensus`."""
     teacher_share: Share = 0.0
@@ -75,7 +71,7 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Random changes of each face in each epoch, made by trainer/augment.py."""
+    """Random changes of each face in each epoch, made by augment.py."""
 
     rotation_degrees: Annotated[float, Meta(ge=0, le=180)] = 0.0
     shift: Share = 0.0
@@ -129,7 +125,7 @@ class Confidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     degraded: bool = False
     """On pictures as video shows them, not as they are."""
     fer2013: Factor = 0.0
-    """By how much the mean confidence stays below the accuracy there, since it is too high on other faces."""
+    """By how much mean confidence stays below accuracy there: on other faces it is higher than accuracy."""
     consensus: Factor = 0.0
 
 
@@ -188,7 +184,7 @@ def to_json(settings: Settings) -> dict[str, Any]:
 
 
 def _conflicts(settings: Settings) -> Iterator[tuple[bool, str, str, Any]]:
-    """Yield what types can't check: whether it is wrong, the key, what was expected and what was found."""
+    """Yield what types can't check: whether it is wrong, the key, expected, found."""
     network, fitting, augmentation = settings.network, settings.fitting, settings.augmentation
     sizes, outputs, baseline = fitting.sizes, network.outputs, network.kind == "baseline"
     rising = bool(sizes) and sizes[0][0] == 0 and list(sizes) == sorted(sizes)

@@ -44,13 +44,13 @@ def fit(
 ) -> Progress:
     """Train for `settings.fitting.epochs`, with a checkpoint in `out` after each.
 
-    With `resume` it continues after the last complete epoch, if there is one. Otherwise it starts with the
-    weights of the model in the file `start`, if given, else with random ones. `on_epoch` is also called once
-    for the epochs that were resumed. Raises UserError for a checkpoint or a model that can't be used.
+    With `resume` it continues after the last complete epoch, if there is one, and calls `on_epoch` once for
+    the epochs done. Otherwise it starts with the weights of the model in the file `start`, or random ones.
+    Raises UserError for a checkpoint or a model that can't be used.
     """
     clear_unfinished(out)
     model, ema_model = build(settings, steps_per_epoch(settings.fitting, data), log_priors(data.targets))
-    progress = Progress(all_settings(settings, data))
+    progress = Progress({**to_json(settings), "faces_sha256": data.sha256})
     if resume and (out / checkpoint.STATE).exists():
         progress = checkpoint.restore(out, progress.settings, model, ema_model)
         on_epoch(progress)
@@ -66,18 +66,12 @@ def fit(
     return progress
 
 
-def all_settings(settings: Settings, data: TrainingData) -> dict[str, Any]:
-    """Return everything that the result depends on, for the checkpoint and the card; plain JSON."""
-    return {**to_json(settings), "faces_sha256": data.sha256}
-
-
 def build(
     settings: Settings, steps: int, priors: Mapping[str, NDArray[np.float64]] | None = None
 ) -> tuple[Any, Any]:
     """Return the compiled network to train, for `steps` an epoch, and the one with the EMA of its weights.
 
-    They are the same where nothing is averaged. `priors`, as `log_priors` returns them, are needed for
-    `fitting.balance`.
+    They are the same where nothing is averaged. `fitting.balance` needs `priors`, from `log_priors`.
     """
     model = for_training(settings)
     ema_model = for_training(settings) if settings.fitting.average else model
@@ -95,10 +89,7 @@ def build(
 
 
 def make_loss(balance: float, prior: NDArray[np.float64] | None) -> Any:
-    """Return the cross-entropy of logits to which that share of the log `prior` (7,) is added.
-
-    That is the balanced softmax (Ren et al. 2020). Without `prior`, nothing is added.
-    """
+    """Return the cross-entropy of logits plus `balance` times the log `prior` (7,): Ren et al. 2020."""
     if not balance or prior is None:
         return keras.losses.CategoricalCrossentropy(from_logits=True)
     added = np.asarray(balance * prior, np.float32)
@@ -123,8 +114,8 @@ def make_optimizer(fitting: Fitting, steps: int) -> Any:
         )
     if fitting.optimizer == "adam":
         return keras.optimizers.Adam(rate)
-    # Keras subtracts the decay from the weights directly, once a step. An L2 penalty in the gradient, which
-    # is what papers state, passes through the momentum and so acts 1 / (1 - momentum) times as strongly.
+    # Keras subtracts the decay from the weights, once a step. The L2 penalty in the gradient, which papers
+    # state, passes through the momentum and so acts 1 / (1 - momentum) times as strongly.
     decay = fitting.weight_decay / (1 - SGD_MOMENTUM) or None
     optimizer = keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, nesterov=True, weight_decay=decay)
     if decay:
@@ -251,16 +242,15 @@ def validate(model: Any, data: TrainingData) -> dict[str, float | None]:
     Each output is validated by the labels of its name; None without the output or without such labels.
     """
     logits = predict(model, data.validation.pixels)
+    sets = label_sets(data.validation, data.consensus)
     metrics: dict[str, float | None] = {}
-    for name, labels in label_sets(data.validation, data.consensus).items():
-        known = labels >= 0
-        prefix = "validation_" if name == "fer2013" else "validation_consensus_"
-        if name not in logits or not known.any():
-            metrics |= {f"{prefix}loss": None, f"{prefix}top1": None}
-            continue
-        logs, expected = log_softmax(logits[name][known].astype(np.float64), axis=1), labels[known]
-        metrics[f"{prefix}loss"] = float(-logs[np.arange(len(expected)), expected].mean())
-        metrics[f"{prefix}top1"] = float((logs.argmax(axis=1) == expected).mean())
+    for name, prefix in (("fer2013", "validation_"), ("consensus", "validation_consensus_")):
+        metrics |= {f"{prefix}loss": None, f"{prefix}top1": None}
+        if name in logits and name in sets:
+            rows = sets[name] >= 0
+            logs, labels = log_softmax(logits[name][rows].astype(np.float64), axis=1), sets[name][rows]
+            metrics[f"{prefix}loss"] = float(-logs[np.arange(len(labels)), labels].mean())
+            metrics[f"{prefix}top1"] = float((logs.argmax(axis=1) == labels).mean())
     return metrics
 
 

@@ -71,13 +71,7 @@ def make_training_data(settings: Settings, dataset: Dataset) -> TrainingData:
     targets = make_targets(settings, train, None if votes is None else votes["train"], dataset.teacher_probs)
     # Nothing can be learned from pictures of one grey throughout.
     kept = np.flatnonzero(np.ptp(train.pixels, axis=(1, 2, 3)) > 0)
-    return TrainingData(
-        train=train.take(kept),
-        targets=targets.take(kept),
-        validation=validation,
-        consensus=consensus,
-        sha256=total.hexdigest(),
-    )
+    return TrainingData(train.take(kept), targets.take(kept), validation, consensus, total.hexdigest())
 
 
 def make_targets(
@@ -85,9 +79,8 @@ def make_targets(
 ) -> Targets:
     """Return the targets of `faces`, from their labels, their `votes` (n, 10) and the teachers' predictions.
 
-    FER2013's labels are smoothed (Szegedy et al. 2016). The consensus is the distribution of the votes;
-    pictures with too few votes have weight 0 unless there are teachers. Raises UserError if `consensus` has
-    nothing to be trained with.
+    FER2013's labels are smoothed (Szegedy et al. 2016). The consensus is the distribution of the votes, with
+    weight 0 where there are too few and no teachers. Raises UserError if `consensus` can't be trained.
     """
     fitting, outputs = settings.fitting, settings.network.outputs
     one_hot = np.eye(len(EMOTIONS), dtype=np.float32)[faces.labels]
@@ -121,18 +114,16 @@ def predict_teachers(
 ) -> Probabilities:
     """Return the teachers' mean predictions for faces (n, 48, 48, 1) and their mirror images (Hinton 2015).
 
-    They are those of the network as it was trained: offsets and temperature, which are fitted afterwards, are
-    removed; what is mixed of one output into the other is not. Raises UserError for a model that isn't its
-    card's.
+    Offsets and temperature, which are fitted after a training, are removed from them; what is mixed of one
+    output into the other is not. Raises UserError for a model that isn't its card's.
     """
-    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
+    found = []
     for path in paths:
         card, model = read_all_keys(path), open_keras_model(path)
         for faces in (pixels, pixels[:, :, ::-1]):
             predicted = predict(model, faces)
-            for name in outputs:
-                found[name].append(uncalibrated(predicted[name], card, name))
-    return {name: np.mean(one, axis=0, dtype=np.float32) for name, one in found.items()}
+            found.append({name: uncalibrated(predicted[name], card, name) for name in outputs})
+    return {name: np.mean([one[name] for one in found], axis=0, dtype=np.float32) for name in outputs}
 
 
 def uncalibrated(
@@ -159,20 +150,17 @@ def log_priors(targets: Targets) -> dict[str, NDArray[np.float64]]:
 def logit_offsets(adjustment: Adjustment, targets: Targets, balance: float = 0.0) -> dict[str, list[float]]:
     """Return what logit adjustment adds to the logits of rare emotions (Menon et al. 2021).
 
-    Seven numbers in the order of EMOTIONS for each output that is adjusted, by their share in `targets`. An
-    emotion that an output has not learned gets NEVER. `balance` is the share of the log prior that the loss
-    has taken off already.
+    Seven numbers in the order of EMOTIONS for each output that is adjusted, by their share in `targets`;
+    NEVER for an emotion that was not learned. `balance` is the share of the log prior that the loss took off.
     """
     offsets = {}
     missing = not_learned(targets)
     for name, prior in log_priors(targets).items():
         strength = getattr(adjustment, name) - balance
-        if not strength and name not in missing:
-            continue
-        values = [float(value) for value in -strength * prior]
-        for emotion in missing.get(name, ()):
-            values[EMOTIONS.index(emotion)] = NEVER
-        offsets[name] = values
+        values = -strength * prior
+        values[[EMOTIONS.index(emotion) for emotion in missing.get(name, ())]] = NEVER
+        if strength or name in missing:
+            offsets[name] = values.tolist()
     return offsets
 
 

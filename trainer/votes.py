@@ -42,21 +42,20 @@ class Row:
 def read_votes(path: Path, data: Path, names: Sequence[str]) -> NDArray[np.uint8]:
     """Return votes (n, 10) in the order of VOTE_COLUMNS for the pictures `names` of `data`.
 
-    A picture without votes has a row of zeros. Raises UserError for a file that can't be read, or that can't
-    be joined to the data: one by row for pictures whose names have no row, or one of other pictures.
+    A picture without votes has a row of zeros. Raises UserError for a file that can't be read, and for votes
+    of other pictures or that can't be joined to names without a row.
     """
     rows = read_rows(path)
-    column = "file" if "file" in rows[0].key else "Usage"
-    by_key: Mapping[Any, Row] = (
-        {PurePosixPath(row.key["file"]).name: row for row in rows}
-        if column == "file"
-        else number_rows(rows, path, data)
-    )
+    key: Any
+    by_key: Mapping[Any, Row]
+    if "file" in rows[0].key:
+        column, by_key = "file", {PurePosixPath(row.key["file"]).name: row for row in rows}
+    else:
+        column, by_key = "Usage", number_rows(rows, path, data)
     votes = np.zeros((len(names), len(VOTE_COLUMNS)), np.uint8)
     for index, name in enumerate(names):
         key, expected = (PurePosixPath(name).name, name) if column == "file" else row_number(name, path)
-        row = by_key.get(key)
-        if row is None:
+        if (row := by_key.get(key)) is None:
             continue
         if row.key[column] != expected:
             raise UserError(
@@ -108,8 +107,12 @@ def read_rows(path: Path) -> list[Row]:
             keys = key_columns(reader.fieldnames or (), path)
             for values in reader:
                 where = f"{path}: line {reader.line_num}"
+                try:
+                    counts = bytes(int(values[column] or "") for column in FILE_COLUMNS)
+                except ValueError as error:
+                    raise UserError(f"{where}: expected numbers of votes, found others ({error})") from error
                 key = {column: (values[column] or "").strip() for column in keys}
-                rows.append(Row(where, key, parse_counts([values[column] for column in FILE_COLUMNS], where)))
+                rows.append(Row(where, key, np.frombuffer(counts, np.uint8)))
     except CSV_ERRORS as error:
         raise UserError(
             f"{path}: cannot be read after {len(rows)} rows ({error}); expected FER+ votes as csv"
@@ -128,14 +131,6 @@ def key_columns(columns: Sequence[str], path: Path) -> tuple[str, ...]:
         f"{path}: line 1: expected the columns file (ferplus.csv) or Usage,Image name (fer2013new.csv) and "
         f"{','.join(FILE_COLUMNS)}, found {','.join(columns)[:80] or 'nothing'}; use one of these two files"
     )
-
-
-def parse_counts(texts: Sequence[str | None], where: str) -> NDArray[np.uint8]:
-    """Return the votes (10,) of one row. Raises UserError unless all are whole numbers from 0 to 255."""
-    try:
-        return np.frombuffer(bytes(int(text or "") for text in texts), np.uint8)
-    except ValueError as error:
-        raise UserError(f"{where}: expected numbers of votes, found others ({error})") from error
 
 
 def majority(votes: NDArray[np.uint8]) -> NDArray[np.int64]:

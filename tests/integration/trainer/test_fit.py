@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,10 +18,10 @@ from tests.support import fer_faces as made
 from tests.support.trainer import fit_arguments, ignore_epoch, ignore_step, training_data
 from trainer import checkpoint, train
 from trainer.__main__ import main
-from trainer.checkpoint import Epoch
+from trainer.checkpoint import Epoch, Progress
 from trainer.dataset import Dataset, Faces, load
 from trainer.pictures import Part
-from trainer.settings import MODELS, Settings, change, read_settings
+from trainer.settings import MODELS, Settings, change, read_settings, to_json
 from trainer.training_data import TrainingData, make_training_data
 
 
@@ -141,7 +142,7 @@ def kill_in_step(number: int) -> Any:
 def weights_in(folder: Path, settings: Settings, data: TrainingData) -> list[Any]:
     """All that a complete training left: weights, optimizer's state, EMA."""
     model, ema_model = train.build(settings, train.steps_per_epoch(settings.fitting, data))
-    checkpoint.restore(folder, train.all_settings(settings, data), model, ema_model)
+    checkpoint.restore(folder, {**to_json(settings), "faces_sha256": data.sha256}, model, ema_model)
     variables = [*model.variables, *model.optimizer.variables, *ema_model.variables]
     return [np.asarray(variable) for variable in variables if "seed_generator" not in variable.path]
 
@@ -158,7 +159,7 @@ def test_resumed_equals_uninterrupted(
     seen: list[int] = []
     progress = train.fit(changed, data, tmp_path, True, ignore_step, lambda p: seen.append(p.epochs_done))
     assert seen == [1, 2, 3]
-    whole = checkpoint.read_progress(taught / "checkpoint.json")
+    whole = msgspec.json.decode((taught / "checkpoint.json").read_bytes(), type=Progress)
     for resumed, uninterrupted in zip(progress.history, whole.history, strict=True):
         assert numbers(resumed) == pytest.approx(numbers(uninterrupted), rel=1e-3)
     for found, expected in zip(

@@ -83,18 +83,17 @@ def test_stratified_tenth_of_train_replaces_missing_validation(tmp_path: Path) -
 
 
 def test_test_pictures_alone_can_be_scored(tmp_path: Path) -> None:
-    root = unnamed(tmp_path, {"test": 2})
-    assert len(data.load_for_scoring(root, "test")) == 14
-    with pytest.raises(UserError, match="expected validation pictures, found none"):
-        data.load_for_scoring(root, "validation")
+    assert len(data.load_for_scoring(unnamed(tmp_path, {"test": 2}), "test")[1]) == 14
 
 
 def test_strangers_test_pictures_are_scored_without_asking_and_private_test_is_not(tmp_path: Path) -> None:
-    assert data.scored_part(unnamed(tmp_path / "a", {"test": 1}), "validation") == "test"
-    assert data.scored_part(unnamed(tmp_path / "b", {"test": 1, "train": 20}), "validation") == "validation"
+    assert data.load_for_scoring(unnamed(tmp_path / "a", {"test": 1}), "validation")[0] == "test"
+    both = unnamed(tmp_path / "b", {"test": 1, "train": 20})
+    assert data.load_for_scoring(both, "validation")[0] == "validation"
     private = made.write_zip(tmp_path / "private.zip", made.rows(training=0, public=0, private=1))
-    assert data.scored_part(private, "validation") == "validation"
-    assert data.scored_part(private, "test") == "test"
+    assert data.load_for_scoring(private, "test")[0] == "test"
+    with pytest.raises(UserError, match="expected validation pictures, found none"):
+        data.load_for_scoring(private, "validation")
 
 
 def test_missing_test_pictures(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_only_the_wanted_pictures(form: str, tmp_path: Path) -> None:
     rows = made.rows()
     path = write(form, tmp_path, rows)
     wanted = [rows[40].name, rows[30].name, rows[40].name]
-    faces = data.load_for_scoring(path, "validation", wanted)
+    _, faces = data.load_for_scoring(path, "validation", wanted)
     assert faces.names == (rows[30].name, rows[40].name)
     assert np.array_equal(faces.pixels[1, ..., 0], rows[40].face)
 
@@ -130,7 +129,7 @@ def test_files_of_file_managers_are_ignored(tmp_path: Path) -> None:
 
 
 def test_shared_zip(shared: Path) -> None:
-    faces = data.load_for_scoring(shared / "data/fer2013.zip", "validation")
+    _, faces = data.load_for_scoring(shared / "data/fer2013.zip", "validation")
     assert len(faces) == 3579
     assert faces.names[0] == "test/angry/PublicTest_28709.png"
     assert Counter(faces.labels.tolist())[EMOTIONS.index("disgust")] == 56

@@ -86,7 +86,7 @@ def test_other_spellings_are_understood(names: dict[str, str], tmp_path: Path) -
 def test_numbers_stand_for_the_labels_given(first: int, tmp_path: Path) -> None:
     numbers = {emotion: str(number) for number, emotion in enumerate(RAF_DB, first)}
     root = write(tmp_path, {"validation": 2, "test": 1}, numbers)
-    faces = data.load_for_scoring(root, "test", reading=Reading(RAF_DB))
+    _, faces = data.load_for_scoring(root, "test", reading=Reading(RAF_DB))
     for label, name in zip(faces.labels, faces.names, strict=True):
         assert RAF_DB[int(name.split("/")[1]) - first] == EMOTIONS[label]
 

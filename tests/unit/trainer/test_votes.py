@@ -66,7 +66,7 @@ def test_release_is_joined_by_row(tmp_path: Path) -> None:
 def test_rows_taken_out_of_both_files_are_joined_by_position(tmp_path: Path) -> None:
     kept = ROWS[3:]
     data = made.write_csv(tmp_path / "fer2013.csv", kept)
-    faces = load_for_scoring(data, "validation")
+    _, faces = load_for_scoring(data, "validation")
     found = read_votes(release(tmp_path / "fer2013new.csv", kept), data, faces.names)
     assert found[:, 0].tolist() == [row.number for row in kept if row.usage == "PublicTest"]
 
