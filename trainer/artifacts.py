@@ -126,7 +126,7 @@ def fit_temperatures(
     settings: Settings, weights: list[Any], data: TrainingData, offsets: dict[str, list[float]]
 ) -> dict[str, float]:
     """Return the temperature of each output, fitted on half of validation; 1 where that has no labels."""
-    temperatures = dict.fromkeys(settings.network.outputs, 1.0)
+    temperatures: dict[str, float] = dict.fromkeys(settings.network.outputs, 1.0)
     pixels = data.validation.pixels
     if settings.confidence.degraded:
         pixels = as_in_video(pixels)

@@ -1,8 +1,8 @@
 """Random changes of a batch of faces.
 
 Rotation, shift, shear, zoom, flip and the resizing of a training on smaller faces are one affine map per
-face, so that each is resampled once; coarse faces are resized before that. NumPy and OpenCV compute it, so the
-result is the same with every Keras backend.
+face, so that each is resampled once; coarse faces are resized before that. NumPy and OpenCV compute it, so
+the result is the same with every Keras backend.
 """
 
 from typing import Final
