@@ -1,4 +1,4 @@
-"""Faces as the stages pass them on: the names and forms of the arrays, and what their values may be."""
+"""What stages pass on about faces: the arrays with their shapes, and the checks of their values."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,20 +15,19 @@ BOXES: Final = ArraySpec("boxes", "float64", (4,))
 """x, y, width, height in pixels of the frame."""
 
 SCORES: Final = ArraySpec("scores", "float64", ())
-"""How sure the detector is of a face, 0 to 1."""
+"""The detector's confidence in each face, 0 to 1."""
 
 CROPS: Final = ArraySpec("crops", "uint8", (FACE_SIZE, FACE_SIZE), shown=False)
-"""Grey pixels, for the steps that look at faces. The emotion model's card may ask for another size,
-or for RGB: (size, size, 3)."""
+"""Grey pixels of each face; the emotion model's card may ask for another size, or RGB: (size, size, 3)."""
 
 PROBABILITIES: Final = ArraySpec("probabilities", "float32", (len(EMOTIONS),))
 """In the order of EMOTIONS."""
 
 MAX_PX: Final = 2 * MAX_SIDE
-"""A face may reach out of its frame."""
+"""Largest coordinate of a box: a face may reach beyond its frame."""
 
 TOLERANCE: Final = 0.01
-"""By which the probabilities of a face may miss 1: float16 on a worker's side would."""
+"""How far the sum of a face's probabilities may be from 1: a model in float16 needs about this much."""
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the frame."""
@@ -42,11 +41,11 @@ class Face(NamedTuple):
 
 
 class Faces(NamedTuple):
-    """All that the steps have found out of the faces of one frame, row by row."""
+    """The results of all steps for one frame, a row for each face."""
 
     boxes: list[Box]
     probabilities: "NDArray[np.float32]"  # (faces, 7) in the order of EMOTIONS
-    extras: "dict[str, NDArray[Any]]"  # what other steps give, by name
+    extras: "dict[str, NDArray[Any]]"  # results of other steps, by name
 
 
 def pack_faces(faces: list[Face], crops: "NDArray[np.uint8]") -> "dict[str, NDArray[Any]]":
@@ -59,7 +58,7 @@ def pack_faces(faces: list[Face], crops: "NDArray[np.uint8]") -> "dict[str, NDAr
 
 
 def unpack_faces(items: int, arrays: "Mapping[str, NDArray[Any]]") -> Faces:
-    """Return the faces of a delivery; those of a frame that is not ok have no rows."""
+    """Return the faces of a delivery; a frame that is not ok has none."""
     import numpy as np
 
     known = (BOXES.name, SCORES.name, PROBABILITIES.name)
@@ -70,7 +69,7 @@ def unpack_faces(items: int, arrays: "Mapping[str, NDArray[Any]]") -> Faces:
 
 
 def check_boxes(arrays: "Mapping[str, NDArray[Any]]") -> str:
-    """Say what is wrong with boxes and scores; "" if nothing is. Not-a-number is out of every range."""
+    """Return what is wrong with boxes and scores, "" if nothing is. NaN is outside every range."""
     boxes, scores = arrays[BOXES.name], arrays[SCORES.name]
     if not len(boxes):
         return ""
@@ -80,7 +79,7 @@ def check_boxes(arrays: "Mapping[str, NDArray[Any]]") -> str:
 
 
 def check_probabilities(arrays: "Mapping[str, NDArray[Any]]") -> str:
-    """Say what is wrong with probabilities; "" if they are from 0 to 1 and add up to 1."""
+    """Return what is wrong with probabilities, "" if they are from 0 to 1 and add up to 1."""
     rows = arrays[PROBABILITIES.name]
     if len(rows) and not 0 <= rows.min() <= rows.max() <= 1:
         return "probabilities that are not from 0 to 1"

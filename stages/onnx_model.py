@@ -1,6 +1,6 @@
-"""Opens an ONNX file for inference: the detector's and the classifier's alike.
+"""Opens the ONNX files of detector and classifier for inference.
 
-Whatever is wrong with a stranger's file is one line, and a graph that asks for gigabytes does not get them.
+Files are not trusted: each is checked before ONNX Runtime reads it, and the memory of its graph is limited.
 """
 
 import functools
@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-# Unless this is set before the import, the wheels of ONNX Runtime send usage data to Microsoft and keep an
-# identifier in the user's cache directory.
+# Without it, ONNX Runtime's wheels send usage data to Microsoft and store an identifier in the user's cache.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
@@ -23,10 +22,10 @@ import onnxruntime as ort
 from pipeline.common.errors import UserError
 
 MAX_BYTES: Final = 1 << 27
-"""Of a file. The emotion model has 5 MB; ONNX Runtime takes about three times the file's size in memory."""
+"""Of a file. The emotion model has 5 MB; ONNX Runtime needs about three times the file's size in memory."""
 
 MAX_FIELDS: Final = 1 << 17
-"""Protobuf fields of a file: an empty message of two bytes takes a hundred in memory. The emotion model has
+"""Protobuf fields of a file: an empty message of two bytes becomes a hundred in memory. The emotion model has
 1,500, and 5,400 when quantised."""
 
 MAX_NODES: Final = 4096
@@ -48,27 +47,27 @@ OPERATORS: Final = frozenset((
     "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Gather", "Pad", "Resize",
     "Shape", "Cast", "Identity", "Constant", "QuantizeLinear", "DequantizeLinear",
 ))  # fmt: skip
-"""Of ONNX's own domain. Left out on purpose are those that hold graphs (If, Loop, Scan), texts or random
-numbers; those that only blow a tensor up (Expand, Tile, ConstantOfShape, Range); and those over whose misuse
-ONNX Runtime 1.32 crashes: Split with `num_outputs` below the number of its outputs, InstanceNormalization of
-nothing."""
+"""Operators of ONNX's own domain that are accepted. Left out are those that contain graphs (If, Loop, Scan),
+strings or random numbers; those that only enlarge a tensor (Expand, Tile, ConstantOfShape, Range); and those
+with which a file can crash ONNX Runtime 1.32: Split with `num_outputs` below the number of its outputs,
+InstanceNormalization of an empty tensor."""
 
 OPTIONAL: Final = frozenset(("Clip", "Resize"))
-"""Operators of which an input may be left out by an empty name. Where it is needed, ONNX Runtime 1.32 crashes
-(Max, Min, LayerNormalization)."""
+"""Operators that may have an input without a name, which leaves it out. ONNX Runtime 1.32 crashes where the
+operator needs it (Max, Min, LayerNormalization)."""
 
 _TYPES: Final = {
     1: (4, "float_data"), 2: (1, "int32_data"), 3: (1, "int32_data"), 4: (2, "int32_data"),
     5: (2, "int32_data"), 6: (4, "int32_data"), 7: (8, "int64_data"), 9: (1, "int32_data"),
     10: (2, "int32_data"), 11: (8, "double_data"),
 }  # fmt: skip
-"""TensorProto.DataType: float, (u)int8, (u)int16, int32, int64, bool, float16 and double; the bytes that a
-number has in `raw_data`, and the field where the numbers stand if they are not there."""
+"""By TensorProto.DataType (float, (u)int8, (u)int16, int32, int64, bool, float16, double): the bytes of a
+number in `raw_data`, and the field that has the numbers if that has not."""
 
 _BROKEN: Final = "it is cut off, or not an ONNX model"
 
-# A field of a message: its name and what it is. "int", "float", "bytes" (whatever nobody looks at, too) and
-# "text" are protobuf's own; a capital begins the name of a message; "*": any number of them; "!": refused.
+# The fields of each message: name and type. "int", "float", "bytes" (also for what is not read) and "text"
+# are protobuf's own types; names of messages begin with a capital; "*": repeated; "!": refused.
 _MESSAGES: Final[dict[str, dict[int, tuple[str, str]]]] = {
     "Model": {
         1: ("ir_version", "int"), 2: ("producer_name", "text"), 3: ("producer_version", "text"),
@@ -110,20 +109,20 @@ _MESSAGES: Final[dict[str, dict[int, tuple[str, str]]]] = {
     "Dimension": {1: ("dim_value", "int"), 2: ("dim_param", "text"), 3: ("denotation", "bytes")},
 }  # fmt: skip
 
-_WIRE_TYPES: Final = {"int": 0, "float": 5}  # else 2: a length, and so many bytes
+_WIRE_TYPES: Final = {"int": 0, "float": 5}  # else 2: a length and that many bytes
 
 _Message = dict[str, list[Any]]
-"""What was found, by the name of the field."""
+"""The values of a message's fields, by name."""
 
 
 class _RefusedError(Exception):
-    """The file is not one that is loaded; says why."""
+    """Why a file is not loaded."""
 
 
 def check_onnx_file(path: Path, data: bytes, what: str) -> None:
-    """Look through the ONNX file at `path`, of content `data`. what: the setting that names it, for errors.
+    """Raise UserError if ONNX Runtime should not be given the file at `path`, of content `data`.
 
-    Raises UserError if ONNX Runtime should not be given it.
+    what: the setting that names it, for the error.
     """
     try:
         if len(data) > MAX_BYTES:
@@ -136,7 +135,7 @@ def check_onnx_file(path: Path, data: bytes, what: str) -> None:
 
 
 class _Reader:
-    """Takes protobuf messages apart, and counts their fields."""
+    """Parses protobuf messages and counts their fields."""
 
     def __init__(self) -> None:
         self._fields = 0
@@ -144,7 +143,7 @@ class _Reader:
     def read(self, data: memoryview, name: str) -> _Message:
         """Return the message `name` in `data`.
 
-        Unlike protobuf's own reader, it takes no unknown field, and none twice that can't be repeated.
+        Unlike protobuf's own parser, it refuses unknown fields, and a second value of a field that has one.
         """
         message = _Message()
         for number, wire_type, value in self._split(data):
@@ -170,7 +169,7 @@ class _Reader:
             raise _RefusedError(_BROKEN) from error
 
     def _split(self, data: memoryview) -> Iterator[tuple[int, int, Any]]:
-        """Yield the fields of a message: number, wire type, and the value, an integer or bytes."""
+        """Yield number, wire type and value (an integer or bytes) of each field of a message."""
         at = 0
         while at < len(data):
             self._fields += 1
@@ -192,7 +191,7 @@ class _Reader:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return the number that begins at `at`, of 64 bits at most, and where it ends."""
+    """Return the integer at `at`, of 64 bits at most, and where it ends."""
     value = shift = 0
     while at < len(data) and shift < 64:
         byte = data[at]
@@ -244,14 +243,14 @@ def _check_shape(shape: list[int]) -> None:
 
 
 def _sizes(value: _Message) -> list[int]:
-    """Return the shape of an input, an output or what lies between, 0 where a size is not known."""
+    """Return the shape of an input, output or intermediate value, 0 for a size that is not fixed."""
     for part in ("type", "tensor_type", "shape"):
         value = value.get(part, [{}])[0]
     return [dimension.get("dim_value", [0])[0] for dimension in value.get("dim", [])]
 
 
 def _check_tensor(tensor: _Message) -> None:
-    """An array of numbers, all of which stand in the file."""
+    """Refuse a tensor unless the file has all its numbers."""
     shape, kind = tensor.get("dims", []), tensor.get("data_type", [0])[0]
     if tensor.get("data_location", [0]) != [0]:
         raise _RefusedError("it has weights in another file")
@@ -263,7 +262,7 @@ def _check_tensor(tensor: _Message) -> None:
 
 
 def _stored(tensor: _Message, size: int, own: str) -> float:
-    """Return how many numbers stand in an array, if they stand in one place."""
+    """Return how many numbers a tensor stores; -1 if not in one field that suits its type."""
     places = tensor.keys() & {"raw_data", "float_data", "int32_data", "int64_data", "double_data"}
     if not places:
         return 0
@@ -274,21 +273,20 @@ def _stored(tensor: _Message, size: int, own: str) -> float:
     data = np.frombuffer(tensor[own][0], np.uint8)
     if own in ("float_data", "double_data"):
         return len(data) / size
-    return int(np.count_nonzero(data < 128))  # of the bytes of a varint, the last one
+    return int(np.count_nonzero(data < 128))  # only the last byte of a varint is below 128
 
 
 MAX_MEMORY: Final = 2 << 30
-"""Bytes that all sessions of a process may have together for what they compute. YuNet takes 0.1 GB for a
-frame of 1280×736, 0.7 GB for 4K and 2.1 GB, just less than this, for 8K; the emotion model 0.5 GB for 1,024
-faces."""
+"""Bytes for what all sessions of a process compute. YuNet takes 0.1 GB for a frame of 1280×736, 0.7 GB for 4K
+and 2.1 GB, just less than this, for 8K; the emotion model 0.5 GB for 1,024 faces."""
 
 
 def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.InferenceSession:
     """Return a session over the graph in `data`, the content of the file at `path`.
 
-    threads: of ONNX Runtime, 1 or more; 0 leaves the choice to it. what: the setting that names the file,
-    for errors. Raises UserError if it is not an ONNX file that is accepted (docs/models.md). Whether its
-    graph can be run at all, and in MAX_MEMORY, is seen when it is run: see `reason`.
+    threads: of ONNX Runtime; 0 leaves the choice to it. what: the setting that names the file, for errors.
+    Raises UserError for a file that is not accepted (docs/models.md). Whether its graph can be run, and in
+    MAX_MEMORY, is only known when it is run: see `reason`.
     """
     check_onnx_file(path, data, what)
     _limit_memory()
@@ -296,39 +294,39 @@ def open_session(path: Path, data: bytes, threads: int, what: str) -> ort.Infere
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # Memory laid out for each size of input ever seen takes 16 MB at 832×640, and saves no time.
+    # Memory plans, kept for every input size, take 16 MB at 832×640 and save no time.
     options.enable_mem_pattern = False
-    # A thread that spins between two calls takes the core of the next stage.
+    # Threads that spin between calls would keep a core from the other stages.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # Otherwise a file that is also a model in ONNX Runtime's own format is read as that, unchecked.
+    # Else a file that is also valid in ONNX Runtime's own format would be read as that, unchecked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return ort.InferenceSession(
             data,
             options,
             providers=["CPUExecutionProvider"],
-            # It computes during loading, outside the limit of memory. Our networks need none of it.
+            # Folding constants computes while loading, outside the memory limit; our networks don't need it.
             disabled_optimizers=["ConstantFolding"],
-            enable_fallback=0,  # else it prints what is wrong, and tries again with constants folded
+            enable_fallback=0,  # else it prints the error and retries with constants folded
         )
     except Exception as error:  # ONNX Runtime raises a class of its own for each fault
         raise UserError(f"{what}: {path} is not an ONNX model that can be run: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:
-    """Return what ONNX Runtime says over a graph, as a part of one line. The names in it are the file's."""
+    """Return ONNX Runtime's error as part of one line; names in it come from the file."""
     text = str(error).strip() or type(error).__name__
     if "bfc_arena" in text or "bad_alloc" in text:
         return f"it needs more than {MAX_MEMORY >> 30} GiB of memory"
-    # Its name, its code and where in its sources it was found.
+    # Remove its name, its code and the place in its sources.
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ", "", text)
     return textwrap.shorten("".join(c if c.isprintable() else " " for c in text), 300, placeholder="…")
 
 
 @functools.cache
 def _limit_memory() -> None:
-    """Let all sessions of the process take their memory from one arena, which grows to MAX_MEMORY at most."""
+    """Make all sessions of the process share one arena of at most MAX_MEMORY."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     default = -1
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(MAX_MEMORY, default, default, default))

@@ -17,15 +17,15 @@ RUNTIMES: Final = {
     ".onnx": ("stages.classify.onnx_classifier", "OnnxClassifier"),
     ".keras": ("stages.classify.keras_classifier", "KerasClassifier"),
 }
-"""Module and class of the classifier for each kind of model file. A module is imported when it is chosen."""
+"""Module and class of the classifier, by the ending of the model file; imported when it is chosen."""
 
 
 class Classifier(Protocol):
-    """Names the emotions of faces; loaded and warm."""
+    """An emotion model, loaded and warm."""
 
     @property
     def fingerprint(self) -> str:
-        """Names the model, its file and the labels shown: the workers of one run must agree on it."""
+        """Model, file and labels as text: the workers of a run must agree on it."""
 
     @property
     def crop_shape(self) -> tuple[int, ...]:
@@ -38,9 +38,9 @@ class Classifier(Protocol):
 def open_classifier(settings: ClassifySettings, expected: str = "") -> Classifier:
     """Load the model that `settings.model` names and run it once.
 
-    Of a model with several outputs the one for `settings.labels` is used. With `expected`, a sha256, no other
-    file is taken: a run keeps to one model. Raises UserError if the model is missing, broken, without those
-    labels, not what its card says, or not one that takes faces and gives emotions.
+    `settings.labels` chooses the output. expected: the file's sha256 when the run began, "" to accept any.
+    Raises UserError if the model is missing, broken, not that file, without those labels, not what its card
+    says, or not a model from faces to emotions.
     """
     path = find_model(settings.model)
     card, data = read_model(path)
@@ -58,7 +58,7 @@ def open_classifier(settings: ClassifySettings, expected: str = "") -> Classifie
 
 
 def _load(path: Path, data: bytes, card: Card, labels: str, threads: int, fingerprint: str) -> Classifier:
-    """Import the runtime that the file needs and hand it the file's content."""
+    """Import the file's runtime and load the model with it."""
     if path.suffix not in RUNTIMES:
         raise UserError(f"classify.model: {path}: expected a file that ends in {' or '.join(RUNTIMES)}")
     module, name = RUNTIMES[path.suffix]

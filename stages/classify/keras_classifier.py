@@ -1,8 +1,7 @@
 """The emotion model on Keras and TensorFlow, for whoever has them and names a .keras file.
 
-A stranger's file must not run code. Keras refuses much by itself (`safe_mode`). Here it is decided what is
-accepted rather than what is not: the three members that Keras writes, of bounded size, and layers that are
-known to do nothing but compute.
+Files are not trusted: Keras' `safe_mode` alone does not keep a .keras file from running code. So only known
+parts are accepted: the three members that Keras writes, of bounded size, and layers that only compute.
 """
 
 import io
@@ -24,10 +23,11 @@ from pipeline.common.model_card import Card
 from pipeline.common.native_output import quiet_native
 
 MEMBERS: Final = {"metadata.json": 1 << 16, "config.json": 1 << 21, "model.weights.h5": 1 << 28}
-"""Bytes that each may have unpacked. The tutorial's network has 15 kB of config and 2 MB of weights."""
+"""The members of a file, and the most bytes of each unpacked. The tutorial's network has 15 kB of config and
+2 MB of weights."""
 
 LARGEST_NUMBER: Final = 1 << 20
-"""In the config: of filters, units or pixels there are never as many."""
+"""In the config: more than any number of filters, units or pixels."""
 
 _ANY_NUMBER: Final = ("seed", "shared_object_id")
 
@@ -44,8 +44,8 @@ LAYERS: Final = frozenset((
     "RandomZoom", "RandomContrast", "RandomBrightness", "RandomCrop", "RandomErasing",
     "MultiHeadAttention", "Attention",
 ))  # fmt: skip
-"""Left out on purpose are those that carry code (Lambda), load other files (TFSMLayer, TorchModuleWrapper,
-lookups with a vocabulary) or hold pickles (JaxLayer)."""
+"""Left out are those that contain code (Lambda) or pickles (JaxLayer), or load other files (TFSMLayer,
+TorchModuleWrapper, lookups with a vocabulary)."""
 
 _CLASS: Final = re.compile(r"[A-Z]\w*")
 _OPERATIONS: Final = frozenset(("Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum", "Mean"))
@@ -63,14 +63,14 @@ _ALLOWED: Final[dict[str | None, frozenset[str] | re.Pattern[str]]] = {
 
 
 class Refused(UserError):  # noqa: N818 - said of what happens to the file
-    """The file is not one that is loaded, told in one line."""
+    """Why a file is not loaded, in one line."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: refused: {reason}; expected a model as `python -m trainer fit` saves it")
 
 
 def check_model_file(path: Path, data: bytes) -> bytes:
-    """Look through a .keras file of content `data`; return its weights, an HDF5 file. Raises UserError."""
+    """Check a .keras file of content `data`; return its weights, an HDF5 file. Raises UserError."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check_members(path, archive)
@@ -102,7 +102,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
 def _check_config(path: Path, config: Any) -> None:
     if not isinstance(config, dict):
         raise Refused(path, "its config.json is not that of a model")
-    # What it was compiled with serves training alone, and is not loaded.
+    # compile_config is for training alone, and is not loaded.
     waiting: list[Any] = [{key: value for key, value in config.items() if key != "compile_config"}]
     while waiting:
         part = waiting.pop()
@@ -116,7 +116,7 @@ def _check_config(path: Path, config: Any) -> None:
 
 
 def _check_class(path: Path, part: dict[str, Any]) -> None:
-    """Every dict with a class_name is something that Keras would make."""
+    """Refuse a class that is not known: Keras makes an object of every dict with a class_name."""
     if "class_name" not in part:
         return
     name, module = part["class_name"], part.get("module")
@@ -133,13 +133,13 @@ def _check_class(path: Path, part: dict[str, Any]) -> None:
 
 
 MOST_OBJECTS: Final = 20_000
-"""Groups and arrays; the tutorial's network has some 60."""
+"""Groups and arrays in the weights; the tutorial's network has some 60."""
 
 _NUMBERS: Final = "fiub"
 
 
 def check_weights(path: Path, data: bytes) -> None:
-    """Look through the HDF5 file `data` of the model `path`. Raises UserError."""
+    """Raise UserError unless `data`, the HDF5 file of the model `path`, holds arrays of numbers alone."""
     import h5py  # which comes with Keras
 
     try:
@@ -150,7 +150,7 @@ def check_weights(path: Path, data: bytes) -> None:
 
 
 def _walk(path: Path, file: Any) -> None:
-    """Go through all groups: every link is a plain one, every array holds numbers and stores them here."""
+    """Check all groups: each link must be a hard one, each array must hold numbers, stored in this file."""
     import h5py
 
     waiting, objects, held = [file], 0, 0
@@ -158,7 +158,7 @@ def _walk(path: Path, file: Any) -> None:
         group = waiting.pop()
         for name in group:
             objects += 1
-            if objects > MOST_OBJECTS:  # a loop of links as well
+            if objects > MOST_OBJECTS:  # links can also form a loop
                 raise Refused(path, f"its weights hold more than {MOST_OBJECTS:,} groups and arrays")
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
@@ -189,7 +189,7 @@ def _check_array(path: Path, name: str, found: Any) -> int:
 
 OUTPUT_SHAPE: Final = (None, len(EMOTIONS))
 SHOWN: Final = 80
-"""Characters of what a file holds that an error repeats."""
+"""Characters of a file's own text that an error repeats."""
 
 
 def output_of(model: Any, labels: str, card: Card, path: Path) -> Any:
@@ -222,27 +222,13 @@ def output_of(model: Any, labels: str, card: Card, path: Path) -> Any:
     return model if sequential else keras.Model(model.input, outputs[labels])
 
 
-_LOADING_FAILS: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What Keras raises over a config of known layers that makes no sense: nearly anything."""
-
-
 class KerasClassifier:
     """See Classifier."""
 
     def __init__(
         self, path: Path, data: bytes, card: Card, labels: str, threads: int, fingerprint: str
     ) -> None:
-        """data: the file's content. labels: the output that is used.
+        """data: the file's content. labels: the output to use.
 
         threads: of TensorFlow; 0 leaves the choice to it. Raises UserError if TensorFlow is not installed, or
         the model can't be loaded or has another input or other outputs.
@@ -264,7 +250,11 @@ class KerasClassifier:
                 model = output_of(_load(data, weights, path), labels, card, path)
                 self._run = _compile(tf, model, self._shape)
                 self(np.zeros((1, *self.crop_shape), np.uint8))
-            except (*_LOADING_FAILS, tf.errors.OpError) as error:
+            except UserError:
+                raise
+            except (
+                Exception
+            ) as error:  # Keras raises nearly anything over known layers that don't fit together
                 raise UserError(f"{path}: can't be loaded as a Keras model: {first_line(error)}") from error
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -273,7 +263,7 @@ class KerasClassifier:
 
 
 def _load(data: bytes, weights: bytes, path: Path) -> Any:
-    """Load the model from the very bytes that were checked, whatever has become of the file since."""
+    """Load the model from the bytes that were checked: the file may have changed since."""
     from keras.src.saving import saving_lib  # keras.saving takes paths alone
 
     check_weights(path, weights)
@@ -281,7 +271,7 @@ def _load(data: bytes, weights: bytes, path: Path) -> Any:
 
 
 def _compile(tf: Any, model: Any, shape: tuple[int, ...]) -> Any:
-    """Trace the model for any number of faces; what is returned takes uint8 (n, *shape)."""
+    """Trace the model for any number of faces; the function that is returned takes uint8 (n, *shape)."""
     signature = [tf.TensorSpec((None, *shape), tf.uint8)]
     function = tf.function(lambda faces: model(faces, training=False), input_signature=signature)
     concrete = function.get_concrete_function()

@@ -11,7 +11,7 @@ from stages.faces import PROBABILITIES
 from stages.worker import Arrays, serve_items
 
 CREDITS = 1
-"""While one batch is classified, the next one gathers at the broker, where it can still grow."""
+"""One batch at a time: the next one grows at the broker meanwhile."""
 
 
 def run(assignment: Assignment, stop: StopFlag) -> int:

@@ -13,7 +13,7 @@ from pipeline.common.model_card import Card
 from stages.onnx_model import open_session, reason
 
 PROBABILITIES: Final = ("tensor(float)", [len(EMOTIONS)])
-"""Type and shape of the outputs, without the number of faces, which must be free."""
+"""Type and shape of the outputs, without the first axis, the number of faces."""
 
 
 class OnnxClassifier:
@@ -22,9 +22,9 @@ class OnnxClassifier:
     def __init__(
         self, path: Path, data: bytes, card: Card, labels: str, threads: int, fingerprint: str
     ) -> None:
-        """data: the file's content. labels: the output that is used.
+        """data: the file's content. labels: the output to use. threads: 0 leaves the choice to ONNX Runtime.
 
-        Raises UserError if it can't be loaded, or has another input or other outputs.
+        Raises UserError if it can't be loaded, or has another input or other outputs than its card says.
         """
         self.fingerprint, self.crop_shape = fingerprint, card.crop_shape
         self._shape = tuple(card.input.shape)

@@ -1,16 +1,19 @@
 """The detect process: frames in, boxes and crops out."""
 
+from collections.abc import Sequence
+
 import cv2
 import msgspec
 import numpy as np
 
 from pipeline.wire.assignment import Assignment, StopFlag
+from pipeline.wire.codec import unpack
 from pipeline.wire.messages import Buffer, Work
 from stages.detect.detector import detect_step, open_detector
 from stages.detect.spec import DetectOptions
 from stages.faces import BOXES, pack_faces
 from stages.image_codec import BadFrame, ImageReader
-from stages.worker import Arrays, StepError, serve_frames
+from stages.worker import Arrays, StepError, serve
 
 MAX_REASON = 200  # characters of a library's text
 
@@ -29,15 +32,16 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     detect_step(detector, np.zeros(WARM_UP, np.uint8))
     reader = ImageReader(assignment.max_message_bytes, assignment.frames)
 
-    def step(work: Work, frame: Buffer, near: Arrays) -> Arrays:
+    def step(work: Work, buffers: Sequence[Buffer]) -> Arrays:
         assert work.shape is not None
+        near = unpack(work.arrays, buffers[1:])
         around = near[BOXES.name].tolist() if BOXES.name in near else None
         try:
-            image = reader.image(frame, work.encoding, work.shape)
+            image = reader.image(buffers[0], work.encoding, work.shape)
             return pack_faces(*detect_step(detector, image, around, options.crop_shape))
         except BadFrame as error:
             raise StepError(str(error)[:MAX_REASON]) from error
         except cv2.error as error:
             raise StepError(f"detector: {error.err or error}"[:MAX_REASON]) from error
 
-    return serve_frames(assignment, stop, fingerprint=detector.fingerprint, credits=CREDITS, step=step)
+    return serve(assignment, stop, fingerprint=detector.fingerprint, credits=CREDITS, step=step)

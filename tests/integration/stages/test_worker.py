@@ -60,15 +60,17 @@ class Broker:
         self._router.close()
 
 
-def step(work: Work, buffers: Sequence[Buffer]) -> tuple[int, Arrays]:
-    return 0, {"boxes": np.zeros((0, 4))}
+def step(work: Work, buffers: Sequence[Buffer]) -> Arrays:
+    return {"boxes": np.zeros((0, 4))}
 
 
 def test_garbage_from_a_broker_ends_nothing(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/work"
     status: list[int] = []
     assignment = make_assignment("detect", "detect-1", address)
-    worker = threading.Thread(target=lambda: status.append(serve(assignment, Never(), "", 2, step)))  # type: ignore[arg-type]
+    worker = threading.Thread(
+        target=lambda: status.append(serve(assignment, Never(), fingerprint="", credits=2, step=step))
+    )
     with zmq.Context() as context:
         broker = Broker(context, address)
         worker.start()
