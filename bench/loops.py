@@ -100,7 +100,7 @@ def deliverable(clip: Reader, picture: TimedFrame, number: int, captured_ns: int
     height, width = image.shape[:2]
     return Delivery(
         clip.info.name, number, captured_ns, picture.time_s, "ok", "", picture.file,
-        (height, width, 3), clip.info.fps,
+        (height, width, 3), clip.info.fps, size=(width, height),
     )  # fmt: skip
 
 

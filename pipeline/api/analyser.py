@@ -135,9 +135,11 @@ class Analyser:
             return self._written(display, delivery, Faces([], np.zeros((0, len(EMOTIONS)), np.float32), {}))
         from stages.detect.detector import detect_step
 
+        height, width = frame.image.shape[:2]
         found, crops = detect_step(self._detector, frame.image, crop_shape=self._classifier.crop_shape)
         faces = Faces([face.box_px for face in found], self._classify(crops), {})
-        return self._written(display, _delivery(source, number, frame.time_s, frame.file, started_ns), faces)
+        delivery = _delivery(source, number, frame.time_s, frame.file, started_ns, size=(width, height))
+        return self._written(display, delivery, faces)
 
     def _classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, 7) of crops as the model takes them."""
@@ -159,7 +161,13 @@ class Analyser:
 
 
 def _delivery(
-    source: str, number: int, time_s: float, file: str = "", captured_ns: int = 0, reason: str = ""
+    source: str,
+    number: int,
+    time_s: float,
+    file: str = "",
+    captured_ns: int = 0,
+    reason: str = "",
+    size: tuple[int, int] | None = None,
 ) -> Delivery:
     return Delivery(
         source=source,
@@ -171,6 +179,7 @@ def _delivery(
         file=file,
         shape=None,
         fps=0.0,
+        size=size,
     )
 
 

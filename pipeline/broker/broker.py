@@ -218,7 +218,8 @@ def peer_report(peer: Peer, now_ns: int, *, timed_out: bool) -> PeerReport:
 
 
 def source_report(ledger: SourceLedger) -> SourceReport:
-    """The account of a source."""
+    """The account of a source, and who is in view while it goes on."""
+    shown = not (ledger.ended and not ledger.in_flight)
     return SourceReport(
         ledger.info.name,
         ledger.info.kind,
@@ -227,6 +228,9 @@ def source_report(ledger: SourceLedger) -> SourceReport:
         ledger.committed,
         ledger.ended,
         ledger.error[:MAX_ERROR],
+        ledger.info.frames,
+        ledger.in_view if shown else [],
+        ledger.more if shown else 0,
     )
 
 

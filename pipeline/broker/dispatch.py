@@ -173,6 +173,7 @@ def send_delivery(
         sent.encoding if sent else "raw",
         frame.items,
         arrays,
+        (header.shape[1], header.shape[0]) if isinstance(header, Frame) else None,
     )
     state.metrics.deliveries += 1
     ledger.delivering(state.metrics.deliveries)

@@ -246,6 +246,7 @@ def commit(state: State, peer: Peer, message: Commit, records: Sequence[Buffer],
     offset = message.committed.offset
     step_ns = min(message.step_ns, peer.commit(message.source, offset, now_ns))
     records = records[: ledger.commit(offset)]
+    ledger.in_view, ledger.more = message.in_view, message.more
     state.lifetime.last_commit_ns = now_ns
     state.metrics.step("display", len(records), step_ns)
     state.liveness.learn("display", len(records), step_ns)

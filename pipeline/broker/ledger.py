@@ -18,6 +18,7 @@ from pipeline.wire.messages import (
     Buffer,
     Committed,
     Frame,
+    InView,
     NoFrame,
     SourceInfo,
     Status,
@@ -113,6 +114,8 @@ class SourceLedger:
         self.ended = False
         self.error = ""
         self.recall = Recall()
+        self.in_view: list[InView] = []  # what the newest frame shows, and so many items more
+        self.more = 0
         self.pending: dict[int, PendingFrame] = {}
         self.held_bytes = 0
 

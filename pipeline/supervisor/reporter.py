@@ -7,19 +7,29 @@ import sys
 import time
 from pathlib import Path
 from statistics import quantiles
-from typing import TextIO
+from typing import Final, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress as Estimates
+from rich.progress import TaskID
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.common.errors import LateError, UserError
 from pipeline.config.schema import LogSettings
 from pipeline.supervisor.log import LogFile, as_json, json_line
-from pipeline.wire.messages import Committed, PeerReport, SourceReport, StatusReport
+from pipeline.wire.messages import Committed, InView, PeerReport, SourceReport, StatusReport
 
 LATENCIES = 2000  # the newest frames that the running percentiles are of
+SPEED_OVER_S: Final = 15.0  # what the time left is told from
+STALE_S: Final = 2.0
+"""Nobody is in view of a source that brought nothing for so long: so long a track lives without its face."""
+
+WIDE: Final = 84  # columns of a terminal from which the sources' table has all its own
+BAR: Final = 24  # columns of a progress bar, at the most
+IN_A_LINE: Final = 6  # faces, and files, that a plain line names
 TIMED = ("capture", "display")  # roles whose clocks latency is measured with
 
 
@@ -35,6 +45,12 @@ class Rates:
         self.remote: list[PeerReport] = []  # stages on other machines whose clocks the latency rests on
         self._since: StatusReport | None = None
         self._seconds = 0.0
+        self._now_s = 0.0
+        self._estimates = Estimates(
+            speed_estimate_period=SPEED_OVER_S, get_time=lambda: self._now_s, disable=True
+        )
+        self._tasks: dict[str, TaskID] = {}  # by file
+        self._moved: dict[str, tuple[int, float]] = {}  # by source: frames that are ok, and since when
 
     def update(self, report: StatusReport, waiting_for: str = "") -> None:
         """Take in a report, and what the run lacks; rates are over the last second or so."""
@@ -42,6 +58,9 @@ class Rates:
         if not report.finished or not self.remote:  # at the end they leave one by one
             self.remote = [peer for peer in report.peers if peer.remote and peer.role in TIMED]
         self.report, self.waiting_for = report, waiting_for
+        self._now_s += report.interval_s
+        for source in report.sources:
+            self._update_source(source)
         batches = sum(report.batches.values())
         if batches:
             self.mean_batch = sum(int(size) * count for size, count in report.batches.items()) / batches
@@ -56,6 +75,29 @@ class Rates:
                 frames = count - self._since.steps.get(role, 0)
                 self.fps[role] = frames / self._seconds
             self._since, self._seconds = report, 0.0
+
+    def _update_source(self, source: SourceReport) -> None:
+        if self._moved.get(source.name, (-1, 0.0))[0] != source.committed.ok:
+            self._moved[source.name] = source.committed.ok, self._now_s
+        if source.frames:
+            if source.name not in self._tasks:
+                self._tasks[source.name] = self._estimates.add_task("", total=source.frames)
+            self._estimates.update(self._tasks[source.name], completed=source.committed.offset)
+
+    def share_done(self, source: SourceReport) -> float | None:
+        """Return which part of a file is done, 0..1; None if its length is not known."""
+        return min(1.0, source.committed.offset / source.frames) if source.frames else None
+
+    def left_s(self, source: SourceReport) -> float | None:
+        """Return how long a file will still take, s; None if that is not known yet."""
+        task = self._tasks.get(source.name)
+        return None if task is None else self._estimates.tasks[task].time_remaining
+
+    def in_view(self, source: SourceReport) -> list[InView]:
+        """Return who is in view of a source; nobody once it has brought nothing new for a while."""
+        since_s = self._moved[source.name][1]
+        waits = source.in_flight > 0
+        return source.in_view if waits or self._now_s - since_s < STALE_S else []
 
     def figures(self) -> list[str]:
         """Return latency and mean batch as texts; what is not known is left out."""
@@ -144,7 +186,7 @@ class Reporter:
                 self._live.start()
             if self._live is not None:
                 with contextlib.suppress(OSError):  # the terminal is gone
-                    self._live.update(render(self.rates), refresh=True)
+                    self._live.update(render(self.rates, *self._console.size), refresh=True)
             return
         now_s = time.monotonic()
         if report.started and now_s >= self._next_line_s:
@@ -173,16 +215,43 @@ class _Handler(logging.Handler):
 
 
 def status_line(rates: Rates) -> str:
-    """The status in one plain line; what is missing comes first."""
+    """The status in one plain line; what is missing comes first, who is in view last."""
     report = rates.report
     parts = [_missing(rates)] if _missing(rates) else []
+    parts += _done(rates)
     if rates.fps:
         parts.append(f"frames/s: {', '.join(f'{role} {fps:.1f}' for role, fps in rates.fps.items())}")
     parts += rates.figures()
     if report is not None:
         dropped = sum(sum(s.committed.dropped.values()) for s in report.sources)
         parts.append(f"dropped {dropped}, failed {sum(s.committed.failed for s in report.sources)}")
+        parts += _faces(rates, report)
     return "; ".join(parts)
+
+
+def _done(rates: Rates) -> list[str]:
+    """How far each file is, and how long it still takes."""
+    sources = rates.report.sources if rates.report else []
+    going = [s for s in sources if s.frames and not (s.ended and not s.in_flight)]
+    parts = [
+        f"{source.name} {rates.share_done(source):.0%}" + (f", {left} left" if left else "")
+        for source in going[:IN_A_LINE]
+        for left in [_left(rates, source)]
+    ]
+    return parts + ([f"and {len(going) - IN_A_LINE} more files"] if len(going) > IN_A_LINE else [])
+
+
+def _faces(rates: Rates, report: StatusReport) -> list[str]:
+    """Who is in view: source, track, emotion and confidence."""
+    seen = [
+        f"{source.name} {face.track} {face.label}"
+        + ("" if face.confidence is None else f" {face.confidence:.0%}")
+        for source in report.sources
+        for face in rates.in_view(source)
+    ]
+    more = sum(s.more for s in report.sources if rates.in_view(s)) + max(0, len(seen) - IN_A_LINE)
+    shown = ", ".join(seen[:IN_A_LINE]) + (f" and {more} more" if more else "")
+    return [f"in view: {shown}"] if seen else []
 
 
 def _missing(rates: Rates) -> str:
@@ -190,26 +259,11 @@ def _missing(rates: Rates) -> str:
     return f"waiting for {rates.waiting_for}" if going and rates.waiting_for else ""
 
 
-def render(rates: Rates) -> Group:
-    """The status as tables for a terminal."""
+def render(rates: Rates, width: int, height: int) -> Group:
+    """The status for a terminal of so many columns and lines."""
     report = rates.report
     assert report is not None
-    sources = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("source", "captured", "ok", "dropped", "failed", "in flight"):
-        sources.add_column(column, justify="left" if column == "source" else "right")
-    for source in report.sources:
-        committed = source.committed
-        sources.add_row(
-            source.name,
-            str(source.captured),
-            str(committed.ok),
-            _dropped(committed),
-            str(committed.failed),
-            "ended" if source.ended and not source.in_flight else str(source.in_flight),
-        )
-    stages = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("stage", "frames/s", "ms a step"):
-        stages.add_column(column, justify="left" if column == "stage" else "right")
+    stages = _table("stage", "frames/s", "ms a step")
     for role in ("capture", *report.steps):
         steps, busy_ns = report.steps.get(role, 0), report.busy_ns.get(role, 0)
         a_step = f"{busy_ns / steps / 1e6:.1f}" if steps else ""
@@ -217,7 +271,72 @@ def render(rates: Rates) -> Group:
         stages.add_row(role, fps, a_step)
     state = f"stopping ({report.stopping})" if report.stopping else "Ctrl-C ends the run"
     lines = [Text(text, style="bold yellow") for text in [_missing(rates)] if text]
-    return Group(sources, Text(), stages, Text(), *lines, Text("   ".join([*rates.figures(), state])))
+    foot = Text("   ".join([*rates.figures(), state]))
+    others = len(report.sources) + stages.row_count + len(lines) + 6  # with headers and empty lines
+    faces = _faces_table(rates, height - others - 2)
+    return Group(_sources_table(rates, width), *faces, Text(), stages, Text(), *lines, foot)
+
+
+def _table(*columns: str) -> Table:
+    """A table whose first column is text, the others figures."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        left = column == columns[0]
+        table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _sources_table(rates: Rates, width: int) -> Table:
+    """A row for each source; of a file how much is done and how long the rest takes."""
+    report = rates.report
+    assert report is not None
+    wide = width >= WIDE
+    files = any(source.frames for source in report.sources)
+    bar = max(8, min(BAR, width - 60))
+    columns = ["source", *(["done", "", "left"] if files else []), "ok", "dropped", "failed"]
+    table = _table(*columns, *(["in flight"] if wide else []))
+    table.columns[0].max_width = max(12, width // 4)
+    for source in report.sources:
+        share, committed = rates.share_done(source), source.committed
+        over = source.ended and not source.in_flight
+        done = [] if share is None else [ProgressBar(1.0, share, bar), f"{share:.0%}", _left(rates, source)]
+        row = [source.name, *(done or [""] * 3 * files), str(committed.ok)]
+        row += [_dropped(committed) if wide else str(sum(committed.dropped.values())), str(committed.failed)]
+        table.add_row(*row, *(["ended" if over else str(source.in_flight)] if wide else []))
+    return table
+
+
+def _faces_table(rates: Rates, rows: int) -> list[Table | Text]:
+    """Who is in view, a row for each track; `rows`: how many there is room for."""
+    report = rates.report
+    assert report is not None
+    seen = [(source, face) for source in report.sources for face in rates.in_view(source)]
+    more = sum(source.more for source in report.sources if rates.in_view(source))
+    shown = seen[: max(1, rows)]
+    more += len(seen) - len(shown)
+    if not shown:
+        return []
+    table = _table("in view", "track", "emotion", "confidence")
+    table.columns[2].justify = "left"
+    last = ""
+    for source, face in shown:
+        sure = "" if face.confidence is None else f"{face.confidence:.0%}"
+        table.add_row(source.name if source.name != last else "", str(face.track), face.label, sure)
+        last = source.name
+    rest: list[Table | Text] = [Text(f"and {more} more", style="dim")] if more else []
+    return [Text(), table, *rest]
+
+
+def _left(rates: Rates, source: SourceReport) -> str:
+    """How long a file still takes: 0:12, 1:02:03; empty if that is not known yet."""
+    if source.ended and not source.in_flight:
+        return "ended"
+    left_s = rates.left_s(source)
+    if left_s is None:
+        return ""
+    minutes, seconds = divmod(round(left_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _dropped(committed: Committed) -> str:

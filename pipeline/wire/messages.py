@@ -15,9 +15,9 @@ from msgspec import Meta
 # What a message may hold at most, so that no peer can make another one hold more. msgspec checks these bounds
 # as it decodes. Not-a-number is out of every range.
 
-MAX_HEADER_BYTES: Final = 1024 * 1024
+MAX_HEADER_BYTES: Final = 1536 * 1024
 """Looked at before a header is decoded. The hello of a display that
-writes MAX_SOURCES sources 0.6 MB and the report of a run with MAX_PEERS stages 1.0 MB, if every text in them
+writes MAX_SOURCES sources 0.6 MB and the report of a run with MAX_PEERS stages 1.2 MB, if every text in them
 has its greatest length, in letters of four bytes."""
 
 MAX_PARTS: Final = 1 + 1024
@@ -48,6 +48,9 @@ MAX_RECORDS: Final = 64
 MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 """A record of MAX_ITEMS faces has 1.7 MB."""
 
+MAX_IN_VIEW: Final = 8
+"""Items of a source, such as faces, that a report names."""
+
 MAX_LATENCIES: Final = 4096
 MAX_ERROR: Final = 500  # characters of why a source ended
 MAX_SIDE: Final = 16_384
@@ -70,6 +73,7 @@ Credits = Annotated[int, Meta(ge=0, le=64)]
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Shape = tuple[Side, Side, Literal[3]]
 Seconds = Annotated[float, Meta(ge=-1e15, le=1e15)]  # what a broken video tells is not smaller than that
+Probability = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, le=100_000)]
 
 # ---------------------------------------------------------------------------------- what they have in common
@@ -105,6 +109,15 @@ class Committed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropped: Annotated[dict[Reason, Frames], Meta(max_length=MAX_REASONS)] = {}  # by reason
 
 
+class InView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An item that display is showing, in the words in which it is shown."""
+
+    track: Index
+    label: Label
+    confidence: Probability | None  # None: it is shown without one
+
+
+Shown = Annotated[list[InView], Meta(max_length=MAX_IN_VIEW)]
 Outcomes = Annotated[dict[Name, Committed], Meta(max_length=MAX_SOURCES)]
 
 
@@ -116,6 +129,7 @@ class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: Side  # px, of the first frame
     height: Side
     fps: Rate  # nominal; 0: unknown
+    frames: Frames = 0  # of a file, as it announces them: nothing is decided by it; 0: unknown
 
 
 class Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,13 +249,16 @@ class StepFailed(Message, frozen=True):
 class Commit(Message, frozen=True):
     """From display: the records of `source` are written up to `committed.offset`.
 
-    `latency_ns`: capture to written, of the records with status ok. Buffers: the records, JSON.
+    `latency_ns`: capture to written, of the records with status ok. `in_view`: what its newest frame shows;
+    `more` items are left out. Buffers: the records, JSON.
     """
 
     source: Name
     committed: Committed
     latency_ns: Annotated[list[Nanoseconds], Meta(max_length=MAX_RECORDS)]
     step_ns: Duration
+    in_view: Shown = []
+    more: Items = 0
 
 
 class StopRequest(Message, frozen=True):
@@ -333,6 +350,7 @@ class Delivery(Message, frozen=True):
     encoding: Encoding = "raw"
     items: Items = 0
     arrays: Arrays = []
+    size: tuple[Side, Side] | None = None  # width and height of the frame, px; None: it brought no pixels
 
 
 class EndOfSource(Message, frozen=True):
@@ -372,6 +390,9 @@ class SourceReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     committed: Committed
     ended: bool
     error: Annotated[str, Meta(max_length=MAX_ERROR)]
+    frames: Frames = 0  # that the source announces; 0: unknown
+    in_view: Shown = []  # and `more` items
+    more: Items = 0
 
 
 ByRole = dict[Role, Nanoseconds]

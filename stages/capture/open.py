@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable
 
+import msgspec
+
 from pipeline.config.sources import SourceSpec
+from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import MAX_BYTES, Reader, TimedFrame
 from stages.capture.spec import CaptureSettings
 
@@ -51,7 +54,7 @@ class RepeatingReader:
         """`opened`: the source; without it, it is opened at once, with the errors of doing so."""
         self._reopen = reopen
         self._reader = opened or reopen()
-        self.info = self._reader.info
+        self.info = msgspec.structs.replace(self._reader.info, frames=_announced(self._reader.info, settings))
         self._left = settings.repeat - 1 if settings.repeat else None
         self._frames_left = settings.max_frames or None
         self._start_s = settings.start_s
@@ -93,3 +96,12 @@ class RepeatingReader:
         self._read_in_pass = 0
         if self._left is not None:
             self._left -= 1
+
+
+def _announced(info: SourceInfo, settings: CaptureSettings) -> int:
+    """Return how many frames there should be in all passes; 0 if that is not known."""
+    frames = info.frames
+    if frames and settings.duration_s:
+        frames = min(frames, math.ceil(settings.duration_s * (info.fps or 1.0)))
+    frames *= settings.repeat
+    return min(frames, settings.max_frames) if frames and settings.max_frames else frames

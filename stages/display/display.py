@@ -6,14 +6,24 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.common.labels import EMOTIONS
-from pipeline.wire.messages import Committed, Delivery
+from pipeline.wire.messages import LABEL_LENGTH, MAX_IN_VIEW, Committed, Delivery, InView
 from stages.display.output_file import Patience
-from stages.display.record import Record, advance, make_record, round_box, round_rows, round_time, to_json
+from stages.display.record import (
+    FaceRecord,
+    Record,
+    advance,
+    make_record,
+    round_box,
+    round_rows,
+    round_time,
+    to_json,
+)
 from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.sink import Image, Opening, Outcome, open_sinks
 from stages.display.smoothing import Smoother
 from stages.display.spec import STDOUT, DisplaySettings
 from stages.display.tracker import Tracker
+from stages.display.words import short_label
 from stages.faces import Faces
 
 CHECKPOINT_EVERY: Final = 1000
@@ -170,19 +180,32 @@ class Display:
 
 
 class Tally:
-    """What was found in a run, counted as it is shown: one line at its end."""
+    """What a run finds, as it is shown: who is in view, and at its end one line of all."""
 
     def __init__(self) -> None:
+        self._newest: dict[str, Record] = {}
         self._frames = self._without = 0
         self._emotions: Counter[str] = Counter()
 
     def add(self, record: Record) -> None:
         """Take in a record."""
         if record.status == "ok":
+            self._newest[record.source] = record
             self._frames += 1
             self._without += not record.faces
             shown = (face.smoothed for face in record.faces)
             self._emotions.update("uncertain" if s.uncertain else s.emotion for s in shown)
+
+    def in_view(self, source: str) -> tuple[list[InView], int]:
+        """Return whom the newest frame of a source shows, by track, and how many are left out."""
+        record = self._newest.get(source)
+        faces = sorted(record.faces, key=lambda face: face.track) if record else []
+        shown = [self._seen(face) for face in faces[:MAX_IN_VIEW]]
+        return shown, len(faces) - len(shown)
+
+    def _seen(self, face: FaceRecord) -> InView:
+        confidence = None if face.smoothed.uncertain else face.smoothed.confidence
+        return InView(face.track, short_label(face)[:LABEL_LENGTH], confidence)
 
     def __str__(self) -> str:
         faces, emotions = self._emotions.total(), self._emotions.most_common()

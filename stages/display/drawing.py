@@ -7,7 +7,7 @@ matplotlib ships, which has Latin, Greek, Cyrillic and more.
 import functools
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from PIL import ImageDraw, ImageFont
 
 from pipeline.common.labels import EMOTIONS
 from stages.display.record import Box, FaceRecord
+from stages.display.words import short_label
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -29,19 +30,6 @@ PX_AT_SCALE_1: Final = 29
 """Size of DejaVu Sans whose capitals are as high as those of FONT at scale 1, px."""
 
 DEJAVU: Final = "mpl-data/fonts/ttf/DejaVuSans.ttf"
-
-_words: dict[str, str] = {}
-
-
-def use_words(words: Mapping[str, str]) -> None:
-    """Call emotions so in all pictures of this process; what is left out, or empty, keeps its name."""
-    _words.clear()
-    _words.update({name: " ".join(word.split()) for name, word in words.items() if word.strip()})
-
-
-def word_for(name: str) -> str:
-    """Return what an emotion, or `uncertain`, is called."""
-    return _words.get(name, name)
 
 
 def text_size(text: str, scale: float) -> tuple[tuple[int, int], int]:
@@ -128,11 +116,6 @@ def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
         labels.append(label)
     for face, label in zip(reversed(ordered), reversed(labels), strict=True):
         _draw_label(image, label, colour_of(face))
-
-
-def short_label(face: FaceRecord) -> str:
-    """Return the emotion that is shown for a face, or that it is uncertain."""
-    return word_for("uncertain" if face.smoothed.uncertain else face.smoothed.emotion)
 
 
 def colour_of(face: FaceRecord) -> Colour:

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import WordsSettings
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
@@ -30,6 +29,7 @@ from pipeline.wire.session import Session
 from stages.display.display import Display
 from stages.display.output_file import OutputFailed
 from stages.display.spec import DisplayOptions
+from stages.display.words import use_words
 from stages.faces import unpack_faces
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import clock_ns
@@ -46,10 +46,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     """Open the outputs and serve; they are closed complete, however the loop ends."""
     options = msgspec.json.decode(assignment.options, type=DisplayOptions)
     display = Display(options.settings, options.sources, Path(options.checkpoint), options.page)
-    if display.wants_pixels and options.words != WordsSettings():
-        from stages.display.drawing import use_words  # which loads OpenCV
-
-        use_words(msgspec.structs.asdict(options.words))
+    use_words(msgspec.structs.asdict(options.words))
     stop.listen()
 
     def hello() -> Hello:
@@ -151,7 +148,9 @@ class Acknowledgements:
     def send(self, session: Session) -> None:
         for source, unsent in self._by_source.items():
             committed = self._display.committed[source]
-            session.send(Commit(source, committed, unsent.latency_ns, unsent.step_ns), unsent.records)
+            in_view, more = self._display.tally.in_view(source)
+            commit = Commit(source, committed, unsent.latency_ns, unsent.step_ns, in_view, more)
+            session.send(commit, unsent.records)
         self._by_source.clear()
 
 

@@ -53,6 +53,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | UnsetType = UNSET  # unless ok
     latency_ms: float  # captured to here, on the broker's clock
     file: str | UnsetType = UNSET  # only of a folder's pictures
+    size: tuple[int, int] | UnsetType = (
+        UNSET  # width and height of the frame, px, unless it brought no pixels
+    )
     faces: list[FaceRecord]
 
 
@@ -105,6 +108,7 @@ def make_record(
         reason=UNSET if ok else delivery.reason,
         latency_ms=round(max(0, now_ns - delivery.captured_ns) / 1e6, 2),
         file=delivery.file or UNSET,
+        size=delivery.size or UNSET,
         faces=faces,
     )
 

@@ -109,8 +109,10 @@ COLUMNS: Final = (
     *EMOTIONS,
     "smoothed_emotion",
     "smoothed_confidence",
+    "frame_width",
+    "frame_height",
 )
-"""The header of a .csv results file. There is a row for each face, and one whose columns from `track` on are
+"""The header of a .csv results file. There is a row for each face, and one whose columns of a face are
 empty for a frame without. `faces` is the number of faces in the frame: it tells how many rows belong to it,
 so that a last frame which is not whole is known."""
 

@@ -183,7 +183,8 @@ class DemoReader:
 
     def __init__(self, spec: SourceSpec, start_s: float = 0.0) -> None:
         """Raises UserError if it is over by `start_s`."""
-        self.info = SourceInfo(spec.name, "file", WIDTH, HEIGHT, FPS)
+        start = math.ceil(start_s * FPS)
+        self.info = SourceInfo(spec.name, "file", WIDTH, HEIGHT, FPS, max(0, FRAMES - start))
         head = _portrait()[HEAD]
         self._faces = demo_faces(spec.text, 0)
         self._columns, self._rows = _grid(max(1, self._faces), head.shape[1] / head.shape[0])
@@ -196,7 +197,7 @@ class DemoReader:
         face = np.asarray(cv2.resize(head, self._size, interpolation=method), np.uint8)
         self._expressions = Expressions(face, scale)
         self._background = _background()
-        self._next = math.ceil(start_s * FPS)
+        self._next = start
         if self._next >= FRAMES:
             raise UserError(
                 f"source {spec.text!r}: it ends after {FRAMES / FPS:g} s, before --start {start_s:g}"

@@ -69,7 +69,8 @@ class FolderReader:
         first = next((image for image in images if image is not None), None)
         if first is None:
             raise UserError(f"source {spec.text!r}: none of its {len(self._paths)} pictures can be read")
-        self.info = SourceInfo(spec.name, "file", first.shape[1], first.shape[0], 0.0)
+        frames = len(self._paths) - self._next
+        self.info = SourceInfo(spec.name, "file", first.shape[1], first.shape[0], 0.0, frames)
 
     def read(self) -> TimedFrame | None:
         """Pictures have no time of their own: each is a second after the one before."""

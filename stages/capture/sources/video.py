@@ -4,6 +4,7 @@ A bare stream (.h264) says nothing about its length: in one, only what the decod
 """
 
 import contextlib
+import math
 import os
 import re
 import stat
@@ -194,7 +195,7 @@ class VideoReader:
             raise UserError(f"{failed}: {reason}")
         height, width = self._ahead.image.shape[:2]
         fps = float(self._stream.average_rate or 0)
-        self.info = SourceInfo(spec.name, "file", width, height, fps)
+        self.info = SourceInfo(spec.name, "file", width, height, fps, self._announced(fps))
 
     def read(self) -> TimedFrame | None:
         picture, self._ahead = self._ahead, None
@@ -270,6 +271,12 @@ class VideoReader:
         if "mp4" in self._container.format.name:  # its index, less what an edit list cuts off, is read first
             counted = min(counted, len(index))
         return max(0, counted - self._packets.hidden - self._empty_places)
+
+    def _announced(self, fps: float) -> int:
+        """Frames from the start on that there should be, by their number or by the duration; 0: unknown."""
+        duration_s = _tagged_duration_s(self._stream) or (self._container.duration or 0) / av.time_base
+        frames = self._counted() or round(duration_s * fps)
+        return max(0, frames - math.floor(self._start_s * fps))
 
     def _check_duration(self) -> None:
         """Sound that reaches the end shows that the file is whole, though its pictures end before."""

@@ -112,8 +112,10 @@ def _csv_lines(record: Record, line: bytes) -> bytes:
         "" if record.file is UNSET else record.file,
         len(record.faces),
     ]
-    empty: list[object] = [""] * (len(COLUMNS) - len(frame))
-    return csv_rows(*[[*frame, *_face_columns(face)] for face in record.faces] or [[*frame, *empty]])
+    size: list[object] = ["", ""] if record.size is UNSET else [*record.size]
+    empty: list[object] = [""] * (len(COLUMNS) - len(frame) - len(size))
+    faces = [_face_columns(face) for face in record.faces] or [empty]
+    return csv_rows(*[[*frame, *face, *size] for face in faces])
 
 
 def _face_columns(face: FaceRecord) -> list[object]:

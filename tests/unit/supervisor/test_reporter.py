@@ -46,7 +46,7 @@ def test_a_figure_that_is_not_known_is_left_out() -> None:
     assert status_line(rates) == ("frames/s: capture 0.0, detect 5.0; mean batch 3.0; dropped 0, failed 0")
     console = Console(width=120)
     with console.capture() as shown:
-        console.print(render(rates))
+        console.print(render(rates, 120, 40))
     assert "nan" not in shown.get()
     assert "latency" not in shown.get()
 
@@ -57,7 +57,7 @@ def test_the_status_names_what_is_missing() -> None:
     assert status_line(rates).startswith("waiting for detect; latency p50 ")
     console = Console(width=120)
     with console.capture() as shown:
-        console.print(render(rates))
+        console.print(render(rates, 120, 40))
     assert "waiting for detect" in shown.get()
     rates.update(report(NEAR, finished=True), "detect")  # stages leave
     assert "waiting" not in status_line(rates)

@@ -15,6 +15,7 @@ from pipeline.wire.messages import (
     MAX_DIMENSIONS,
     MAX_ERROR,
     MAX_HEADER_BYTES,
+    MAX_IN_VIEW,
     MAX_ITEMS,
     MAX_LATENCIES,
     MAX_PARTS,
@@ -31,6 +32,7 @@ from pipeline.wire.messages import (
     Delivery,
     Frame,
     Hello,
+    InView,
     Message,
     MessageError,
     PeerReport,
@@ -188,7 +190,9 @@ def test_the_largest_messages_that_there_can_be_find_room() -> None:
     dropped = {f"{number:04}{longest(60)}": 2**40 for number in range(MAX_REASONS)}
     committed = Committed(2**40, 2**40, 2**40, dropped)
     names = [f"{number:04}{longest(1020)}" for number in range(MAX_SOURCES)]
-    sources = [SourceReport(n, "live", 2**53, 2**53, committed, True, longest(MAX_ERROR)) for n in names]
+    in_view = [InView(2**53, longest(64), 1e-9)] * MAX_IN_VIEW
+    rest = longest(MAX_ERROR), 2**40, in_view, MAX_ITEMS
+    sources = [SourceReport(n, "live", 2**53, 2**53, committed, True, *rest) for n in names]
     peer = PeerReport(longest(64), longest(64), "classify", 1e15, True)
     arrays = [Array(longest(64), "float64", [2**53] * MAX_DIMENSIONS)] * MAX_BATCH
     texts = "ok", longest(4096), longest(4096)
