@@ -28,6 +28,7 @@ STALE_S: Final = 2.0
 """Nobody is in view of a source that brought nothing for so long: so long a track lives without its face."""
 
 WIDE: Final = 84  # columns of a terminal from which the sources' table has all its own
+NARROW: Final = 60  # below so many, of files it has only how far they are
 BAR: Final = 24  # columns of a progress bar, at the most
 IN_A_LINE: Final = 6  # faces, and files, that a plain line names
 TIMED = ("capture", "display")  # roles whose clocks latency is measured with
@@ -223,7 +224,7 @@ def status_line(rates: Rates) -> str:
         parts.append(f"frames/s: {', '.join(f'{role} {fps:.1f}' for role, fps in rates.fps.items())}")
     parts += rates.figures()
     if report is not None:
-        dropped = sum(sum(s.committed.dropped.values()) for s in report.sources)
+        dropped = _total_dropped(report.sources)
         parts.append(f"dropped {dropped}, failed {sum(s.committed.failed for s in report.sources)}")
         parts += _faces(rates, report)
     return "; ".join(parts)
@@ -244,7 +245,7 @@ def _done(rates: Rates) -> list[str]:
 def _faces(rates: Rates, report: StatusReport) -> list[str]:
     """Who is in view: source, track, emotion and confidence."""
     seen = [
-        f"{source.name} {face.track} {face.label}"
+        f"{source.name} #{face.track} {face.label}"
         + ("" if face.confidence is None else f" {face.confidence:.0%}")
         for source in report.sources
         for face in rates.in_view(source)
@@ -260,28 +261,41 @@ def _missing(rates: Rates) -> str:
 
 
 def render(rates: Rates, width: int, height: int) -> Group:
-    """The status for a terminal of so many columns and lines."""
+    """The status for a terminal of so many columns and lines. Faces come before the stages' figures."""
     report = rates.report
     assert report is not None
-    stages = _table("stage", "frames/s", "ms a step")
-    for role in ("capture", *report.steps):
-        steps, busy_ns = report.steps.get(role, 0), report.busy_ns.get(role, 0)
-        a_step = f"{busy_ns / steps / 1e6:.1f}" if steps else ""
-        fps = f"{rates.fps[role]:.1f}" if role in rates.fps else ""  # not measured in the first second
-        stages.add_row(role, fps, a_step)
     state = f"stopping ({report.stopping})" if report.stopping else "Ctrl-C ends the run"
-    lines = [Text(text, style="bold yellow") for text in [_missing(rates)] if text]
-    foot = Text("   ".join([*rates.figures(), state]))
-    others = len(report.sources) + stages.row_count + len(lines) + 6  # with headers and empty lines
-    faces = _faces_table(rates, height - others - 2)
-    return Group(_sources_table(rates, width), *faces, Text(), stages, Text(), *lines, foot)
+    foot = [Text(text, style="bold yellow") for text in [_missing(rates)] if text]
+    foot += [Text(line) for line in _lines([*rates.figures(), state], width)]
+    sources, stages = _sources_table(rates, width), _stages_table(rates, report)
+    seen = [(source, face) for source in report.sources for face in rates.in_view(source)]
+    more = sum(source.more for source in report.sources if rates.in_view(source))
+    room = height - sources.row_count - len(foot) - 5  # the tables' headers, empty lines, the cursor's line
+    room -= more > 0
+    parts: list[Table | Text] = [sources]
+    if seen:
+        parts += [Text(), *_faces_table(seen, more, max(1, room))]
+    if len(seen) + stages.row_count + 2 <= room or not seen:
+        parts += [Text(), stages]
+    return Group(*parts, Text(), *foot)
+
+
+def _lines(texts: list[str], width: int) -> list[str]:
+    """Return texts side by side, in as many lines as they need."""
+    lines: list[str] = []
+    for text in texts:
+        if lines and len(lines[-1]) + 3 + len(text) <= width:
+            lines[-1] += f"   {text}"
+        else:
+            lines.append(text)
+    return lines
 
 
 def _table(*columns: str) -> Table:
     """A table whose first column is text, the others figures."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        left = column == columns[0]
+        left = column in (columns[0], "done", "emotion")
         table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
     return table
 
@@ -290,41 +304,52 @@ def _sources_table(rates: Rates, width: int) -> Table:
     """A row for each source; of a file how much is done and how long the rest takes."""
     report = rates.report
     assert report is not None
-    wide = width >= WIDE
     files = any(source.frames for source in report.sources)
-    bar = max(8, min(BAR, width - 60))
-    columns = ["source", *(["done", "", "left"] if files else []), "ok", "dropped", "failed"]
-    table = _table(*columns, *(["in flight"] if wide else []))
+    done = ["done", "", "left"] if files else []
+    counts = ["ok", "dropped", "failed"] if width >= NARROW or not files else []
+    table = _table("source", *done, *counts, *(["in flight"] if width >= WIDE else []))
     table.columns[0].max_width = max(12, width // 4)
     for source in report.sources:
-        share, committed = rates.share_done(source), source.committed
-        over = source.ended and not source.in_flight
-        done = [] if share is None else [ProgressBar(1.0, share, bar), f"{share:.0%}", _left(rates, source)]
-        row = [source.name, *(done or [""] * 3 * files), str(committed.ok)]
-        row += [_dropped(committed) if wide else str(sum(committed.dropped.values())), str(committed.failed)]
-        table.add_row(*row, *(["ended" if over else str(source.in_flight)] if wide else []))
+        row = [source.name, *(_done_cells(rates, source, width) if files else [])]
+        if counts:
+            dropped = _dropped(source.committed) if width >= WIDE else str(_total_dropped([source]))
+            row += [str(source.committed.ok), dropped, str(source.committed.failed)]
+        over = source.ended and not source.in_flight and not files
+        table.add_row(*row, *(["ended" if over else str(source.in_flight)] if width >= WIDE else []))
     return table
 
 
-def _faces_table(rates: Rates, rows: int) -> list[Table | Text]:
-    """Who is in view, a row for each track; `rows`: how many there is room for."""
-    report = rates.report
-    assert report is not None
-    seen = [(source, face) for source in report.sources for face in rates.in_view(source)]
-    more = sum(source.more for source in report.sources if rates.in_view(source))
-    shown = seen[: max(1, rows)]
-    more += len(seen) - len(shown)
-    if not shown:
-        return []
+def _done_cells(rates: Rates, source: SourceReport, width: int) -> list[ProgressBar | str]:
+    """A bar, the share in per cent and the time left; empty where the length is not known."""
+    share = rates.share_done(source)
+    if share is None:
+        return ["", "", ""]
+    bar = ProgressBar(1.0, share, max(8, min(BAR, width - 60)), complete_style="green")
+    return [bar, f"{share:.0%}", _left(rates, source)]
+
+
+def _stages_table(rates: Rates, report: StatusReport) -> Table:
+    table = _table("stage", "frames/s", "ms a step")
+    for role in ("capture", *report.steps):
+        steps, busy_ns = report.steps.get(role, 0), report.busy_ns.get(role, 0)
+        a_step = f"{busy_ns / steps / 1e6:.1f}" if steps else ""
+        fps = f"{rates.fps[role]:.1f}" if role in rates.fps else ""  # not measured in the first second
+        table.add_row(role, fps, a_step)
+    return table
+
+
+def _faces_table(seen: list[tuple[SourceReport, InView]], more: int, rows: int) -> list[Table | Text]:
+    """Who is in view, a row for each track, `rows` at the most; `more` are not even named here."""
     table = _table("in view", "track", "emotion", "confidence")
-    table.columns[2].justify = "left"
+    if len(seen) > rows and not more:
+        rows = max(1, rows - 1)  # the line that says so
     last = ""
-    for source, face in shown:
+    for source, face in seen[:rows]:
         sure = "" if face.confidence is None else f"{face.confidence:.0%}"
         table.add_row(source.name if source.name != last else "", str(face.track), face.label, sure)
         last = source.name
-    rest: list[Table | Text] = [Text(f"and {more} more", style="dim")] if more else []
-    return [Text(), table, *rest]
+    more += len(seen[rows:])
+    return [table, *([Text(f"and {more} more", style="dim")] if more else [])]
 
 
 def _left(rates: Rates, source: SourceReport) -> str:
@@ -337,6 +362,10 @@ def _left(rates: Rates, source: SourceReport) -> str:
     minutes, seconds = divmod(round(left_s), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _total_dropped(sources: list[SourceReport]) -> int:
+    return sum(sum(source.committed.dropped.values()) for source in sources)
 
 
 def _dropped(committed: Committed) -> str:

@@ -103,5 +103,7 @@ def _announced(info: SourceInfo, settings: CaptureSettings) -> int:
     frames = info.frames
     if frames and settings.duration_s:
         frames = min(frames, math.ceil(settings.duration_s * (info.fps or 1.0)))
+    if frames and not settings.repeat:
+        return settings.max_frames
     frames *= settings.repeat
-    return min(frames, settings.max_frames) if frames and settings.max_frames else frames
+    return min(frames, settings.max_frames or frames)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
 from pipeline.supervisor.reporter import Rates, render, status_line, summary
-from pipeline.wire.messages import Committed, PeerReport, SourceReport, StatusReport
+from pipeline.wire.messages import Committed, InView, PeerReport, SourceReport, StatusReport
 
 FAR = PeerReport("instance", "capture-1", "capture", 0.1, False, True, -1_000_000_123_456, 250_000)
 NEAR = PeerReport("instance-2", "display", "display", 0.1, False)
@@ -67,3 +68,75 @@ def test_on_one_machine_there_is_but_one_clock() -> None:
     rates = Rates()
     rates.update(report(NEAR))
     assert "clock" not in summary([SOURCE], rates, 1.0)
+
+
+def file_report(number: int, done: int, *faces: InView, more: int = 0, **changes: Any) -> StatusReport:
+    """The report of the second `number` of a run over a file of 300 frames."""
+    fields: dict[str, Any] = {"frames": 300, "in_view": list(faces), "more": more}
+    fields |= {"ended": False, "in_flight": 1} | changes
+    source = replace(SOURCE, committed=Committed(done, done), **fields)
+    return replace(report(NEAR), sources=[source], interval_s=1.0 if number else 0.0)
+
+
+def shown(rates: Rates, width: int = 100, height: int = 40) -> list[str]:
+    console = Console(width=width, height=height, soft_wrap=True)
+    with console.capture() as text:
+        console.print(render(rates, width, height))
+    return text.get().splitlines()
+
+
+HAPPY, UNSURE = InView(3, "happy", 0.931), InView(7, "uncertain", None)
+
+
+def test_a_file_shows_how_much_is_done_and_how_long_the_rest_takes() -> None:
+    rates = Rates()
+    for second in range(5):
+        rates.update(file_report(second, 20 * second))
+    assert status_line(rates).startswith("clip 27%, 0:11 left; ")
+    for width in (40, 60, 100):
+        assert " 27%  0:11 " in f"{shown(rates, width)[1]} ", width
+    rates.update(file_report(5, 300, ended=True, in_flight=0))
+    assert "left" not in status_line(rates)
+    assert "100%  ended" in shown(rates)[1]
+
+
+def test_more_frames_than_announced_are_still_the_whole() -> None:
+    rates = Rates()
+    rates.update(file_report(0, 400))
+    assert "100%" in shown(rates)[1]
+
+
+def test_each_track_in_view_has_a_line() -> None:
+    rates = Rates()
+    rates.update(file_report(0, 1, HAPPY, UNSURE))
+    assert status_line(rates).endswith("; in view: clip #3 happy 93%, clip #7 uncertain")
+    lines = [line.split() for line in shown(rates)]
+    assert ["clip", "3", "happy", "93%"] in lines
+    assert ["7", "uncertain"] in lines
+
+
+def test_faces_that_find_no_room_are_counted_and_come_before_the_stages() -> None:
+    rates = Rates()
+    rates.update(file_report(0, 1, *[HAPPY] * 8, more=4))
+    for height in range(10, 40):
+        lines = shown(rates, height=height)
+        assert len(lines) < height
+        named = sum(line.endswith("93%") for line in lines)
+        assert f"and {12 - named} more" in lines
+        assert any(line.startswith("stage") for line in lines) <= (named == 8)
+    assert status_line(rates).endswith(" and 6 more")
+
+
+@pytest.mark.parametrize("width", [40, 60, 84, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    rates = Rates()
+    rates.update(file_report(0, 1, HAPPY, name="a_clip_with_a_name_of_great_length.mp4"))
+    assert max(map(len, shown(rates, width))) <= width
+
+
+def test_nobody_is_in_view_of_a_camera_that_brings_nothing() -> None:
+    rates = Rates()
+    for second in range(3):
+        assert ("in view" in status_line(rates)) == (second > 0)
+        rates.update(file_report(second, 1, HAPPY, in_flight=0))
+    assert "in view" not in status_line(rates)

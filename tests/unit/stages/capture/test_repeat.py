@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,8 +23,6 @@ def test_numbers_and_times_grow_over_the_repeats(tmp_path: Path) -> None:
 
 
 def test_pictures_are_a_second_apart_over_the_repeats(tmp_path: Path) -> None:
-    import cv2
-
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
     played, _ = play(tmp_path, repeat=2)
@@ -67,3 +66,32 @@ def test_a_source_of_nothing_does_not_repeat_for_ever() -> None:
 def test_a_number_of_frames_over_the_repeats(times: int) -> None:
     reader = RepeatingReader(lambda: ListReader(pictures(3)), CaptureSettings(repeat=times, max_frames=7))
     assert [reader.read() is None for _ in range(9)] == [False] * 7 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "announced"),
+    [
+        ({}, 6),
+        ({"start_s": 0.1}, 4),
+        ({"start_s": 0.04, "duration_s": 0.08}, 2),
+        ({"duration_s": 9}, 6),
+        ({"repeat": 3}, 18),
+        ({"repeat": 3, "max_frames": 7}, 7),
+        ({"repeat": 0}, 0),
+        ({"repeat": 0, "max_frames": 7}, 7),
+    ],
+)
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
+def test_a_file_announces_how_many_frames_come(
+    tmp_path: Path, name: str, settings: dict[str, float], announced: int
+) -> None:
+    path = write_clip(tmp_path / name, [np.full((48, 64, 3), 20 * n, np.uint8) for n in range(6)])
+    assert open_source(path, **settings).info.frames == announced
+
+
+@pytest.mark.parametrize(("start_s", "announced"), [(0, 2), (1, 1)])
+def test_a_folder_announces_its_pictures(tmp_path: Path, start_s: float, announced: int) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    assert open_source(tmp_path, start_s=start_s).info.frames == announced
+    assert open_source("demo", start_s=10).info.frames == 50
