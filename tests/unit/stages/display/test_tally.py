@@ -1,6 +1,6 @@
 """What a run found, in one line."""
 
-from pipeline.wire.limits import MAX_IN_VIEW
+from pipeline.wire.messages import MAX_IN_VIEW
 from stages.display.display import Display
 from stages.display.spec import DisplaySettings
 from tests.support.deliveries import outcome
