@@ -1,4 +1,4 @@
-"""The detector for pictures of one face each, cut out before: none is looked for."""
+"""The detector for pictures that are a face each: it searches nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from stages.faces import Box, Face
 
 
 class WholeFrame:
-    """Takes each picture for a face, as in folders of faces that were cut out before."""
+    """Returns the whole picture as its face."""
 
     fingerprint = "cropped"
 
@@ -24,7 +24,7 @@ class WholeFrame:
         return [Face((0.0, 0.0, float(width), float(height)), 1.0)]
 
     def square(self, face: Face) -> tuple[float, float, float]:
-        """The square round the middle that holds all of the picture; beyond its border, that is repeated."""
+        """Return the smallest square round the middle that holds the whole picture."""
         _, _, width, height = face.box_px
         side = max(width, height)
         return (width - side) / 2, (height - side) / 2, side

@@ -1,4 +1,4 @@
-"""What a face detector is, the one that the settings ask for, and how faces are cut out of frames."""
+"""The protocol of face detectors, the one that the settings choose, and the crops of its faces."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,21 +15,21 @@ from stages.faces import CROPS, Box, Face
 
 
 class Detector(Protocol):
-    """A face detector, and the squares in which its faces look as the training data does."""
+    """A face detector. Its squares frame a face as the training data does."""
 
     @property
     def fingerprint(self) -> str:
-        """Names the detector and its model file: the workers of one run must agree on it."""
+        """Detector and model file as text: the workers of a run must agree on it."""
 
     def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
-        """Find the faces of a frame (height, width, 3), BGR, uint8: the most certain ones first.
+        """Return the faces of a frame (height, width, 3), BGR, uint8, the most certain ones first.
 
-        around: where faces were a moment ago; a detector may search near them alone. None: everywhere.
-        A box may reach over the frame's border by a little. Raises cv2.error if OpenCV can't do it.
+        around: where faces were a moment ago; a detector may search only near them. None: everywhere.
+        Boxes may reach a little beyond the frame. Raises cv2.error if OpenCV fails.
         """
 
     def square(self, face: Face) -> tuple[float, float, float]:
-        """Return x, y and side, px, of the square round a face that is cut out for classification."""
+        """Return x, y and side, px, of the square to cut out for classification."""
 
 
 def open_detector(settings: DetectSettings) -> Detector:
@@ -45,14 +45,13 @@ def crop_face(
 ) -> NDArray[np.uint8]:
     """Return the square x, y, side (px) of a frame (h, w, 3), BGR, as a face of `shape`, uint8.
 
-    shape: (size, size) for grey, (size, size, 3) for RGB. Where the square reaches over the border, the
-    border's pixels are repeated.
+    shape: (size, size) for grey, (size, size, 3) for RGB. Beyond the frame, the border's pixels are repeated.
     """
     x, y, side = square
     left, top = math.floor(x + 0.5), math.floor(y + 0.5)
     size = max(1, round(side))
     height, width = image.shape[:2]
-    # At least one row and column of the frame, for a square that lies wholly outside.
+    # A square wholly outside the frame still gets one row and column of it.
     x0, x1 = min(max(left, 0), width - 1), max(min(left + size, width), 1)
     y0, y1 = min(max(top, 0), height - 1), max(min(top + size, height), 1)
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
@@ -61,7 +60,7 @@ def crop_face(
     borders = (max(0, y0 - top), max(0, top + size - y1), max(0, x0 - left), max(0, left + size - x1))
     if any(borders):
         face = cv2.copyMakeBorder(face, *borders, cv2.BORDER_REPLICATE)
-    # INTER_AREA averages when shrinking; it would give blocks when growing.
+    # INTER_AREA averages when shrinking, but makes blocks when enlarging.
     method = cv2.INTER_AREA if size > shape[0] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(face, shape[:2], interpolation=method), np.uint8)
 

@@ -1,4 +1,4 @@
-"""OpenCV's Haar cascade: comes with the opencv-python wheel, and is what FER2013 was cut with."""
+"""OpenCV's Haar cascade, which comes with opencv-python; FER2013 was cut out with it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ CASCADE = "haarcascade_frontalface_default.xml"
 
 
 class HaarDetector:
-    """The tutorial's detector, with its settings unless they are changed."""
+    """The tutorial's detector, by default with the tutorial's settings."""
 
     def __init__(self, settings: DetectSettings, path: Path | None = None) -> None:
-        """The cascade comes with OpenCV, so that there is no `path`. Raises UserError if it is not there."""
+        """`path` is not used: the cascade comes with OpenCV. Raises UserError if it is not there."""
         path = Path(cv2.__file__).parent / "data" / CASCADE
         if not path.is_file():
             raise UserError(f"no {path}: opencv-python below 5 brings it; install requirements.txt again")
@@ -42,6 +42,6 @@ class HaarDetector:
         return [Face((x, y, w, h), 1.0) for x, y, w, h in largest[: self._settings.max_faces]]
 
     def square(self, face: Face) -> tuple[float, float, float]:
-        """The box itself: FER2013's pictures are such boxes."""
+        """Return the box itself: FER2013's pictures are such boxes."""
         x, y, width, _ = face.box_px
         return x, y, width

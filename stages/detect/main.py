@@ -18,7 +18,7 @@ from stages.worker import Arrays, StepError, serve
 MAX_REASON = 200  # characters of a library's text
 
 CREDITS = 2
-"""One frame is worked on while the next, of a file, is on its way."""
+"""While one frame is searched, the next one of a file is on its way."""
 
 WARM_UP = (270, 480, 3)
 

@@ -19,7 +19,7 @@ YUNET: Final = Path("models/face_detector.onnx")
 
 
 class DetectorKind(NamedTuple):
-    """Where a detector's class is; it is called with the settings and the path of its file."""
+    """A detector's class, which is called with the settings and the path of its model file."""
 
     module: str
     name: str
@@ -31,7 +31,7 @@ DETECTORS: Final = {
     "haar": DetectorKind("stages.detect.haar", "HaarDetector"),
     "cropped": DetectorKind("stages.detect.cropped", "WholeFrame"),
 }
-"""By the word in `detect.model`. A module is imported when it is chosen."""
+"""By the word in `detect.model`; the module is imported when it is chosen."""
 
 EXPECTED: Final = f"{', '.join(DETECTORS)} or the path of a YuNet .onnx file"
 
@@ -44,7 +44,7 @@ class DetectorChoice(NamedTuple):
 
 
 class _Card(msgspec.Struct, frozen=True):
-    """What is read of the card beside a file of the project's own; the rest is for people."""
+    """What is read of the card beside the project's own model files."""
 
     sha256: str
 
@@ -52,7 +52,7 @@ class _Card(msgspec.Struct, frozen=True):
 def resolve_model(model: str, root: Path = PROJECT) -> DetectorChoice:
     """Return the detector for a word of DETECTORS or the path of a YuNet file.
 
-    Raises UserError if the file that is asked for is not there, or the project's own is not its card's.
+    Raises UserError if the file is missing, or is the project's own and differs from its card.
     """
     if model in DETECTORS:
         own_file = DETECTORS[model].own_file
@@ -68,7 +68,7 @@ def resolve_model(model: str, root: Path = PROJECT) -> DetectorChoice:
 
 
 def _checked(path: Path) -> Path:
-    """Return the path of a file of the project's own, checked against its card."""
+    """Return `path` if the file there is the one that its card describes, else raise UserError."""
     card = path.with_suffix(".json")
     try:
         expected = msgspec.json.decode(card.read_bytes(), type=_Card).sha256

@@ -19,18 +19,19 @@ from stages.faces import Box, Face
 from stages.onnx_model import open_session, reason
 
 MARGIN: Final = 0.75
-"""How far a face may have moved, in face sizes, and what the network needs to see around it. With 0.5 as with
-1, no face of the clips is lost two frames later (docs/detection.md)."""
+"""Searched around a face, in face sizes: for its movement, and for the context that the network needs. With
+0.5 as with 1, no face of the clips is lost two frames later (docs/detection.md)."""
 
 STEP: Final = 32
-"""px; regions begin at the network's coarsest cells, so that it sees a face as it does in the whole frame."""
+"""px; regions are aligned to the network's coarsest cells, so that faces look as they do in the whole
+frame."""
 
 MOST: Final = 0.6
-"""Of the frame: above, the whole of it is searched, which costs little more than its parts."""
+"""Share of the frame: if regions cover more, the whole frame is searched, which costs little more."""
 
 
 class Region(NamedTuple):
-    """A part of a frame, px; right and bottom are outside of it."""
+    """A part of a frame, px; `right` and `bottom` are exclusive."""
 
     left: int
     top: int
@@ -55,9 +56,9 @@ class Region(NamedTuple):
 
 
 def regions_around(boxes: Sequence[Box], width: int, height: int) -> list[Region]:
-    """Return what to search of a frame for the faces that were in `boxes` (x, y, width, height, px).
+    """Return where to search for the faces that were in `boxes` (x, y, width, height, px).
 
-    Regions do not overlap. Where they would make up most of the frame, it is the whole frame.
+    Regions do not overlap; if they would cover most of the frame, the whole frame is returned.
     """
     whole = Region(0, 0, width, height)
     found: list[Region] = []
@@ -87,7 +88,7 @@ def _limited(place: int, most: int) -> int:
 
 
 MAX_BYTES: Final = 1 << 24
-"""Of a YuNet file: seventy times what the project's own has."""
+"""Of a YuNet file: seventy times the size of the project's own."""
 
 HEADS: Final = {"cls": 1, "obj": 1, "bbox": 4}  # outputs asked for, and their values a cell
 STRIDES: Final = (8, 16, 32)  # px between the cells of each output
@@ -101,10 +102,10 @@ RISE: Final = 0.02  # of the square's side
 
 
 class YuNetDetector:
-    """Finds more faces than Haar and invents fewer, ten times faster."""
+    """Finds more faces than Haar, fewer false ones, and is ten times faster."""
 
     def __init__(self, settings: DetectSettings, path: Path) -> None:
-        """Raises UserError if the file can't be read or is not YuNet."""
+        """Raise UserError if the file can't be read or is not YuNet."""
         data = _read(path)
         self.fingerprint = f"yunet {hashlib.sha256(data).hexdigest()[:16]}"
         self._settings = settings
@@ -131,13 +132,13 @@ class YuNetDetector:
         return [Face((x, y, width, height), score) for (x, y, width, height), score in found]
 
     def square(self, face: Face) -> tuple[float, float, float]:
-        """The square that a FER2013 picture of this face would have been."""
+        """Return the square that FER2013 would have for this face."""
         x, y, width, height = face.box_px
         side = SIDE * height
         return x + (width - side) / 2, y + (height - side) / 2 - RISE * side, side
 
     def _check(self) -> None:
-        """Raise ValueError if it is not YuNet, or takes one size only; a black frame is tried."""
+        """Run a black frame. Raise ValueError if it is not YuNet, or takes only one size."""
         inputs = [(tensor.type, tensor.shape) for tensor in self._session.get_inputs()]
         kind, shape = inputs[0]
         if len(inputs) != 1 or kind != "tensor(float)" or len(shape) != 4 or shape[1] != 3:
@@ -193,17 +194,17 @@ class YuNetDetector:
 
 
 class Buffers:
-    """Memory kept from frame to frame: on virtual machines the first touch of fresh memory is dear."""
+    """Memory reused for every frame: on virtual machines, first touching new memory is slow."""
 
     def __init__(self) -> None:
         self._small = self._planes = np.empty(0, np.uint8)
         self._floats = np.empty(0, np.float32)
 
     def shrink(self, image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-        """Return a smaller copy (height, width, 3) of a frame, good until the next call.
+        """Return a smaller copy (height, width, 3) of a frame, valid until the next call.
 
-        Down to half the size, two pixels each way are averaged by their nearness: four times faster than all
-        that the new pixel covers, and as good (docs/detection.md). Below, pixels would be left out.
+        Down to half the size, INTER_LINEAR is four times faster than INTER_AREA and finds as many faces
+        (docs/detection.md); below that it would skip pixels.
         """
         method = cv2.INTER_LINEAR if 2 * width >= image.shape[1] else cv2.INTER_AREA
         if self._small.size < height * width * 3:
@@ -213,9 +214,9 @@ class Buffers:
         return small
 
     def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return a frame (h, w, 3), BGR, as the network's input (1, 3, H, W), good until the next call.
+        """Return a frame (h, w, 3), BGR, as the network's input (1, 3, H, W), valid until the next call.
 
-        H and W are the next multiples of 32; what lies below and to the right of the frame is black.
+        H and W are the next multiples of 32, padded with black below and to the right.
         """
         height, width = image.shape[:2]
         shape = 3, -(-height // STEP) * STEP, -(-width // STEP) * STEP
@@ -225,7 +226,7 @@ class Buffers:
         planes, floats = self._planes[:size].reshape(shape), self._floats[:size].reshape(1, *shape)
         planes[:, height:] = 0
         planes[:, :, width:] = 0
-        # In two steps, which take half the time of one: numpy is slow across strides, OpenCV at float32.
+        # Two steps take half the time of one: numpy is slow across strides, OpenCV with float32.
         cv2.split(image, [plane[:height, :width] for plane in planes])
         np.copyto(floats, planes)
         return floats

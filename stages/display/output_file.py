@@ -1,4 +1,4 @@
-"""A file that an output writes: it waits for room on a full disk, and notices that it is gone."""
+"""Files that outputs write: writes wait for room on a full disk, and a removed file is an error."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from typing import Final
 from pipeline.common.errors import LateError, UserError
 
 PATIENCE_S: Final = 10.0
-"""Somebody who is told may make room within seconds. The run stands still meanwhile, so no longer."""
+"""Time to make room on a full disk. The run stands still meanwhile, so it is no longer."""
 
 RETRY_S: Final = 0.2
 FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 
 
 class Patience:
-    """Shared by all outputs: when it has run out for one, the others are closed without waiting again."""
+    """How long writes wait for room; shared, so that after a timeout the other outputs don't wait again."""
 
     def __init__(self, limit_s: float = PATIENCE_S) -> None:
         self._limit_s = limit_s
         self._until_s: float | None = None
         self.waited_ns = 0  # in all
         self.pause: Callable[[float], bool] = _sleep
-        """Wait for so many seconds; False if the process is asked to end. The loop puts its own here, which
-        shows that it is alive."""
+        """Wait for so many seconds; return False if the process is to end. The display loop sets its own,
+        which also sends a heartbeat."""
 
     def wait(self, output: str, error: OSError) -> bool:
-        """Wait a moment for room; False if there has been none for too long."""
+        """Wait a moment for room; return False once the time limit is over."""
         now_s = time.monotonic()
         if self._until_s is None:
             self._until_s = now_s + self._limit_s
@@ -54,10 +54,7 @@ def _sleep(seconds: float) -> bool:
 
 
 class OutputFailed(LateError):  # noqa: N818 - said of what happened, as the log line does
-    """An output that was open can no longer be written, told in one line.
-
-    It happens after the first frame, so that the run ends with status 1.
-    """
+    """An output can no longer be written: the run ends with status 1, and with this line."""
 
     def __init__(self, what: str, path: str | os.PathLike[str], reason: str | Exception) -> None:
         super().__init__(f"{what} {os.fspath(path)}: cannot be written any more: {why(reason)}")
@@ -69,7 +66,7 @@ def not_writable(what: str, path: str | os.PathLike[str], error: OSError) -> Use
 
 
 def why(reason: str | Exception) -> str:
-    """The reason in words, of a system's error without its number and path."""
+    """Return a reason as text; of an OSError, without its number and path."""
     return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
 
 
@@ -77,14 +74,14 @@ _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 
 
 class OutputFile:
-    """What `write` has taken has left this process: killing it loses nothing. PyAV writes to it as well."""
+    """An unbuffered file: what is written survives a kill of this process. PyAV can write to it too."""
 
     def __init__(
         self, what: str, path: Path, patience: Patience, *, append: bool = False, known: bool = False
     ) -> None:
-        """Open `path` as it is; it is made if absent, unless it is `known` to be there.
+        """Open `path` without changing it; create it unless it is `known` to exist.
 
-        With `append` every write goes to the end, wherever that is. Raises UserError if it can't be opened.
+        append: every write goes to the end of the file. Raises UserError if it can't be opened.
         """
         self._what, self._path, self._patience = what, path, patience
         self._made = not (path.exists() or path.is_symlink())
@@ -102,7 +99,7 @@ class OutputFile:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """The device and number of the file, whatever its path is by now."""
+        """Device and inode of the open file, which stay when its path changes."""
         found = os.fstat(self._fd)
         return found.st_dev, found.st_ino
 
@@ -111,9 +108,9 @@ class OutputFile:
         return self._end
 
     def begin(self, length: int = 0) -> None:
-        """Cut the file to `length` bytes; from now on it is this run's. Raises OutputFailed."""
+        """Truncate the file to `length` bytes; from now on it belongs to this run. Raises OutputFailed."""
         try:
-            if os.fstat(self._fd).st_size != length:  # a device has none, and can't be cut
+            if os.fstat(self._fd).st_size != length:  # devices have size 0 and can't be truncated
                 os.ftruncate(self._fd, length)
             self.seek(length)
         except OSError as error:
@@ -121,9 +118,9 @@ class OutputFile:
         self._begun, self._end = True, length
 
     def write(self, data: bytes) -> int:
-        """Write all of `data`, or nothing of it where the system allows. Raises OutputFailed.
+        """Write all of `data`, waiting for room on a full disk as long as `Patience` allows.
 
-        As long as `Patience` allows, it waits for room on a full disk.
+        Raises OutputFailed; what was written of `data` is then removed where possible.
         """
         waited = False
         while True:
@@ -153,7 +150,7 @@ class OutputFile:
         self._end = max(self._end, begin + len(data))
 
     def check(self) -> None:
-        """Raise OutputFailed if the file has been removed, replaced or cut by somebody else."""
+        """Raise OutputFailed if the file was removed, replaced or truncated by another program."""
         if not self._begun or self.closed:
             return
         held = os.fstat(self._fd)
@@ -169,7 +166,7 @@ class OutputFile:
             raise OutputFailed(self._what, self._path, "another program has cut it")
 
     def close(self) -> None:
-        """Close the file; one that was made here and never begun is removed. Raises OutputFailed."""
+        """Close the file, and remove it if it was created here and never begun. Raises OutputFailed."""
         if self.closed:
             return
         self.closed = True
@@ -180,7 +177,7 @@ class OutputFile:
         except OSError as error:
             raise OutputFailed(self._what, self._path, error) from error
 
-    # For PyAV, whose muxers go back to complete what they have written.
+    # For PyAV: muxers seek back to complete what they have written.
 
     def seekable(self) -> bool:
         return True
