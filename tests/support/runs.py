@@ -191,8 +191,9 @@ def read_jsonl(path: Path, *, extras: bool = False) -> list[dict[str, Any]]:
 
 
 def check_record(record: dict[str, Any], *, extras: bool = False) -> None:
-    keys = [key for key in record if key not in ("reason", "file")]
+    keys = [key for key in record if key not in ("reason", "file", "size")]
     assert keys == RECORD_KEYS
+    assert record["status"] != "ok" or len(record["size"]) == 2
     assert ("reason" in record) == (record["status"] != "ok")
     assert record["status"] in ("ok", "dropped", "failed")
     assert record["status"] == "ok" or record["faces"] == []
