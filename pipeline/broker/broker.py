@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from pipeline.broker.dispatch import pump
 from pipeline.broker.handlers import handle
 from pipeline.broker.ledger import SourceLedger
-from pipeline.broker.membership import join, leave, protocol_error, request_hello
+from pipeline.broker.membership import join, lose, protocol_error, request_hello
 from pipeline.broker.peers import Peer
 from pipeline.broker.spec import BrokerRules
 from pipeline.broker.state import OBSERVERS, Outgoing, State, is_child
@@ -38,15 +38,20 @@ from pipeline.wire.messages import (
 )
 
 OVERDUE_NS: Final = 60_000_000_000
-"""A stage that beats and doesn't give back its work is given up: after so long, since work may be on its way
-over a narrow link, and after three times the silence that it is allowed."""
+"""A stage that sends heartbeats but no answer times out after this, or after three times the silence that is
+allowed to it, if that is longer: its work may be on its way over a slow link."""
+
+SUPERVISOR_SILENT_NS: Final = 1_000_000_000
+"""Two heartbeats: a remote worker whose supervisor is silent for as long is lost with its machine."""
+
+REPORT_INTERVAL_NS: Final = 250_000_000
 
 
 class Broker:
     """The state machine of a run. What is to be sent is taken with `drain` after each call."""
 
     def __init__(self, name: str, rules: BrokerRules) -> None:
-        """`name` is new at each start: answers to another broker are known by it."""
+        """`name` is new at each start, so that answers to an earlier broker are recognised."""
         self.state = State(name, rules)
 
     def receive(
@@ -57,10 +62,10 @@ class Broker:
         now_ns: int,
         key: str | None = None,
     ) -> None:
-        """Take in a message that has been checked by `codec.decode`; `key` names its sender's key."""
-        if self._borrowed(identity, key):
-            return
+        """Handle a message that `codec.decode` has checked; `key` is the name of its sender's key."""
         peer = self.state.peers.get(identity)
+        if self._wrong_key(peer, key):
+            return
         if isinstance(message, Hello):
             join(self.state, identity, message, now_ns, key)
         elif peer is not None:
@@ -74,31 +79,31 @@ class Broker:
             return
         pump(self.state, now_ns)
 
-    def _borrowed(self, identity: bytes, key: str | None) -> bool:
-        """Whether a message comes in a peer's name from the holder of another key: it is counted, no more."""
-        peer = self.state.peers.get(identity)
-        borrowed = peer is not None and peer.key != key
-        self.state.metrics.bad_messages += borrowed
-        return borrowed
+    def _wrong_key(self, peer: Peer | None, key: str | None) -> bool:
+        """Whether a message has a peer's identity and another key: it is counted and ignored."""
+        wrong = peer is not None and peer.key != key
+        self.state.metrics.bad_messages += wrong
+        return wrong
 
     def bad_message(self, identity: bytes, reason: str, now_ns: int, key: str | None = None) -> None:
-        """A message could not be decoded: see `protocol_error`."""
-        if self._borrowed(identity, key):
+        """A message could not be decoded."""
+        if self._wrong_key(self.state.peers.get(identity), key):
             return
         protocol_error(self.state, identity, f"a message is dropped: {reason}", now_ns)
         pump(self.state, now_ns)
 
     def unreachable(self, identity: bytes, now_ns: int) -> None:
-        """A message could not be sent: the peer's connection is gone."""
+        """A message could not be sent: the peer's connection is closed."""
         peer = self.state.peers.get(identity)
         if peer is not None:
-            leave(self.state, peer, seen=False)
+            lose(self.state, peer, "lost its connection")
             pump(self.state, now_ns)
 
     def tick(self, now_ns: int) -> None:
-        """Do what time brings: give up silent and idle peers, drop what waited too long, report."""
+        """Do what is due: time out silent peers, drop frames that waited too long, report."""
         for peer in self.state.peers:
-            self._watch(peer, now_ns)
+            if self.state.peers.get(peer.identity) is peer:  # not lost with its supervisor meanwhile
+                self._watch(peer, now_ns)
         self._drop_stale(now_ns)
         if self.state.lifetime.stopping and now_ns >= self.state.lifetime.stop_deadline_ns:
             self._abandon()
@@ -139,18 +144,21 @@ class Broker:
         return any(peer.hello.role != "supervisor" for peer in self.state.peers)
 
     def _watch(self, peer: Peer, now_ns: int) -> None:
-        """Give up a peer that is silent, or that holds on to its work, for too long."""
+        """Time out a peer that is silent, or holds its work, for too long."""
         limit_ns = self.state.liveness.limit_ns(peer)
         silent_ns, held_ns = now_ns - peer.last_seen_ns, peer.held_ns(now_ns)
         if silent_ns > limit_ns:
-            what = f"has been silent for {silent_ns / 1e9:.1f} s"
+            supervisor = self.state.remote_supervisor_of(peer)
+            if supervisor is not None and now_ns - supervisor.last_seen_ns > SUPERVISOR_SILENT_NS:
+                peer = supervisor
+            self._time_out(peer, f"silent for {silent_ns / 1e9:.1f} s", now_ns)
         elif held_ns > max(OVERDUE_NS, 3 * limit_ns):
-            what = f"has not answered for {held_ns / 1e9:.1f} s"
-        else:
-            return
-        self.state.log(f"{peer.hello.name} {what} and is given up")
-        self.state.outbox.timed_out.append(peer_report(peer, now_ns, timed_out=True))
-        leave(self.state, peer, seen=False)
+            self._time_out(peer, f"no answer for {held_ns / 1e9:.1f} s", now_ns)
+
+    def _time_out(self, peer: Peer, why: str, now_ns: int) -> None:
+        for lost in (peer, *self.state.workers_of(peer)):
+            self.state.outbox.timed_out.append(peer_report(lost, now_ns, timed_out=True))
+        lose(self.state, peer, f"timed out: {why}", always_log=True)
 
     def _drop_stale(self, now_ns: int) -> None:
         limit_ns = round(self.state.rules.settings.live_max_wait_ms * 1e6)
@@ -165,9 +173,6 @@ class Broker:
             for frame in list(ledger.pending.values()):
                 if frame.phase != "resolved":
                     self.state.resolve(frame, "dropped", "stopped")
-
-
-REPORT_INTERVAL_NS: Final = 250_000_000
 
 
 def report(state: State, now_ns: int) -> None:

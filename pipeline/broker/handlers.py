@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.broker.dispatch import encoding
 from pipeline.broker.ledger import PendingFrame, SourceLedger, Values, frame_bytes
-from pipeline.broker.membership import confirm, leave, protocol_error
+from pipeline.broker.membership import confirm, leave, lose, protocol_error
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, is_child, source_of
 from pipeline.wire.codec import unpack
@@ -144,7 +144,7 @@ def from_supervisor(state: State, message: StopRequest | Died | SourceEnded, now
             stop(state, reason, now_ns)
         case Died(instance):
             for dead in state.peers.of_instance(instance):
-                leave(state, dead)
+                lose(state, dead, "has died", seen=True)
             confirm(state, instance)
         case SourceEnded():
             source_lost(state, message)

@@ -176,15 +176,28 @@ def accept_capture(state: State, peer: Peer, display: Hello) -> None:
         accept(state, display_peer)  # what capture knew to be written, display may not
 
 
-def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
-    """Take back what a peer held that died, was given up, was replaced or left of its own will.
+def lose(state: State, peer: Peer, why: str, *, seen: bool = False, always_log: bool = False) -> None:
+    """Remove a peer that is dead or out of reach, and with the supervisor of another machine its workers.
 
-    `seen`: its end is certain. Of a process that another `run.py` has started, as on other machines, silence
-    may be the network's: it counts as dead once its supervisor reports it or its successor says hello.
+    It is logged if work or workers are lost with it, or `always_log`. `seen`: see `leave`.
+    """
+    workers = state.workers_of(peer)
+    with_it = f"; lost with it: {', '.join(worker.hello.name for worker in workers)}" if workers else ""
+    jobs = sum(len(lost.jobs) for lost in (peer, *workers))
+    others = f"; work that goes to others: {jobs}" if jobs else ""
+    if always_log or workers or jobs:
+        state.log(f"{peer.hello.name} {why}{with_it}{others}")
+    for lost in (peer, *workers):
+        leave(state, lost, seen=seen)
+
+
+def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
+    """Remove a peer that has died, was replaced or has said goodbye; its work goes to others.
+
+    `seen`: its end is certain. A remote worker that is silent counts as dead once its supervisor reports
+    it or its successor says hello: until then the network may be at fault.
     """
     state.peers.remove(peer)
-    if died and peer.jobs and not state.lifetime.finished:  # one that was idle has lost nothing
-        state.log(f"{peer.hello.name} is gone; work that goes to others: {len(peer.jobs)}")
     certain = died and (seen or is_child(peer.hello.instance, state.rules.owner))
     alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
     if died and not certain and alone:

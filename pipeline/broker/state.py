@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from numpy.typing import NDArray
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
-from pipeline.broker.peers import Liveness, Peers
+from pipeline.broker.peers import Liveness, Peer, Peers
 from pipeline.broker.queues import FrameQueue, ItemQueue
 from pipeline.broker.spec import BrokerRules
 from pipeline.wire.messages import (
@@ -140,6 +140,16 @@ class State:
     @property
     def held_bytes(self) -> int:
         return sum(ledger.held_bytes for ledger in self.ledgers.values())
+
+    def remote_supervisor_of(self, peer: Peer) -> Peer | None:
+        """The supervisor on another machine that has started a peer."""
+        supervisors = (s for s in self.peers.of("supervisor") if s.hello.instance != self.rules.owner)
+        return next((s for s in supervisors if is_child(peer.hello.instance, s.hello.instance)), None)
+
+    def workers_of(self, supervisor: Peer) -> list[Peer]:
+        """The workers that are lost with a supervisor: it and they are on another machine."""
+        workers = [worker for role in self.worker_roles for worker in self.peers.of(role)]
+        return [worker for worker in workers if self.remote_supervisor_of(worker) is supervisor]
 
     def admits(self, source: str) -> bool:
         """Whether this run has or may have a source of that name."""

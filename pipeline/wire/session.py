@@ -62,8 +62,8 @@ class Session:
         self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes, keys)
         self._make_hello = make_hello
         self._next_heartbeat_s = 0.0
-        # A supervisor measures no time, so that it needs no clock but its own.
-        self._remote = assignment.role != "supervisor" and is_remote(assignment.address)
+        self._elsewhere = is_remote(assignment.address)
+        self._remote = self._elsewhere and assignment.role != "supervisor"  # which measures no time
         self._frames = assignment.frames
         self._clock = ClockOffset()
         self._connections = 0
@@ -87,7 +87,7 @@ class Session:
             self._send_heartbeat()
             return
         hello = msgspec.structs.replace(self._make_hello(), remote=self._remote, frames=self._frames)
-        if self._remote:  # several machines may each have a detect-1
+        if self._elsewhere:  # several machines may each have a detect-1
             hello = msgspec.structs.replace(hello, name=f"{hello.name}@{host_name()}"[:LABEL_LENGTH])
         self._channel.send(hello)
 

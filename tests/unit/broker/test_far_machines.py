@@ -12,6 +12,7 @@ from pipeline.wire.messages import (
     End,
     Goodbye,
     Heartbeat,
+    RequestHello,
     SourceEnded,
     Work,
 )
@@ -30,7 +31,7 @@ LONG_MS = 30_000.0
 
 @pytest.fixture
 def world() -> World:
-    """Display and capture beside the broker, a parent on another machine; its workers are to come."""
+    """Display and capture beside the broker, a supervisor and its workers on another machine."""
     world = World()
     world.join("display", "display", credits=8)
     world.join("supervisor", "supervisor", instance="far", remote=True)
@@ -49,7 +50,7 @@ def stay(world: World, *names: str) -> None:
 
 
 def silence(world: World, role: str) -> None:
-    stay(world, "display", "clip", "detect" if role == "classify" else "classify")
+    stay(world, "display", "clip", "supervisor", "detect" if role == "classify" else "classify")
     assert role not in [peer.hello.name for peer in world.broker.state.peers]
 
 
@@ -91,10 +92,10 @@ def reset(world: World, role: str) -> None:
 
 @pytest.mark.parametrize("lose", [silence, reset], ids=["silence", "reset"])
 @pytest.mark.parametrize("role", ["detect", "classify"])
-def test_a_worker_that_its_parent_finds_dead_has_died(
+def test_a_worker_that_its_supervisor_reports_has_died(
     world: World, role: str, lose: Callable[[World, str], None]
 ) -> None:
-    """Silent first, so that the broker can't tell; then its parent says so, and starts the next."""
+    """Silent first, so that the broker can't tell; then its supervisor reports it, and starts the next."""
     give_work(world, role)
     lose(world, role)  # not alone yet
     back(world, role)
@@ -120,6 +121,46 @@ def test_a_successor_tells_of_a_death_too(world: World) -> None:
         world.join("detect", f"detect-{'next' if number == 0 else 'last'}", credits=1, instance="far/detect",
                    remote=True)  # fmt: skip
     assert outcomes(world) == ["failed worker_died"]
+
+
+def hear_no_more(world: World) -> None:
+    """The far machine falls silent, its worker in the middle of a step that may take ten seconds."""
+    for _ in range(20):
+        for name in ("display", "clip", "near", "own"):
+            world.give(name, Heartbeat())
+        world.pass_time(100)
+
+
+@pytest.mark.parametrize(
+    "lose", [hear_no_more, lambda world: reset(world, "supervisor")], ids=["silence", "reset"]
+)
+def test_with_a_remote_supervisor_its_workers_are_lost(world: World, lose: Callable[[World], None]) -> None:
+    give_work(world, "detect")
+    (work,) = world.take("detect", Work)
+    world.join("supervisor", "own")
+    world.join("detect", "near", credits=1)
+    world.log_lines.clear()
+    lose(world)
+    (again,) = world.take("near", Work)
+    (line,) = world.log_lines
+    assert line.startswith("supervisor ") and line.endswith(
+        "; lost with it: detect, classify; work that goes to others: 1"
+    )
+    world.give("detect", *detected(work, 0))  # only the network failed: it joins again
+    assert world.take("detect", RequestHello)
+    world.give("near", *detected(again, 0))
+    assert outcomes(world) == ["ok"]
+    back(world, "detect")
+    world.give("clip", make_frame(1), [pixels(make_frame(1))])
+    assert len(world.take("detect", Work) + world.take("near", Work)) == 1
+
+
+def test_a_supervisor_that_says_hello_again_keeps_its_workers(world: World) -> None:
+    give_work(world, "detect")
+    world.join("supervisor", "supervisor", instance="far", remote=True)
+    (work,) = world.take("detect", Work)
+    world.give("detect", *detected(work, 0))
+    assert outcomes(world) == ["ok"]
 
 
 def test_on_the_brokers_own_machine_silence_is_death() -> None:

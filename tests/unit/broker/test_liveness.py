@@ -8,7 +8,7 @@ SECOND_NS = 1_000_000_000
 
 
 def timed_out(world: World, name: str) -> bool:
-    return any(f"{name} has been silent" in note for note in world.log_lines)
+    return any(f"{name} timed out: silent" in line for line in world.log_lines)
 
 
 def detect_one(world: World, step_ns: int, worker: str = "detect") -> None:
@@ -26,7 +26,7 @@ def test_one_that_waits_for_work_may_not_be_silent() -> None:
     assert timed_out(world, "detect")
 
 
-def test_its_parent_hears_of_it_in_the_same_tick() -> None:
+def test_its_supervisor_is_sent_it_in_the_same_tick() -> None:
     """It may be the last one: a broker whose run is over ends once nobody is left."""
     world = World()
     world.join("supervisor", "supervisor")
