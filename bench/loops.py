@@ -34,8 +34,8 @@ from stages.detect.detector import Detector, detect_step, open_detector
 from stages.display.display import Display
 from stages.display.drawing import draw_faces, fit_into
 from stages.display.record import make_record, round_box, round_rows
-from stages.display.smoothing import Smoother
 from stages.display.spec import DisplaySettings
+from stages.display.tracks import Smoother
 from stages.faces import Faces
 
 

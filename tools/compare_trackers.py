@@ -21,7 +21,7 @@ from stages.capture.sources.demo import FPS, DemoReader
 from stages.detect.detector import open_detector
 from stages.detect.spec import DetectSettings
 from stages.display.record import Box, round_box
-from stages.display.tracker import MAX_UNSEEN_S, Tracker
+from stages.display.tracks import MAX_UNSEEN_S, Tracker
 from tools.measuring import table
 
 SCENES: Final = 40

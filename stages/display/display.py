@@ -16,14 +16,13 @@ from stages.display.record import (
     round_box,
     round_rows,
     round_time,
+    short_label,
     to_json,
 )
 from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.sink import Image, Opening, Outcome, open_sinks
-from stages.display.smoothing import Smoother
 from stages.display.spec import STDOUT, DisplaySettings
-from stages.display.tracker import Tracker
-from stages.display.words import short_label
+from stages.display.tracks import Smoother, Tracker
 from stages.faces import Faces
 
 CHECKPOINT_EVERY: Final = 1000

@@ -19,8 +19,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.record import Box, FaceRecord
-from stages.display.words import short_label
+from stages.display.record import Box, FaceRecord, short_label
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]

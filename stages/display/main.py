@@ -28,8 +28,8 @@ from pipeline.wire.messages import (
 from pipeline.wire.session import Session
 from stages.display.display import Display
 from stages.display.output_file import OutputFailed
+from stages.display.record import use_words
 from stages.display.spec import DisplayOptions
-from stages.display.words import use_words
 from stages.faces import unpack_faces
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import clock_ns

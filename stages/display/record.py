@@ -1,8 +1,7 @@
-"""The record of a frame: what is written for it, and published.
+"""The record of a frame: what is written for it, and published; and what its emotions are called.
 
-Values are rounded here, once, and the rounded ones are what everything else (tracks, drawing) works with,
-so that a run which goes on from its results file continues as if nothing had happened.
-"""
+Values are rounded once, here. Tracks, smoothing and drawing work with the rounded ones, so that a process
+that reads them back from the results continues exactly as the one before it would have."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -23,7 +22,7 @@ Extra = float | list[float]
 
 
 class Smoothed(msgspec.Struct, frozen=True):
-    """What is shown of a face: averaged along its track (smoothing.py)."""
+    """What is shown of a face: its probabilities averaged along its track."""
 
     emotion: str
     confidence: float  # the averaged probability of `emotion`
@@ -144,3 +143,25 @@ def advance(committed: Committed, frame: int, status: str, reason: str) -> Commi
         failed=committed.failed + (status == "failed"),
         dropped=dropped,
     )
+
+
+_words: dict[str, str] = {}
+
+
+def use_words(words: Mapping[str, str]) -> None:
+    """Set what emotions, and `uncertain`, are called in this process's pictures and terminal lines.
+
+    What is left out, or empty, keeps its name.
+    """
+    _words.clear()
+    _words.update({name: " ".join(word.split()) for name, word in words.items() if word.strip()})
+
+
+def word_for(name: str) -> str:
+    """Return what an emotion, or `uncertain`, is called."""
+    return _words.get(name, name)
+
+
+def short_label(face: FaceRecord) -> str:
+    """Return the word for a face's smoothed emotion, or for `uncertain`."""
+    return word_for("uncertain" if face.smoothed.uncertain else face.smoothed.emotion)

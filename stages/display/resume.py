@@ -13,8 +13,7 @@ from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Committed, Status
 from stages.display.output_file import OutputFailed, why
 from stages.display.record import Box
-from stages.display.smoothing import SmoothedTrack
-from stages.display.tracker import TrackerState
+from stages.display.tracks import SmoothedTrack, TrackerState
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from bench.measure import say
 from pipeline.cli.resolve import choose_threshold
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from stages.display.smoothing import LEAD
 from stages.display.spec import DisplaySettings
+from stages.display.tracks import LEAD
 from stages.stage import read_settings
 from tools.measuring import table
 from tools.steadiness.figures import delays, read_faces, steadiness

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.smoothing import LEAD, Smoother
+from stages.display.tracks import LEAD, Smoother
 from tools.steadiness.splice import FPS, HOLD, Change
 
 LONGEST_GAP_S: Final = 0.5

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from stages.display.drawing import draw_faces, put_text, text_size
-from stages.display.record import FaceRecord, Smoothed
-from stages.display.words import use_words, word_for
+from stages.display.record import FaceRecord, Smoothed, use_words, word_for
 
 GERMAN = {"happy": "fröhlich", "sad": "traurig", "fear": "  ", "angry": "wütend\n!"}
 

@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.smoothing import LEAD, SmoothedTrack, Smoother
-from stages.display.tracker import MAX_UNSEEN_S
+from stages.display.tracks import LEAD, MAX_UNSEEN_S, SmoothedTrack, Smoother
 
 FPS = 25
 

@@ -8,7 +8,7 @@ from pipeline.common.files import PROJECT
 from stages.detect.detector import open_detector
 from stages.detect.spec import DetectSettings
 from stages.display.record import Box, round_box
-from stages.display.tracker import MAX_MISSED, MAX_UNSEEN_S, MEMORY, Tracker
+from stages.display.tracks import MAX_MISSED, MAX_UNSEEN_S, MEMORY, Tracker
 
 SHARED = PROJECT / ".." / "shared"
 FPS = 25

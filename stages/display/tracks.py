@@ -1,12 +1,11 @@
-"""Which face is the same person's as in the frame before: numbers the faces of one source.
+"""Faces over time: the track of each face, and the smoothed emotion of each track.
 
-Faces are matched to tracks by overlap and distance, all at once (`lap.lapjv`). Everything that
-a tracker knows comes from records already written: `restore` with each of them since a checkpoint (`state`)
-brings a new one to exactly the state of the one that wrote them, so that numbers stay the same when the
-process is replaced. No track remembers more than its last few places, so that only the last records
-(`MEMORY`) are gone through again.
-"""
+Faces are matched to tracks by overlap and distance, all at once (`lap.lapjv`); the probabilities of a track
+are averaged over time. Both are functions of the written records alone: a new process that is given a
+checkpoint and the records since continues exactly as the one before it would have, track numbers included. A
+track keeps only its last few places, so that the last records (`MEMORY`) are enough."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -16,50 +15,51 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.display.record import Box
+from pipeline.common.labels import EMOTIONS
+from stages.display.record import Box, Smoothed
 
 Floats = NDArray[np.float64]
 
 MAX_MISSED: Final = 15
-"""Frames looked at in a row without its face that end a track. Dropped frames are not looked at: they are
-no evidence that a face is gone."""
+"""Searched frames in a row without its face that end a track. Dropped frames don't count: they are no
+evidence that a face is gone."""
 
 MAX_UNSEEN_S: Final = 2.0
-"""Seconds of the video without its face that end a track, however few frames were looked at in them."""
+"""Seconds of the video without its face that end a track, however few frames were searched in them."""
 
 REACH: Final = 0.5
 REACH_PER_S: Final = 10.0
 MAX_REACH: Final = 2.0
-"""A face may be so far from where its track is expected, in face sizes: some jitter, and what a brisk walk
-(10 face sizes a second, about 1.5 m/s) covers in the time unseen, up to a bound."""
+"""How far a face may be from where its track is expected, in face sizes: some jitter, plus a brisk walk (10
+face sizes a second, about 1.5 m/s) for the time unseen, up to a bound."""
 
 MAX_SIZE_RATIO: Final = 2.0
-"""A face may be so much larger or smaller than its track."""
+"""How much larger or smaller than its track a face may be."""
 
 PLACES: Final = 6
-"""A face's velocity is told from so many places where it was last seen: detectors' boxes jitter by a few per
-cent, which a longer way evens out."""
+"""The last places that a face's velocity is estimated from: detectors' boxes jitter by a few per cent, which
+a longer way evens out."""
 
 MEMORY: Final = PLACES * (MAX_MISSED + 1)
-"""Frames looked at after which what was seen no longer matters."""
+"""Searched frames after which an older one no longer matters."""
 
 MAX_COAST_S: Final = 0.4
-"""How long an unseen face is expected to go on moving as it did."""
+"""How long an unseen face is expected to keep its velocity."""
 
 COST_PER_S: Final = 1.0
 MAX_UNSEEN_COST: Final = 1.0
-"""A track that was just seen has more claim to a face than one unseen for a while."""
+"""Tracks unseen for longer cost more, so that one seen just now is preferred."""
 
 COST_LIMIT: Final = 4.0
-"""What it costs to leave a track without a face and a face without a track. If any pair were preferred to
-that, a face that comes or hides could shift the numbers of a whole row of people."""
+"""Cost of leaving a track without a face and a face without a track. Without a limit, a face that appears or
+hides could shift the numbers of a whole row of people."""
 
 _FORBIDDEN: Final = 1e4
-"""Above the cost of all pairs of a frame together, and below 1e6, which `lap` takes for infinite."""
+"""Above the cost of all pairs of a frame together, and below 1e6, which `lap` treats as infinite."""
 
 
 class TrackerState(msgspec.Struct, frozen=True):
-    """All that a tracker knows; the numbers as in `Tracker.__init__`."""
+    """The whole state of a tracker; arrays as in `Tracker.__init__`."""
 
     next_id: int = 1
     ids: list[int] = []
@@ -72,7 +72,7 @@ class Tracker:
     """The tracks of one source."""
 
     def __init__(self, state: TrackerState | None = None, skip: int = 0) -> None:
-        """Go on from `state`; the next `skip` numbers are left out."""
+        """Continue from `state`; the next `skip` numbers are left out."""
         state = state or TrackerState()
         self._next_id = state.next_id + skip
         self._ids: NDArray[np.int64] = np.array(state.ids, np.int64)  # ascending
@@ -84,7 +84,7 @@ class Tracker:
 
     @property
     def state(self) -> TrackerState:
-        """All that this tracker knows: a new one made from it goes on as this one would."""
+        """The whole state: a new tracker made from it continues as this one would."""
         self._catch_up()
         return TrackerState(
             self._next_id,
@@ -97,7 +97,7 @@ class Tracker:
     def update(self, time_s: float, boxes: Sequence[Box]) -> list[int]:
         """Return the track of each box of a frame, in their order; new faces get the next numbers.
 
-        Boxes and time are as rounded for the record, since `restore` will know no others.
+        Boxes and time are rounded as in the record, since `restore` gets them from there.
         """
         self._catch_up()
         ids = self._match(time_s, _centred(boxes))
@@ -109,17 +109,17 @@ class Tracker:
         return ids
 
     def restore(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
-        """Take in what an earlier process decided for a frame, frame by frame, before the first `update`."""
+        """Take in a frame with the tracks that an earlier process gave it; before the first `update`."""
         self._next_id = max(self._next_id, 1 + max(ids, default=0))
         self._restored.append((time_s, boxes, ids))
 
     def _catch_up(self) -> None:
-        """Go through what was restored."""
+        """Apply the restored frames."""
         while self._restored:
             self._take(*self._restored.popleft())
 
     def _take(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
-        """Move the tracks to where they were seen in a frame, begin new ones and end old ones."""
+        """Move the tracks to their boxes in a frame, begin new ones and end old ones."""
         seen = _centred(boxes)
         places = np.column_stack([np.full(len(seen), time_s), seen[:, :2]])
         for index in range(len(ids)):
@@ -144,7 +144,7 @@ class Tracker:
             self._missed = np.insert(self._missed, row, 0)
 
     def _match(self, time_s: float, boxes: Floats) -> list[int]:
-        """Return for each box the track that it continues, 0 if none."""
+        """Return the track that each box continues, 0 for a new face."""
         ids = [0] * len(boxes)
         if len(boxes) and len(self._ids):
             costs = self._costs(time_s, boxes)
@@ -155,7 +155,7 @@ class Tracker:
         return ids
 
     def _costs(self, time_s: float, boxes: Floats) -> Floats:
-        """Return what it costs to take each track (row) for each box (column)."""
+        """Return the cost of matching each track (row) with each box (column)."""
         unseen_s, expected = self._expect(time_s)
         tracks, faces = expected[:, None], boxes[None]
         sizes = np.sqrt(np.maximum(tracks[..., 2] * tracks[..., 3], 1.0))
@@ -170,7 +170,7 @@ class Tracker:
         return costs
 
     def _expect(self, time_s: float) -> tuple[Floats, Floats]:
-        """Return how long each track is unseen, s, and where it should be by now, centred boxes (n, 4)."""
+        """Return how long each track is unseen, s, and where it is expected now, centred boxes (n, 4)."""
         unseen_s = np.maximum(time_s - self._places[:, -1, 0], 0.0)
         way = self._places[:, -1] - self._places[:, 0]
         took_s = np.where(way[:, 0] > 0, way[:, 0], np.inf)
@@ -193,3 +193,80 @@ def _overlaps(a: Floats, b: Floats) -> Floats:
     outer = np.prod(a[..., 2:], axis=-1) + np.prod(b[..., 2:], axis=-1) - inner
     overlaps: Floats = inner / np.maximum(outer, 1e-9)
     return overlaps
+
+
+LEAD: Final = 0.05
+"""A new emotion is shown once its smoothed probability is this much above that of the one shown: else two
+that are about as probable would alternate with the noise (docs/labels.md has other values)."""
+
+
+class SmoothedTrack(msgspec.Struct, frozen=True):
+    """The state of one track."""
+
+    time_s: float  # of the last frame with its face
+    weight: float  # of all frames so far, the last one's being 1
+    mean: list[float]  # weighted mean of the probabilities, in the order of EMOTIONS
+    shown: int  # index into EMOTIONS
+
+
+class Smoother:
+    """The shown emotions of one source."""
+
+    def __init__(
+        self,
+        smoothing_s: float = 0.0,
+        uncertain_below: float = 0.0,
+        tracks: dict[int, SmoothedTrack] | None = None,
+        lead: float = LEAD,
+    ) -> None:
+        """Continue from `tracks`, by their numbers.
+
+        A frame weighs exp(-age / `smoothing_s`) of the newest; with 0 nothing is smoothed, and `lead` not
+        used. Faces with less confidence than `uncertain_below` are marked as uncertain."""
+        self._smoothing_s = smoothing_s
+        self._uncertain_below = uncertain_below
+        self._lead = lead
+        self._tracks = dict(tracks or {})
+
+    @property
+    def state(self) -> dict[int, SmoothedTrack]:
+        """The state by track: a new smoother made from it continues as this one would."""
+        return dict(self._tracks)
+
+    def update(
+        self, time_s: float, ids: Sequence[int], rows: Sequence[Sequence[float]], *, alone: bool = False
+    ) -> list[Smoothed]:
+        """Return what to show for each face of a frame.
+
+        `ids` are the faces' tracks; `rows` their probabilities, rounded as in the record, seven each in the
+        order of EMOTIONS. `alone`: the picture is not part of a video, so nothing is averaged.
+        """
+        if self._smoothing_s == 0 or alone:
+            return [self._shown(row, _highest(row)) for row in rows]
+        # A track unseen for this long has ended, and its number is not used again.
+        self._tracks = {
+            i: track for i, track in self._tracks.items() if time_s - track.time_s <= MAX_UNSEEN_S
+        }
+        return [self._update_track(time_s, track_id, row) for track_id, row in zip(ids, rows, strict=True)]
+
+    def _update_track(self, time_s: float, track_id: int, row: Sequence[float]) -> Smoothed:
+        before = self._tracks.get(track_id) or SmoothedTrack(time_s, 0.0, list(row), _highest(row))
+        weight = 1.0 + before.weight * math.exp(-max(0.0, time_s - before.time_s) / self._smoothing_s)
+        mean = [old + (new - old) / weight for old, new in zip(before.mean, row, strict=True)]
+        leading = _highest(mean)
+        shown = leading if mean[leading] >= mean[before.shown] + self._lead else before.shown
+        self._tracks[track_id] = SmoothedTrack(time_s, weight, mean, shown)
+        return self._shown(mean, shown)
+
+    def _shown(self, probabilities: Sequence[float], emotion: int) -> Smoothed:
+        values = [round(value, 4) for value in probabilities]
+        return Smoothed(
+            emotion=EMOTIONS[emotion],
+            confidence=values[emotion],
+            uncertain=values[emotion] < self._uncertain_below,
+            probabilities=dict(zip(EMOTIONS, values, strict=True)),
+        )
+
+
+def _highest(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)
