@@ -1,11 +1,9 @@
 """A tiny model, a short clip, and runs that leave nothing behind."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from pipeline.common.files import PROJECT
 from pipeline.config.sources import SourceSpec
 from stages.capture.sources.demo import DemoReader
 from tests.support.models import BOTH, save_onnx
-from tests.support.runs import CLIP_FRAMES, CLIP_SIZE, Run, Start, read_jsonl
+from tests.support.runs import CLIP_FRAMES, CLIP_SIZE, Start, read_jsonl, starting
 
 TIMEOUT_S = 400
 """Of one test: on a machine that does much else, what takes seconds takes minutes."""
@@ -76,38 +74,20 @@ def quick(model: Path) -> list[str]:
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
 
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def environment(state_home: Path) -> dict[str, str]:
     """Nothing of the machine's screen or of the user's decides a test."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "PYTHONPATH", "PYTHONUNBUFFERED")
-    return {name: value for name, value in os.environ.items() if name not in names}
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    kept = {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
+    return kept | {"XDG_STATE_HOME": str(state_home)}
 
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Start]:
-    """Start runs: `start("--source", …)`; `screen=":7"` gives one a screen.
-
-    `inside`: the words before the command that run it elsewhere, as on another host. `project`: a copy of it.
-    """
-    runs: list[Run] = []
-    places: list[Path] = []
-
-    def start_one(
-        *arguments: object,
-        inside: Sequence[str] = (),
-        project: Path = PROJECT,
-        stdin: int = subprocess.DEVNULL,
-        **variables: str,
-    ) -> Run:
-        places.append(Path(tempfile.mkdtemp(prefix="w-", dir="/tmp" if os.name == "posix" else None)))
-        runs.append(Run(places[-1], arguments, environment | variables, inside, project, stdin))
-        return runs[-1]
-
-    yield start_one
-    for run in runs:
-        run.kill()
-    for place in places:
-        shutil.rmtree(place, ignore_errors=True)
+    """Start runs, as `starting` says."""
+    with starting(environment) as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

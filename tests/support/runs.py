@@ -5,12 +5,14 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -225,6 +227,36 @@ def video_facts(path: Path) -> tuple[int, int, int]:
 
 Start = Callable[..., Run]
 """The fixture `start`, in tests/e2e/conftest.py."""
+
+
+@contextlib.contextmanager
+def starting(environment: dict[str, str]) -> Iterator[Start]:
+    """Give a function that starts runs: `start("--source", …)`; `DISPLAY=":7"` gives one a screen.
+
+    `inside`: the words before the command that run it elsewhere, as on another host. `project`: a copy of it.
+    Nothing of them is left at the end.
+    """
+    runs: list[Run] = []
+    places: list[Path] = []
+
+    def start(
+        *arguments: object,
+        inside: Sequence[str] = (),
+        project: Path = PROJECT,
+        stdin: int = subprocess.DEVNULL,
+        **variables: str,
+    ) -> Run:
+        places.append(Path(tempfile.mkdtemp(prefix="w-", dir="/tmp" if os.name == "posix" else None)))
+        runs.append(Run(places[-1], arguments, environment | variables, inside, project, stdin))
+        return runs[-1]
+
+    try:
+        yield start
+    finally:
+        for run in runs:
+            run.kill()
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 NEARLY = 1e-3

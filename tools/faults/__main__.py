@@ -8,16 +8,15 @@ import argparse
 import os
 import platform
 import random
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.runs import Run
+from tests.support.runs import Start, starting
 from tools.faults.cases import Case, all_cases
-from tools.faults.drive import Start, run_case, undisturbed
+from tools.faults.drive import run_case, undisturbed
 from tools.faults.outcome import Outcome
 from tools.faults.table import HEADER, markdown, row, write_json
 
@@ -69,22 +68,9 @@ def run_all(cases: list[Case], seed: int, path: Path | None) -> list[Outcome]:
 @contextmanager
 def starter() -> Iterator[tuple[Start, Path]]:
     """A function that starts runs, and a folder for what they write; both gone at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="f-", dir="/tmp"))  # short: the paths of sockets are limited
     environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    runs: list[Run] = []
-
-    def start(*arguments: object) -> Run:
-        place = folder / f"t{len(runs)}"
-        place.mkdir()
-        runs.append(Run(place, arguments, environment))
-        return runs[-1]
-
-    try:
-        yield start, folder
-    finally:
-        for run in runs:
-            run.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="f-") as folder, starting(environment) as start:
+        yield start, Path(folder)
 
 
 if __name__ == "__main__":

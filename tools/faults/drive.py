@@ -4,12 +4,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from tests.support.mjpeg import MjpegCamera
-from tests.support.runs import Run, read_jsonl
+from tests.support.runs import Run, Start, read_jsonl
 from tools.faults.arrivals import Arrivals
 from tools.faults.cases import Case
 from tools.faults.outcome import Outcome, judge
@@ -22,8 +22,6 @@ AFTERMATH_S: Final = 3.0  # live: how long it is watched once results are back
 
 SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 FILE_OPTIONS: Final = ("--source", "demo:2", "--set", f"capture.max_frames={FILE_FRAMES}")
-
-Start = Callable[..., Run]
 
 
 def undisturbed(start: Start, options: Sequence[object], folder: Path) -> list[dict[str, Any]]:
