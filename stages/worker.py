@@ -21,6 +21,11 @@ Step = Callable[[Work, Sequence[Buffer]], Arrays]
 """Takes work and what came with it; every array that it gives has a row for each item."""
 
 
+def who(assignment: Assignment) -> tuple[str, str, str, int, int]:
+    """Return the first fields of this process's Hello."""
+    return assignment.role, assignment.name, assignment.instance, os.getpid(), PROTOCOL
+
+
 class StepError(Exception):
     """This piece of work can't be done, the next may be. Its text is the frame's `reason`."""
 
@@ -32,8 +37,7 @@ def serve(assignment: Assignment, stop: StopFlag, *, fingerprint: str, credits: 
     be on their way here. `step` raises StepError for a piece that can't be done.
     """
     stop.listen()
-    who = assignment.role, assignment.name, assignment.instance, os.getpid(), PROTOCOL
-    hello = Hello(*who, credits=credits, fingerprint=fingerprint)
+    hello = Hello(*who(assignment), credits=credits, fingerprint=fingerprint)
     with Session(assignment, lambda: hello) as session:
         while not stop:
             match session.receive(POLL_MS):

@@ -1,4 +1,4 @@
-"""The display stage without its sockets: from a delivery to the record and the sinks."""
+"""The display stage without its sockets: makes the record of each delivery and gives it to the sinks."""
 
 import contextlib
 from collections import Counter, defaultdict
@@ -26,12 +26,13 @@ from stages.display.tracks import Smoother, Tracker
 from stages.faces import Faces
 
 CHECKPOINT_EVERY: Final = 1000
-"""Records after which a checkpoint is made: a replacement reads that many back in some 10 ms."""
+"""Records between two checkpoints: a replacement reads that many from the results in about 10 ms."""
 
 CHECKPOINT_UNWRITTEN: Final = 25
-"""As above where there are no results to read them back from: what came since is not known then."""
+"""The same without a results file, where a replacement does not learn what came after the checkpoint."""
 
 SKIPPED_TRACKS: Final = 1000
+"""Track numbers that a replacement leaves out then, so that none is used twice."""
 
 NAMED_FROM: Final = 0.005
 """Share of the faces from which an emotion is named."""
@@ -43,16 +44,13 @@ class Display:
     def __init__(
         self, settings: DisplaySettings, sources: list[str], checkpoint: Path | None, page: str = ""
     ) -> None:
-        """Open every output that `settings` asks for; `mode` is `window`, `web` (whose process is met at the
-        address `page`), `draw` or else there is none.
+        """Open the outputs that `settings` asks for; `page` is the address of the web page's process.
 
-        Where `checkpoint` is there, this process replaces another in the same run: results are gone on with
-        and recordings continue in new files. None: nothing is kept for a replacement. Raises UserError, in
-        one line, for what cannot be opened.
-        """
+        If the file `checkpoint` exists, this process replaces another one of the run: it continues its
+        results, and its recordings in new files. None: nothing is kept for a replacement. Raises UserError
+        for what can't be opened."""
         self._checkpoint = Checkpoint(checkpoint)
         state = self._checkpoint.state
-        # Without results nobody knows which numbers came after the checkpoint: none is given twice.
         kept = settings.results not in ("", STDOUT)  # so that it can be read back
         skip = 0 if kept else SKIPPED_TRACKS
         self._trackers = defaultdict(
@@ -65,7 +63,7 @@ class Display:
         )
         self.committed = {name: source.committed for name, source in state.sources.items()}
         self.patience = Patience()
-        self.tally = Tally()  # of this process: what one before it has shown is not in it
+        self.tally = Tally()  # of this process alone
         self._begun = state.begun
         self._since = 0  # the last checkpoint, records
         self._every = CHECKPOINT_EVERY if kept else CHECKPOINT_UNWRITTEN
@@ -76,7 +74,7 @@ class Display:
         self.watched = any(sink.watched for sink in self._sinks)
 
     def adopt(self, committed: dict[str, Committed]) -> None:
-        """Take over what the broker knows to be written, where it is more than what is known here."""
+        """Take over what the broker knows to be written, where that is more than is known here."""
         for source, known in committed.items():
             if known.offset > self.committed.get(source, Committed()).offset:
                 self.committed[source] = known
@@ -84,8 +82,8 @@ class Display:
     def deliver(self, delivery: Delivery, faces: Faces, image: Image | None, now_ns: int) -> bytes:
         """Show, record and write an outcome; return its record as JSON, without the line's end.
 
-        `image` is uint8 BGR (height, width, 3), left as it is. The record is written when this returns. An
-        outcome that already was gives b"". Raises OutputFailed.
+        `image` is uint8 BGR (height, width, 3), and not changed. All sinks have written the record when this
+        returns. Returns b"" for an outcome that was written before. Raises OutputFailed.
         """
         committed = self.committed.get(delivery.source, Committed())
         if delivery.sequence < committed.offset:
@@ -116,10 +114,7 @@ class Display:
         return make_record(delivery, boxes, tracks, rows, smoothed, now_ns, faces.extras)
 
     def begin(self) -> None:
-        """From the first outcome on the results are this run's: what an earlier one left is gone.
-
-        Raises OutputFailed.
-        """
+        """Let the sinks discard what an earlier run left, before the first outcome. Raises OutputFailed."""
         if not self._begun:
             self._begun = True
             for sink in self._sinks:
@@ -127,7 +122,7 @@ class Display:
             self._checkpoint.begin()
 
     def complete(self) -> None:
-        """Settle what a run that is over leaves, even one without a frame. Raises OutputFailed."""
+        """Complete all outputs at the end of a run, even of one without a frame. Raises OutputFailed."""
         self.begin()
         self.check()
         for sink in self._sinks:
@@ -135,12 +130,12 @@ class Display:
         self.close()
 
     def check(self) -> None:
-        """Raise OutputFailed if a file is no longer where it was: what is written would be lost."""
+        """Raise OutputFailed if an output file was removed or replaced: what is written would be lost."""
         for sink in self._sinks:
             sink.check()
 
     def poll(self) -> str | None:
-        """Let the windows act; return "q" when the user wants to quit."""
+        """Let the window handle its events; return why the user wants the run to end, if so."""
         return next((wish for sink in self._sinks if (wish := sink.poll()) is not None), None)
 
     def end_source(self, name: str) -> None:
@@ -149,7 +144,7 @@ class Display:
             sink.end_source(name)
 
     def close(self) -> None:
-        """Complete and close all outputs, each of them even if another fails. Raises OutputFailed."""
+        """Complete and close every output, even if one of them fails. Raises OutputFailed."""
         with contextlib.ExitStack() as closing:
             for sink in self._sinks:
                 closing.callback(sink.close)

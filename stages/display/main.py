@@ -1,8 +1,7 @@
-"""The display process: outcomes in, in order; window, recording and results out."""
+"""The display process: outcomes in, in order; window or page, recording and results out."""
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
-    PROTOCOL,
     Accept,
     Buffer,
     Commit,
@@ -32,18 +30,18 @@ from stages.display.record import use_words
 from stages.display.spec import DisplayOptions
 from stages.faces import unpack_faces
 from stages.image_codec import BadFrame, ImageReader
-from stages.worker import clock_ns
+from stages.worker import clock_ns, who
 
 CREDITS = 8
 POLL_MS = 200
-WINDOW_POLL_MS = 10  # a window wants its events looked after
-CHECK_S = 1.0  # between two looks at whether the outputs are still where they were
+WINDOW_POLL_MS = 10  # between two looks at the window's events
+CHECK_S = 1.0  # between two checks that the output files are still there
 
 log = logging.getLogger(__name__)
 
 
 def run(assignment: Assignment, stop: StopFlag) -> int:
-    """Open the outputs and serve; they are closed complete, however the loop ends."""
+    """Open the outputs and serve; they are completed and closed, however the loop ends."""
     options = msgspec.json.decode(assignment.options, type=DisplayOptions)
     display = Display(options.settings, options.sources, Path(options.checkpoint), options.page)
     use_words(msgspec.structs.asdict(options.words))
@@ -51,46 +49,35 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
     def hello() -> Hello:
         return Hello(
-            "display",
-            assignment.name,
-            assignment.instance,
-            os.getpid(),
-            PROTOCOL,
+            *who(assignment),
             CREDITS,
             wants_pixels=display.wants_pixels,
             watched=display.watched,
             committed=display.committed,
         )
 
+    failed: OutputFailed | None = None
     try:
         with Session(assignment, hello) as session:
             display.patience.pause = lambda seconds: _pause(session, stop, seconds)
             poll_ms = WINDOW_POLL_MS if options.settings.mode == "window" else POLL_MS
             reader = ImageReader(assignment.max_message_bytes, assignment.frames)
-            failed = _serve_and_close(session, display, stop, poll_ms, reader)
+            try:
+                _serve(session, display, stop, poll_ms, reader)
+                display.close()  # before the goodbye: then the broker knows that the files are complete
+            except OutputFailed as error:
+                failed = error
+                with contextlib.suppress(OutputFailed):
+                    display.close()
     finally:
         display.close()
     if failed is not None:
-        raise failed  # after the goodbye: this end is no death that anybody should look into
+        raise failed  # after the goodbye, so that the end of this process is not taken for a crash
     return 0
 
 
-def _serve_and_close(
-    session: Session, display: Display, stop: StopFlag, poll_ms: int, reader: ImageReader
-) -> OutputFailed | None:
-    """Serve to the end; return what went wrong with an output, of several the first."""
-    try:
-        _serve(session, display, stop, poll_ms, reader)
-        display.close()  # before the goodbye: who hears it may rely on complete files
-    except OutputFailed as error:
-        with contextlib.suppress(OutputFailed):
-            display.close()
-        return error
-    return None
-
-
 def _pause(session: Session, stop: StopFlag, seconds: float) -> bool:
-    """Wait for room on a disk, and show that this process is alive; False if it is to end."""
+    """Wait for room on a disk while sending heartbeats; return False if the process is to end."""
     session.beat()
     time.sleep(seconds)
     return not stop
@@ -128,7 +115,7 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, rea
 
 
 class Acknowledgements:
-    """What is written and not yet told: deliveries come in bursts, and one message tells of a whole burst."""
+    """What is written and not yet acknowledged: one message acknowledges a whole burst of deliveries."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
@@ -138,7 +125,7 @@ class Acknowledgements:
         return bool(self._by_source)
 
     def add(self, source: str, record: bytes, latency_ns: int | None, step_ns: int) -> None:
-        """Note a delivery. record: empty if it was written before. latency_ns: of frames that are ok."""
+        """Add a delivery. record: empty if it was written before. latency_ns: of a frame that is ok."""
         unsent = self._by_source.setdefault(source, Unsent())
         unsent.step_ns += step_ns
         if record:
@@ -183,7 +170,7 @@ def _deliver(
 
 
 def _image(delivery: Delivery, buffers: Sequence[Buffer], reader: ImageReader) -> NDArray[np.uint8] | None:
-    """Return the frame (height, width, 3), BGR, if it came along; one that is broken is not drawn on."""
+    """Return the frame (height, width, 3), BGR; None if it did not come along or is broken."""
     if delivery.shape is None:
         return None
     try:

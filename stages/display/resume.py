@@ -1,10 +1,10 @@
-"""What is read back of a results file when the process that wrote it was replaced."""
+"""What a display process keeps for the one that replaces it: a checkpoint, and the results read back."""
 
 import csv
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 class ResultsMark(msgspec.Struct, frozen=True):
-    """Where in the results the checkpoint was made: all before is accounted for in `sources`."""
+    """The end of the results when the checkpoint was made: `sources` covers all records before it."""
 
     offset: int  # bytes
     identity: tuple[int, int]  # of the file: device and number
 
 
 class SourceState(msgspec.Struct, frozen=True):
-    """Of a source, what its next records depend on."""
+    """What the next records of a source depend on."""
 
     committed: Committed = Committed()
     tracker: TrackerState = TrackerState()
@@ -43,12 +43,12 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Checkpoint:
-    """The file that holds the newest state."""
+    """The file with the newest state."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what a predecessor left at `path`; with None nothing is read or kept.
+        """Read what the process before this one left at `path`. None: nothing is read or kept.
 
-        Raises UserError if nothing can be written there.
+        Raises UserError if it can't be written.
         """
         self._path = path
         self._warned = False
@@ -60,20 +60,15 @@ class Checkpoint:
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {why(error)}; set TMPDIR to another disk") from error
 
-    def begin(self, results: ResultsMark | None = None, recordings: dict[str, str] | None = None) -> None:
-        """Note that an output is this run's from now on, empty as it is. Raises OutputFailed."""
-        state = msgspec.structs.replace(self.state, begun=True)
-        if results is not None:
-            state = msgspec.structs.replace(state, results=results)
-        if recordings is not None:
-            state = msgspec.structs.replace(state, recordings=recordings)
+    def begin(self, **outputs: Any) -> None:
+        """Note that outputs belong to this run from now on: fields of State. Raises OutputFailed."""
         try:
-            self._save(state)
+            self._save(msgspec.structs.replace(self.state, begun=True, **outputs))
         except OSError as error:
             raise OutputFailed("checkpoint", self._path or "", error) from error
 
     def keep(self, results: ResultsMark | None, sources: dict[str, SourceState]) -> None:
-        """Keep a newer state. If that fails the older one serves: a replacement only takes longer."""
+        """Save a newer state. If that fails, the older one remains: a replacement then only takes longer."""
         try:
             self._save(msgspec.structs.replace(self.state, results=results, sources=sources))
         except OSError as error:
@@ -111,13 +106,13 @@ COLUMNS: Final = (
     "frame_width",
     "frame_height",
 )
-"""The header of a .csv results file. There is a row for each face, and one whose columns of a face are
-empty for a frame without. `faces` is the number of faces in the frame: it tells how many rows belong to it,
-so that a last frame which is not whole is known."""
+"""The header of a .csv results file. There is a row for each face; a frame without faces has one row, whose
+columns of a face are empty. `faces` is the number of faces in the frame, so that missing rows of the last
+frame are noticed."""
 
 
 class PastFace(msgspec.Struct, frozen=True):
-    """Of a written face, what its track needs."""
+    """What a track needs of a written face."""
 
     track: int
     box: Box
@@ -125,7 +120,7 @@ class PastFace(msgspec.Struct, frozen=True):
 
 
 class Past(msgspec.Struct, frozen=True):
-    """Of a written record, what a new process needs to know."""
+    """What a new process needs of a written record."""
 
     source: str
     frame: int
@@ -137,14 +132,14 @@ class Past(msgspec.Struct, frozen=True):
 
 
 Read = Callable[[BinaryIO, int], Iterator[tuple[Past | None, int]]]
-"""Yields each whole record of a file from an offset on, at which one begins (None for the header at 0), with
-the offset at which it ends, bytes."""
+"""Yields each whole record of a file from an offset on (None for the header), with the offset of its end,
+bytes."""
 
 
 def read_back(path: Path, read: Read, offset: int, on_past: Callable[[Past], None]) -> int:
-    """Hand every whole record of `path` from `offset` on to `on_past`; return the length without a torn end.
+    """Hand every whole record of `path` from `offset`, bytes, on to `on_past`.
 
-    Both in bytes. Raises UserError if something else than the end is not a record.
+    Returns the file's length without a torn end, bytes. Raises UserError if anything before it is no record.
     """
     whole = offset
     try:
@@ -187,7 +182,7 @@ def read_csv(file: BinaryIO, offset: int) -> Iterator[tuple[Past | None, int]]:
 
 
 class _Lines:
-    """The whole lines of a file as text, counting the bytes handed out. A torn last line is left out."""
+    """The whole lines of a file as text, and their bytes so far. A torn last line is left out."""
 
     def __init__(self, file: BinaryIO, offset: int) -> None:
         self._file = file
@@ -207,7 +202,7 @@ class _Lines:
 
 
 def _next_row(rows: Iterable[list[str]], lines: _Lines) -> list[str] | None:
-    """Return the next whole row, None at the end or where the end tore a quoted value."""
+    """Return the next whole row, None at the end, which may be within a quoted value."""
     try:
         return next(iter(rows), None)
     except csv.Error as error:
@@ -217,32 +212,16 @@ def _next_row(rows: Iterable[list[str]], lines: _Lines) -> list[str] | None:
 
 
 def _next_frame(rows: Iterable[list[str]], lines: _Lines) -> Past | None:
-    """Return the next frame from all its rows, None at the end or where the end tore it."""
-    first: dict[str, str] | None = None
-    faces: list[PastFace] = []
-    while first is None or len(faces) < int(first["faces"]):
+    """Return the next frame from all its rows, None at the end, which may be within the frame."""
+    frame: dict[str, Any] = {}
+    faces: list[dict[str, Any]] = []
+    while not frame or len(faces) < int(frame["faces"]):
         row = _next_row(rows, lines)
         if row is None:
             return None
         values = dict(zip(COLUMNS, row, strict=True))
-        first = first or values
-        if int(first["faces"]):
-            faces.append(_face(values))
-    return msgspec.convert(
-        {
-            "source": first["source"],
-            "frame": int(first["frame"]),
-            "time_s": float(first["time_s"]),
-            "status": first["status"],
-            "reason": first["reason"],
-            "file": first["file"],
-            "faces": faces,
-        },
-        Past,
-    )
-
-
-def _face(row: dict[str, str]) -> PastFace:
-    box = (float(row["x"]), float(row["y"]), float(row["w"]), float(row["h"]))
-    probabilities = {emotion: float(row[emotion]) for emotion in EMOTIONS}
-    return PastFace(track=int(row["track"]), box=box, probabilities=probabilities)
+        frame = frame or values
+        if int(frame["faces"]):
+            box, probabilities = [values[name] for name in "xywh"], {name: values[name] for name in EMOTIONS}
+            faces.append({"track": values["track"], "box": box, "probabilities": probabilities})
+    return msgspec.convert({**frame, "faces": faces}, Past, strict=False)
