@@ -11,6 +11,7 @@ from typing import Final
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import LABEL_SETS
+from pipeline.common.native_output import take_any_text
 from trainer.settings import BACKENDS, known_models
 
 PACKAGES: Final = ("tensorflow", "keras", "h5py", "onnx", "sklearn")
@@ -21,6 +22,7 @@ DATA_HELP: Final = "FER2013 or your own: folders as Kaggle's, those as a .zip, o
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 2 for a UserError, 130 if interrupted."""
+    take_any_text()
     args = parser().parse_args(arguments)
     # For the card: the command that makes the files again.
     words = [word for word in arguments or sys.argv[1:] if word != "--resume"]

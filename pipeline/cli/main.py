@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
 from pipeline.common.files import COMMAND
+from pipeline.common.native_output import take_any_text
 from pipeline.config.loader import nearest, override
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import is_picture, parse_sources, paths_of
@@ -80,6 +81,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    take_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words and not words[0].startswith("-"):

@@ -1,5 +1,6 @@
-"""Hold back what native libraries write to stderr."""
+"""The standard streams: they take any text, and what native libraries write to stderr is held back."""
 
+import io
 import os
 import sys
 import tempfile
@@ -8,6 +9,24 @@ from contextlib import contextmanager
 from typing import IO
 
 from pipeline.common.errors import UserError
+
+
+def take_any_text() -> None:
+    """Let standard output and error take any text: what their encoding lacks is escaped, as `\\xf6`.
+
+    A standard stream that is closed (`>&-`) becomes /dev/null, so that no other file gets its number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, number)
+            if nothing != number:
+                os.close(nothing)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a program that imports this may have put another there
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ the supervisor alone, and dies with the supervisor.
 """
 
 import ctypes
+import errno
 import importlib
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.common.errors import LateError, UserError
+from pipeline.common.errors import LateError, UserError, first_line
 from pipeline.supervisor.log import JsonFormatter
 from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 
@@ -66,7 +67,21 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return LATE_STATUS if isinstance(error, LateError) else 2
+    except (MemoryError, ImportError, RuntimeError, OSError) as error:
+        if not lacks_memory(error):
+            raise
+        what = first_line(error)
+        mend = "close other programs, run fewer processes, or raise the limit (ulimit -v, ulimit -u)"
+        print(f"error: {assignment.name}: no memory or no thread left: {what}; {mend}", file=sys.stderr)
+        return 2
     return status
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether the system has refused memory or a thread: libraries say so in their own ways."""
+    refused = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    said = ("can't start new thread", "failed to map segment", "cannot allocate memory", "bad_alloc")
+    return refused or any(words in str(error) for words in said)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One child process: started, listened to, signalled and reaped."""
 
+import errno
 import os
 import queue
 import subprocess
@@ -79,6 +80,7 @@ class ChildProcess:
                 **os.environ,
                 **thread_limits(self.plan.threads),
                 "PYTHONPATH": python_path(),
+                "PYTHONIOENCODING": "utf-8:backslashreplace",  # of the pipe that is read here
                 **files,
             },
             pass_fds=[int(number) for number in files.values()],
@@ -90,8 +92,12 @@ class ChildProcess:
         self._reaped = False
         for number in of_run.values():
             os.close(int(number))
-        self._reader = threading.Thread(target=self._pass_lines, args=(self._popen,), daemon=True)
-        self._reader.start()
+        reader = threading.Thread(target=self._pass_lines, args=(self._popen,), daemon=True)
+        try:
+            reader.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, str(error)) from error
+        self._reader = reader
         stdin = self._popen.stdin
         assert stdin is not None
         try:
@@ -111,6 +117,19 @@ class ChildProcess:
             self._reaped = True
             self.close()
         return status
+
+    def signal(self, number: int) -> None:
+        if self._popen is not None:
+            self._popen.send_signal(number)
+
+    def stopped(self) -> bool:
+        """Whether it is stopped, or gone."""
+        import psutil  # here: only a run that is suspended needs it
+
+        try:
+            return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
 
     def terminate(self) -> None:
         if self._popen is not None:

@@ -195,11 +195,19 @@ class Reporter:
                 self.info(status_line(self.rates))
             self._next_line_s = now_s + self._interval_s
 
-    def close(self) -> None:
+    def suspend(self) -> None:
+        """Leave the terminal to the shell for a while."""
+        self._end_live()
+        self.info("suspended; fg goes on")
+
+    def _end_live(self) -> None:
         if self._live is not None:
             with contextlib.suppress(OSError):
                 self._live.stop()
             self._live = None
+
+    def close(self) -> None:
+        self._end_live()
         try:
             sys.stderr.flush()
         except OSError:

@@ -8,6 +8,7 @@ import logging
 import os
 import queue
 import signal
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -31,6 +32,9 @@ POLL_MS: Final = 50
 POLL_S: Final = 0.05
 KILL_WAIT_S: Final = 2.0
 LAST_REPORT_MS: Final = 200
+SUSPEND_WAIT_S: Final = 1.5
+"""How long a capture process may take to release its camera before it is stopped as it is."""
+
 LINES: Final = 10_000
 """Lines of children that wait to be printed; a child that writes faster than that waits."""
 
@@ -41,10 +45,14 @@ Observer = Callable[[StatusReport, dict[str, int]], None]
 
 
 class Signals:
-    """Use as a context manager: within it, the signals that ask for the run's end collect in `received`."""
+    """Use as a context manager: within it, the signals that ask for the run's end collect in `received`.
+
+    `suspend` is true once the terminal's Ctrl-Z, or `kill -TSTP`, asks for a pause; not on Windows.
+    """
 
     def __init__(self) -> None:
         self.received: list[int] = []
+        self.suspend = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
@@ -54,6 +62,8 @@ class Signals:
             if number is None or (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 continue
             self._previous[number] = signal.signal(number, self._record)
+        if sys.platform != "win32" and signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+            self._previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._ask_to_suspend)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -62,6 +72,20 @@ class Signals:
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
+
+    def _ask_to_suspend(self, number: int, frame: FrameType | None) -> None:
+        self.suspend = True
+
+    def stop_here(self) -> None:
+        """Stop this process, as Ctrl-Z does to others, and return when it is continued.
+
+        Where no shell could continue it, the system ignores the signal, and this returns at once.
+        """
+        if sys.platform != "win32":
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, self._ask_to_suspend)
+        self.suspend = False
 
 
 class Runner:
@@ -88,7 +112,12 @@ class Runner:
             for process in plan.processes
         }
         instances = {name: child.instance for name, child in self._children.items()}
-        self._supervisor = Supervisor(settings, plan, instances, time.monotonic())
+        self._suspended_s = 0.0  # in all
+        self._supervisor = Supervisor(settings, plan, instances, self._now_s())
+
+    def _now_s(self) -> float:
+        """A monotonic clock that stands still while the run is suspended."""
+        return time.monotonic() - self._suspended_s
 
     def run(self) -> int:
         """Run to the end and return the exit status. No child is left. Raises UserError."""
@@ -121,13 +150,15 @@ class Runner:
 
     def _loop(self, session: Session) -> None:
         supervisor, signalled = self._supervisor, 0
-        while not supervisor.over(time.monotonic()):
-            self._listen(session, 0 if supervisor.starts_now(time.monotonic()) else POLL_MS)
+        while not supervisor.over(self._now_s()):
+            self._listen(session, 0 if supervisor.starts_now(self._now_s()) else POLL_MS)
             self._watch_children(session)
             for number in self._signals.received[signalled:]:
                 signalled += 1
-                supervisor.signal(number, time.monotonic())
-            supervisor.tick(time.monotonic())
+                supervisor.signal(number, self._now_s())
+            if self._signals.suspend:
+                self._suspend()
+            supervisor.tick(self._now_s())
             self._act(session)
         if supervisor.all_done:
             self._listen(session, LAST_REPORT_MS)
@@ -145,7 +176,7 @@ class Runner:
         self._supervisor.handshakes_failed(session.failed_handshakes)
 
     def _on_message(self, message: AnyMessage) -> None:
-        self._supervisor.receive(message, time.monotonic())
+        self._supervisor.receive(message, self._now_s())
         if isinstance(message, StatusReport):
             self._reporter.update(message, self._supervisor.waiting_for())
             if self._observer is not None:
@@ -157,7 +188,7 @@ class Runner:
         if ended:
             self._listen(session, 0)  # the broker's last report may be that the run has finished
         for name, status in ended:
-            self._supervisor.child_ended(name, status, time.monotonic())
+            self._supervisor.child_ended(name, status, self._now_s())
 
     def _take_lines(self) -> None:
         for _ in range(self._lines.qsize()):
@@ -182,6 +213,32 @@ class Runner:
             self._children[name].start()
         except OSError as error:  # no memory, or as many processes as this user may have
             self._supervisor.refused(f"{name}: the process can't be started: {error.strerror}")
+
+    def _suspend(self) -> None:
+        """Stop all processes, then this one; go on when it is continued, as `fg` does.
+
+        The children are in sessions of their own, where Ctrl-Z does not reach them. Captures come first: they
+        release their cameras, and stop themselves.
+        """
+        if sys.platform == "win32":
+            return
+        began_s = time.monotonic()
+        self._reporter.suspend()
+        running = [child for child in self._children.values() if child.pid and child.poll() is None]
+        captures = [child for child in running if child.plan.role == "capture"]
+        for child in captures:
+            child.signal(signal.SIGTSTP)
+        for child in captures:
+            while not child.stopped() and time.monotonic() - began_s < SUSPEND_WAIT_S:
+                time.sleep(POLL_S)
+        for child in running:
+            child.signal(signal.SIGSTOP)
+        self._signals.stop_here()
+        for child in running:
+            child.signal(signal.SIGCONT)
+        paused_s = time.monotonic() - began_s
+        self._suspended_s += paused_s
+        self._reporter.info(f"goes on after {paused_s:.0f} s")
 
     # ------------------------------------------------------------------------------------------- the end
 
@@ -216,7 +273,8 @@ class Runner:
         supervisor, incomplete = self._supervisor, False
         if supervisor.sources and supervisor.broker.begun:
             try:
-                text = summary(supervisor.sources, self._reporter.rates, supervisor.elapsed_s)
+                elapsed_s = supervisor.elapsed_s - self._suspended_s
+                text = summary(supervisor.sources, self._reporter.rates, elapsed_s)
                 print_summary(text, self._reporter.summary_to)
             except LateError as error:
                 self._reporter.log("error", str(error))

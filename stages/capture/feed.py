@@ -124,6 +124,10 @@ class Feed(ABC):
         """`credits` have grown, or `committed` has."""
 
     @abstractmethod
+    def suspend(self) -> None:
+        """Hold nothing that others wait for, or that times out, while this process is stopped."""
+
+    @abstractmethod
     def close(self) -> bool:
         """Give back what the source holds; False if that hangs."""
 

@@ -73,6 +73,11 @@ class FileFeed(Feed):
         while self._window and self._window[0].header.sequence < self.committed.offset:
             self._window.popleft()
 
+    def suspend(self) -> None:
+        """A read that is under way would time out while this process is stopped."""
+        if self._reading is not None:
+            wait([self._reading], CLOSE_S)
+
     def close(self) -> bool:
         closing = self._thread.submit(self.reader.close)
         self._thread.shutdown(wait=False)

@@ -290,6 +290,12 @@ class LiveFeed(Feed):
         super().end(error)
         self._source.stop()
 
+    def suspend(self) -> None:
+        """Release the camera or stream; it is opened again at the next turn."""
+        if self._reopen_s is None and self.ended is None:
+            self._source.close()
+            self._reopen_s = time.monotonic()
+
     def close(self) -> bool:
         return self._source.close()
 

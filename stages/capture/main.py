@@ -2,7 +2,10 @@
 
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import msgspec
@@ -27,8 +30,10 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     options = msgspec.json.decode(assignment.options, type=CaptureOptions)
     directory, owner = Path(assignment.frames), assignment.name
     writer = FrameWriter(directory, owner) if assignment.frames else None
+    suspension = Suspension()
     feed = open_feed(options, assignment.max_message_bytes, writer)
     stop.listen()
+    suspension.listen()
 
     def hello() -> Hello:
         return Hello(
@@ -45,6 +50,9 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         with Session(assignment, hello) as session:
             while not stop and not feed.over:
                 feed.turn(session)
+                if suspension.asked:
+                    feed.suspend()
+                    suspension.stop_here()
     except SourceStuck as error:
         log.error("%s; this process gives itself up", error)
         _end_now(1)  # its reader is waited for no more: the broker would miss this process meanwhile
@@ -53,6 +61,34 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     if not closed:
         _end_now(0)
     return 0
+
+
+class Suspension:
+    """The supervisor asks for it with SIGTSTP before it stops the other stages; not on Windows.
+
+    Until `listen`, the signal stops this process at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._listens = False
+        if sys.platform != "win32":
+            signal.signal(signal.SIGTSTP, self._record)
+            signal.signal(signal.SIGCONT, self._record)
+
+    def listen(self) -> None:
+        self._listens = True
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self.asked = number != signal.SIGCONT
+        if not self._listens:
+            self.stop_here()
+
+    def stop_here(self) -> None:
+        """Stop until the supervisor goes on; not at all if it already does."""
+        if sys.platform != "win32" and self.asked:
+            self.asked = False
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _end_now(status: int) -> NoReturn:

@@ -1,6 +1,7 @@
 """The declaration of the display stage: it shows, records and writes what the run finds."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -40,6 +41,10 @@ MODES: Final = ("auto", *SHOWN, "none")
 Mode = Annotated[str, Meta(extra={"choices": MODES})]
 ResultsFile = Annotated[str, Meta(extra={"endings": tuple(RESULTS)[:-1], "or": (STDOUT,)})]
 RecordPath = Annotated[str, Meta(extra={"endings": tuple(VIDEOS), "or_folder": ("/",)})]
+
+
+PROBE_TIMEOUT_S: Final = 20.0
+_PROBE: Final = "import cv2; cv2.namedWindow('probe'); cv2.pollKey(); cv2.destroyAllWindows()"
 
 
 def records_pictures(record: str) -> bool:
@@ -105,6 +110,19 @@ def has_screen() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def window_trouble() -> str:
+    """Say why no window can be opened; empty if one can. It is tried in another process, which Qt ends if
+    there is no screen."""
+    if not has_screen():
+        return "no screen here (DISPLAY is not set)"
+    try:
+        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=PROBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return f"opening a window took longer than {PROBE_TIMEOUT_S:.0f} s"
+    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "the screen"
+    return f"cannot open a window on {screen}" if probe.returncode else ""
+
+
 def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
     """Return the settings with the mode window, web or none, and what there is to say of that choice.
 
@@ -119,18 +137,21 @@ def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
         )
     if settings.mode != "auto":
         return settings, []
-    if has_screen():
+    trouble = window_trouble() if has_screen() else "no screen"
+    if not trouble:
         return msgspec.structs.replace(settings, mode="window"), []
     if has_ipc() and not (settings.results or settings.record):
-        return msgspec.structs.replace(settings, mode="web"), ["no screen: a web page is served instead"]
+        return msgspec.structs.replace(settings, mode="web"), [f"{trouble}: a web page is served instead"]
     # A run that writes files goes as fast as it can; one that is watched plays a file at its own rate.
     more = "--display web serves a page" if has_ipc() else "--record FILE makes an annotated video"
-    return msgspec.structs.replace(settings, mode="none"), [f"no screen: the status is shown here; {more}"]
+    return msgspec.structs.replace(settings, mode="none"), [f"{trouble}: the status is shown here; {more}"]
 
 
 def check(settings: DisplaySettings) -> list[CheckLine]:
     try:
         resolved, lines = resolve(settings)
+        if settings.mode == "window" and (trouble := window_trouble()):
+            raise UserError(f"display.mode: {trouble}")
         found = [CheckLine("ok", "display", *(lines or [resolved.mode]))]
     except UserError as error:
         found = [CheckLine("missing", "display", str(error))]

@@ -1,8 +1,6 @@
 """The window on this machine's screen: a tile for each source."""
 
 import os
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from pipeline.common.errors import UserError
 from stages.display.drawing import CANVAS, EMPTY, Tile, compose, draw_bars, mirrored, text_scale, write
 from stages.display.record import FaceRecord
 from stages.display.sinks.sink import Image, Opening, Outcome, Sink
+from stages.display.spec import window_trouble
 
 LARGEST: Final = (1280, 720)
 """A window opens no larger than this, px, which fits on every screen of today; people resize it."""
@@ -40,9 +39,6 @@ HELP: Final = (
     "mouse over a face: its seven probabilities",
 )
 
-PROBE_TIMEOUT_S: Final = 20.0
-_PROBE: Final = "import cv2; cv2.namedWindow('probe'); cv2.pollKey(); cv2.destroyAllWindows()"
-_MEND: Final = "use --display none with --record FILE or --results FILE"
 
 
 class Arrival(NamedTuple):
@@ -89,7 +85,10 @@ class Window(Sink):
         """Open the window, which says what is awaited. Raises UserError in one line if there is no screen."""
         self._mirror = mirror
         _quiet_qt()
-        _probe()
+        if trouble := window_trouble():
+            raise UserError(
+                f"display window: {trouble}; use --display none with --record FILE or --results FILE"
+            )
         self._views = {source: View() for source in sources}
         self._title = f"{sources[0]} - facial emotions" if len(sources) == 1 else "facial emotions"
         self._detail = 0
@@ -250,20 +249,3 @@ def _visible(title: str) -> bool:
 def _quiet_qt() -> None:
     """Keep Qt's notes on fonts and plugins out of the terminal."""
     os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;*.warning=false")
-
-
-def _probe() -> None:
-    """Open a window in a process of its own: Qt ends its process when it finds no screen."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError(f"display window: no screen here (DISPLAY is not set); {_MEND}")
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, timeout=PROBE_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"display window: opening a window took longer than {PROBE_TIMEOUT_S:.0f} s; {_MEND}"
-        ) from None
-    if probe.returncode != 0:
-        screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "the screen"
-        raise UserError(f"display window: cannot open a window on {screen}; {_MEND}")

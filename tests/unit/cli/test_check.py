@@ -127,6 +127,7 @@ def test_the_display_is_the_one_that_there_is_a_screen_for(monkeypatch: pytest.M
     assert states(display.check(DisplaySettings(mode="window"))) == ["missing"]
     assert "no screen" in display.check(DisplaySettings())[0].detail
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(display, "window_trouble", lambda: "")
     assert display.check(DisplaySettings()) == [CheckLine("ok", "display", "window")]
 
 
