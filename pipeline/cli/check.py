@@ -24,7 +24,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT, python_path
 from pipeline.config.loader import DEFAULT_FILE
 from pipeline.config.schema import PipelineSettings
-from pipeline.config.sources import SourceSpec
+from pipeline.config.sources import parse_sources
 from pipeline.config.stage import CheckLine, cores, output_line
 from pipeline.supervisor.plan import make_plan
 from pipeline.wire.addresses import is_tcp
@@ -97,9 +97,8 @@ def key_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[C
 def process_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[CheckLine]:
     """Return which processes would start, with the threads that each is given."""
     # Where no source is named, one camera or the demo is taken: one process all the same.
-    sources = settings.of(CaptureSettings).sources or ["demo"]
-    specs = [SourceSpec(text, "demo", text) for text in sources]
     try:
+        specs = parse_sources(settings.of(CaptureSettings).sources or ["demo"])
         plan = make_plan((BROKER, *STAGES), settings, specs, only, Path("run"))
     except UserError:  # a line above says what is missing
         return []

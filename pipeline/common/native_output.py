@@ -23,7 +23,7 @@ def take_any_text() -> None:
             if nothing != number:
                 os.close(nothing)
             os.set_inheritable(number, True)
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a program that imports this may have put another there
             stream.reconfigure(errors="backslashreplace")

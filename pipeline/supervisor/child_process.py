@@ -123,13 +123,12 @@ class ChildProcess:
             self._popen.send_signal(number)
 
     def stopped(self) -> bool:
-        """Whether it is stopped, or gone."""
-        import psutil  # here: only a run that is suspended needs it
-
-        try:
-            return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
+        """Whether it is stopped, or gone. macOS tells of the latter alone."""
+        if self.poll() is not None:
             return True
+        if sys.platform != "linux":
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
 
     def terminate(self) -> None:
         if self._popen is not None:

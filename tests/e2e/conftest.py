@@ -90,6 +90,17 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
         yield start
 
 
+@pytest.fixture
+def stepper(tmp_path: Path) -> Path:
+    """A library that gives those who load it another time of day."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("no C compiler, or no Linux, for the library that steps the clock")
+    library, source = tmp_path / "clock_step.so", Path(__file__).with_name("clock_step.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return library
+
+
 @pytest.fixture(scope="session")
 def undisturbed(
     model: Path, clip: Path, quick: list[str], tmp_path_factory: pytest.TempPathFactory

@@ -1,9 +1,6 @@
 """The clock of the system is set while a run is under way, by a day and an hour, back and forth."""
 
-import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +12,6 @@ from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, same_but
 HOUR_S = 3600
 LONGEST_MS = 60_000
 """Far more than anything takes, far less than the steps of the clock."""
-
-
-@pytest.fixture
-def stepper(tmp_path: Path) -> Path:
-    """A library that gives those who load it another time of day."""
-    compiler = shutil.which("cc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("no C compiler, or no Linux, for the library that steps the clock")
-    library, source = tmp_path / "clock_step.so", Path(__file__).with_name("clock_step.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-    return library
 
 
 @pytest.mark.long

@@ -30,7 +30,8 @@ class ListSource:
         self.stopped = True
 
     def close(self) -> bool:
-        return self.stopped
+        self.stopped = True
+        return True
 
 
 def never() -> ListSource:

@@ -29,6 +29,7 @@ class MjpegCamera:
         over = self._over = threading.Event()
         camera = self
         self.served = 0  # pictures, to all readers
+        self.readers = 0  # that are there now
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -36,6 +37,7 @@ class MjpegCamera:
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
                 due_s = time.monotonic()
+                camera.readers += 1
                 try:
                     while not over.wait(max(0.0, due_s - time.monotonic())):
                         data = pictures[camera.served % len(pictures)]
@@ -45,6 +47,8 @@ class MjpegCamera:
                         due_s = max(due_s + 1 / fps, time.monotonic() - 1)  # after a stall no flood
                 except OSError:
                     pass  # the reader has gone
+                finally:
+                    camera.readers -= 1
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -40,7 +40,6 @@ HELP: Final = (
 )
 
 
-
 class Arrival(NamedTuple):
     """When a frame was shown, and how long it took from its capture."""
 

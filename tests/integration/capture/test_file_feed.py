@@ -264,3 +264,12 @@ def test_a_pace_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert turn(feed, session, times=3) == []
     clock.now_s += 0.01
     assert sequences(turn(feed, session, times=3)) == [1]
+
+
+def test_a_read_under_way_is_waited_for_before_the_run_is_suspended() -> None:
+    """In one of a web address it would time out."""
+    feed, session = make()
+    turn(feed, session, accept(), grant(9), times=1)
+    feed._reading = feed._thread.submit(feed.reader.read)
+    feed.suspend()
+    assert feed._reading.done()

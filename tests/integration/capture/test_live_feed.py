@@ -330,3 +330,15 @@ def test_at_the_end_its_reader_is_stopped() -> None:
     turn(feed, session, accept(), StopCapture())
     assert source.stopped
     assert feed.close()
+
+
+def test_while_the_run_is_suspended_the_source_is_released() -> None:
+    first, second, third = pictures(3)
+    opener = Opener([second, third])
+    feed, session = make([first], opener)
+    assert outcomes(turn(feed, session, accept(), grant(9), times=1)) == [(0, "frame")]
+    released = feed._source
+    feed.suspend()
+    assert (released.stopped, opener.opened) == (True, 0)
+    assert outcomes(turn(feed, session, times=2)) == [(1, "frame"), (2, "frame")]
+    assert opener.opened == 1

@@ -177,13 +177,14 @@ def test_keys_are_told_of_where_tcp_needs_them(tmp_path: Path) -> None:
     assert key_lines(read_settings(None, publishes), only)[0].state == "note"
 
 
-def test_a_process_for_each_source(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_for_each_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("pipeline.cli.check.cores", lambda: 4)
-    lines = process_lines(
-        PipelineSettings(capture.CaptureSettings(sources=["a", "b"])), frozenset({"capture", "display"})
-    )
+    for name in ("a.mp4", "b.mp4", "c.mkv"):
+        (tmp_path / name).touch()
+    sources = capture.CaptureSettings(sources=[str(tmp_path / "*.mp4"), str(tmp_path / "c.mkv")])
+    lines = process_lines(PipelineSettings(sources), frozenset({"capture", "display"}))
     assert {line.part: line.detail for line in lines} == {
-        "capture": "2 processes, 1 thread each",
+        "capture": "3 processes, 1 thread each",
         "display": "1 process, 1 thread each",
     }
 

@@ -35,3 +35,10 @@ def test_under_nohup_the_terminal_may_go() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
     assert signals.received == []
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_ctrl_z_asks_for_a_pause_and_is_no_end() -> None:
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTSTP)
+        assert (signals.suspend, signals.received) == (True, [])
+    assert signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL
