@@ -122,6 +122,7 @@ def test_native_output_without_files_in_memory(
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
 def test_screen_and_cameras_that_nothing_lists(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.display.spec.window_trouble", lambda: "")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", system)
