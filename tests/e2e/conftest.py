@@ -1,6 +1,7 @@
 """A tiny model, a short clip, and runs that leave nothing behind."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
