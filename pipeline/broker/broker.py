@@ -113,12 +113,12 @@ class Broker:
             report(self.state, now_ns)
 
     def slept(self, gap_ns: int) -> None:
-        """The broker itself was stopped for so long: nobody else is to blame for that silence."""
+        """The broker itself was stopped for `gap_ns`: no peer times out for that."""
         for peer in self.state.peers:
             peer.excuse(gap_ns)
 
     def due_ns(self) -> int | None:
-        """When a batch is due that still waits for company, and not for a worker."""
+        """When the next batch is due that waits for more items and not for a worker; None: there is none."""
         due_ns = [
             queue.due_ns()
             for role, queue in self.state.item_queues.items()
@@ -127,7 +127,7 @@ class Broker:
         return min((due for due in due_ns if due is not None), default=None)
 
     def drain(self) -> tuple[list[Outgoing], list[Buffer], list[str]]:
-        """Return and forget the messages to send, the records (JSON) to publish and what to log."""
+        """Take the messages to send, the records (JSON) to publish, and the lines to log."""
         outbox = self.state.outbox
         drained = outbox.outgoing, outbox.records, outbox.log_lines
         outbox.outgoing, outbox.records, outbox.log_lines = [], [], []
@@ -135,7 +135,7 @@ class Broker:
 
     @property
     def finished(self) -> bool:
-        """Whether every frame of every source has its outcome, written."""
+        """Whether the record of every frame is written."""
         return self.state.lifetime.finished
 
     @property
@@ -167,7 +167,7 @@ class Broker:
                 self.state.resolve(frame, "dropped", "stale")
 
     def _abandon(self) -> None:
-        """After a stop, when the time for what was under way is over."""
+        """Drop what is still under way at the deadline of a stop."""
         for ledger in self.state.ledgers.values():
             ledger.ended = True
             for frame in list(ledger.pending.values()):
@@ -234,8 +234,7 @@ def source_report(ledger: SourceLedger) -> SourceReport:
         ledger.ended,
         ledger.error[:MAX_ERROR],
         ledger.info.frames,
-        ledger.in_view if shown else [],
-        ledger.more if shown else 0,
+        *(ledger.in_view if shown else ([], 0)),
     )
 
 

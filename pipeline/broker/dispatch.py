@@ -1,4 +1,4 @@
-"""What can be sent now: work against credits, outcomes in order, credits to captures, the end."""
+"""Sends what can be sent: work against credits, outcomes in order, credits to captures, the end."""
 
 from typing import Final
 
@@ -22,13 +22,13 @@ from pipeline.wire.messages import (
 )
 
 LIVE_CREDITS: Final = 2
-"""Frames of a live source on their way to the broker: one travels while one arrives."""
+"""Frames of a live source on their way to the broker: the next one travels while one arrives."""
 
 GRANTS: Final = 4
-"""In so many parts a file is granted its window: a message for each frame would cost more than it gains."""
+"""A file is granted its window in this many parts: a message for each frame would cost more."""
 
 LIVE_ACTIVE: Final = 8
-"""Frames of a live source past their mailbox: more would only grow old."""
+"""Frames of a live source that have left its mailbox: more would only add latency."""
 
 
 def pump(state: State, now_ns: int) -> None:
@@ -45,9 +45,9 @@ def pump(state: State, now_ns: int) -> None:
 
 
 def start_if_complete(state: State, now_ns: int) -> None:
-    """Frames flow once every source is open, every role is there, and so is the run's own supervisor.
+    """Start once every source is open, and every role and the run's own supervisor have joined.
 
-    A short run could else be over before the supervisor hears of it, which would take its end for deaths.
+    Without the supervisor a short run could be over before its first report: its end would look like deaths.
     """
     if state.lifetime.started:
         return
@@ -64,7 +64,7 @@ def start_if_complete(state: State, now_ns: int) -> None:
 
 
 def send_frame_work(state: State, now_ns: int) -> None:
-    """Frames go to the least busy workers first; a second one only ever waits behind a file's frame."""
+    """Send frames to the least busy workers first. One gets a second frame only if all sources are files."""
     blocked_sources = blocked(state)
     any_live = any(ledger.info.kind == "live" and not ledger.ended for ledger in state.ledgers.values())
     workers = sorted(can_read(state, state.peers.of(state.frame_step)), key=lambda peer: len(peer.jobs))
@@ -73,7 +73,7 @@ def send_frame_work(state: State, now_ns: int) -> None:
             if len(peer.jobs) != turn or peer.free <= 0 or peer.has_quarantined or (turn and any_live):
                 continue
             if state.frame_queue.quarantined and peer is workers[0]:
-                # The least busy worker gets nothing new until it can take the quarantined frame alone.
+                # The least busy worker gets no other frame until it can take the quarantined one alone.
                 if not peer.jobs:
                     send_frame(state, peer, state.frame_queue.quarantined.popleft(), now_ns, alone=True)
                 continue
@@ -83,7 +83,7 @@ def send_frame_work(state: State, now_ns: int) -> None:
 
 
 def can_read(state: State, workers: list[Peer]) -> list[Peer]:
-    """Those that can read every frame that waits: one of another run has to leave shared ones to others."""
+    """Return the workers that can read all frames: those of other runs can't while one is shared."""
     foreign = [peer for peer in workers if not shares_memory(state, peer)]
     if not foreign or not state.rules.frames:
         return workers
@@ -139,7 +139,7 @@ def send_items(state: State, peer: Peer, step: Step, job: Job) -> None:
 
 
 def deliver(state: State, now_ns: int) -> None:
-    """Outcomes go to display in order within each source; whoever has waited longest has its turn."""
+    """Send outcomes to display, in order within each source; the source that waited longest comes first."""
     for display in state.peers.of("display"):
         while display.free > 0:
             ready = [ledger for ledger in state.ledgers.values() if ledger.deliverable()]
@@ -182,7 +182,7 @@ def send_delivery(
 
 
 def grant(state: State) -> None:
-    """Let captures send: a live one so that its newest frame is always here, a file by its window."""
+    """Grant captures credits: a live source always has two, a file as many as its window has room for."""
     for peer in state.peers.of("capture"):
         ledger = state.ledgers.get(source_of(peer.hello))
         if ledger is None or ledger.ended or not peer.accepted:
@@ -199,7 +199,7 @@ def grant(state: State) -> None:
 
 
 def frames_that_fit(state: State, ledger: SourceLedger) -> int:
-    """So many frames more of a source may be held; one, however large, if there is no other of it."""
+    """How many more frames of a source may be held; at least one, however large, if none is."""
     free_bytes = state.share_bytes() - ledger.held_bytes
     if free_bytes <= 0 or state.held_bytes > state.rules.settings.max_bytes:
         return 0
@@ -209,9 +209,8 @@ def frames_that_fit(state: State, ledger: SourceLedger) -> int:
 
 
 def encoding(state: State, capture: Peer) -> Encoding:
-    """How frames of a capture are wanted: as JPEG if they go to another machine on any of their ways.
-
-    In shared memory if all who need them are processes of the broker's own run.
+    """Return the encoding for a capture's frames: JPEG if they cross machines anywhere, shared memory if all
+    processes that read them are of the broker's own run, else raw.
     """
     if state.rules.encoding != "auto":
         return "jpeg" if state.rules.encoding == "jpeg" else "raw"
@@ -244,9 +243,9 @@ def end_if_done(state: State, now_ns: int) -> None:
 
 
 def expected_sources(state: State, now_ns: int) -> set[str]:
-    """The sources that the run is about; none while it is not known whether they are all.
+    """Return the run's sources; none while more may still join.
 
-    Of those captured elsewhere a new broker knows nothing but what display has written, until they come back.
+    A new broker knows of remote sources only what display has written, until their captures are back.
     """
     if state.rules.sources is not None:
         return set(state.rules.sources)

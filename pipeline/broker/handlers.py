@@ -1,4 +1,4 @@
-"""What each message of a stage does to the run."""
+"""What each message of a stage or supervisor does."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from pipeline.broker.ledger import PendingFrame, SourceLedger, Values, frame_byt
 from pipeline.broker.membership import confirm, leave, lose, protocol_error
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, is_child, source_of
+from pipeline.config.schema import DRAIN_S
 from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
     AnyMessage,
@@ -31,7 +32,7 @@ from pipeline.wire.messages import (
 
 
 def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
-    """Hand a message to its function; one that its sender may not send is a protocol error."""
+    """Call the function for a message; one that its sender may not send is a protocol error."""
     match message, peer.hello.role:
         case Heartbeat(), _:
             heartbeat(state, peer, message, now_ns)
@@ -56,7 +57,7 @@ def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buff
 
 
 def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None:
-    """Note how the stage's clock stands to this one, and tell it the time if it wants it."""
+    """Keep the heartbeat, which has the stage's clock offset; answer with the time if it is wanted."""
     peer.heartbeat = message
     if message.sent_ns:
         state.send(peer.identity, Clock(message.sent_ns, now_ns))
@@ -65,8 +66,7 @@ def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None
 def receive_frame(
     state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int
 ) -> None:
-    """Take in the next frame of a source. It is the room that counts: a source that has ended sends what it
-    has left without credits."""
+    """Store a source's next frame if there is room. After its end, a source needs no credits."""
     ledger = state.ledgers.get(header.source)
     if ledger is None or not peer.accepted or not ledger.expects(header):
         state.metrics.late_answers += 1
@@ -95,7 +95,7 @@ def receive_frame(
 
 
 def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
-    """Whether so much more may be held: each source has its share, and may hold one frame that is larger."""
+    """Whether `size` more bytes may be held: each source has a share, which one single frame may exceed."""
     if not size:
         return True
     alone = not ledger.held_bytes
@@ -104,7 +104,7 @@ def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
 
 
 def put_off(peer: Peer, ledger: SourceLedger, size: int) -> None:
-    """Its frames are not taken in until it is accepted again, and told which one is wanted."""
+    """Ignore a capture's frames until it is accepted again, from the frame that did not fit."""
     peer.accepted, peer.put_off, peer.granted = False, True, 0
     ledger.largest_bytes = max(ledger.largest_bytes, size)
 
@@ -125,7 +125,7 @@ def source_ended(state: State, message: SourceEnded) -> None:
 
 
 def may(state: State, supervisor: Peer, message: StopRequest | Died | SourceEnded) -> bool:
-    """Whether a supervisor may say so: the run's own, or one on another machine of its own processes."""
+    """Whether a supervisor may send this: the run's own may, others for their own processes only."""
     if supervisor.hello.instance == state.rules.owner:
         return not isinstance(message, SourceEnded) or state.admits(message.source)
     match message:
@@ -133,7 +133,7 @@ def may(state: State, supervisor: Peer, message: StopRequest | Died | SourceEnde
             return is_child(instance, supervisor.hello.instance)
         case SourceEnded(source) if source in state.ledgers:
             return is_child(state.ledgers[source].instance, supervisor.hello.instance)
-        case SourceEnded(source):  # this broker is new, and has not heard of the source yet
+        case SourceEnded(source):  # unknown to a new broker
             return state.rules.sources is None and state.admits(source)
     return False
 
@@ -151,9 +151,9 @@ def from_supervisor(state: State, message: StopRequest | Died | SourceEnded, now
 
 
 def source_lost(state: State, message: SourceEnded) -> None:
-    """The supervisor could not keep the capture process alive: the source ends with what has arrived."""
+    """The capture process dies again and again: the source ends with the frames that have arrived."""
     ledger = state.ledgers.get(message.source)
-    if ledger is None:  # this broker is new, and never knew the capture
+    if ledger is None:  # unknown to a new broker
         ledger = SourceLedger(SourceInfo(message.source, "file", 1, 1, 0.0), keep_pixels=False)
         ledger.merge(state.known.pop(message.source, Committed()))
         state.ledgers[message.source] = ledger
@@ -162,7 +162,7 @@ def source_lost(state: State, message: SourceEnded) -> None:
 
 
 def result(state: State, peer: Peer, answer: Result, buffers: Sequence[Buffer], now_ns: int) -> None:
-    """Take in what a worker has found; one whose form or values are wrong has its work given to another."""
+    """Store a worker's result. A malformed one is a protocol error, so that its work goes to others."""
     role = peer.hello.role
     job = peer.jobs.get(answer.work) if answer.broker == state.name else None
     if job is not None:
@@ -203,7 +203,7 @@ def names(arrays: Sequence[Array]) -> str:
 
 
 def found(state: State, frame: PendingFrame, items: int, values: Values, now_ns: int) -> None:
-    """A frame's items are known: they wait for the steps that come."""
+    """Store the items of a frame and queue them for the other steps."""
     if frame.phase == "resolved":
         return
     state.ledgers[frame.source].found(frame, items, values, state.rules.steps)
@@ -219,13 +219,13 @@ def step_failed(state: State, peer: Peer, answer: StepFailed, now_ns: int) -> No
 
 
 def answered(state: State, peer: Peer, answer: Result | StepFailed, step_ns: int, now_ns: int) -> Job | None:
-    """The job that an answer is for; None if it is late: of another broker or of lost work."""
+    """Return the job that an answer is for; None if it is late: to another broker, or for work taken back."""
     job = peer.take_back(answer.work, now_ns) if answer.broker == state.name else None
     if job is None:
         state.metrics.late_answers += 1
         return None
-    step_ns = min(step_ns, now_ns - job.sent_ns)  # no step takes longer than it has been under way
-    if step_ns:  # a step that failed tells nothing
+    step_ns = min(step_ns, now_ns - job.sent_ns)  # a step can't take longer than since it was sent
+    if step_ns:  # not known of a step that failed
         state.liveness.learn(peer.hello.role, job.units, step_ns)
     state.metrics.step(peer.hello.role, len(job.frames), step_ns)
     return job
@@ -238,15 +238,15 @@ def fail(state: State, job: Job, reason: str) -> None:
 
 
 def commit(state: State, peer: Peer, message: Commit, records: Sequence[Buffer], now_ns: int) -> None:
-    """Close the accounts of what display has written, and publish the records that are new."""
+    """Count what display has written, and publish the records that are new."""
     ledger = state.ledgers.get(message.source)
-    if ledger is None:  # this broker is new, and has not heard of the source yet
+    if ledger is None:  # unknown to a new broker
         state.metrics.late_answers += 1
         return
     offset = message.committed.offset
     step_ns = min(message.step_ns, peer.commit(message.source, offset, now_ns))
     records = records[: ledger.commit(offset)]
-    ledger.in_view, ledger.more = message.in_view, message.more
+    ledger.in_view = message.in_view, message.more
     state.lifetime.last_commit_ns = now_ns
     state.metrics.step("display", len(records), step_ns)
     state.liveness.learn("display", len(records), step_ns)
@@ -261,6 +261,6 @@ def stop(state: State, reason: str, now_ns: int) -> None:
     if state.lifetime.stopping:
         return
     state.lifetime.stopping = reason
-    state.lifetime.stop_deadline_ns = now_ns + round(state.rules.drain_s * 1e9)
+    state.lifetime.stop_deadline_ns = now_ns + round(DRAIN_S * 1e9)
     for peer in state.peers.of("capture"):
         state.send(peer.identity, StopCapture())

@@ -25,7 +25,7 @@ from pipeline.wire.messages import (
 )
 
 OTHER = "other"
-"""The reason of what is dropped for ever new ones."""
+"""Takes the place of further reasons, once MAX_REASONS different ones have occurred."""
 
 Phase = Literal["waiting", "working", "resolved"]
 
@@ -35,7 +35,7 @@ Values = dict[str, NDArray[Any]]
 
 @dataclass(eq=False, slots=True)
 class PendingFrame:
-    """A frame from its arrival until its outcome has been written."""
+    """A frame from its arrival until its record is written."""
 
     header: Frame | NoFrame
     received_ns: int
@@ -44,9 +44,9 @@ class PendingFrame:
     status: Status = "ok"
     reason: str = ""
     items: int = 0  # found in the frame
-    values: Values = field(default_factory=dict)  # what the steps have found out
-    missing: dict[str, int] = field(default_factory=dict)  # role -> items whose results are still to come
-    deaths_alone: int = 0  # of workers, while they were trying this frame alone
+    values: Values = field(default_factory=dict)  # results of the steps
+    missing: dict[str, int] = field(default_factory=dict)  # role -> items without a result
+    deaths_alone: int = 0  # workers that died while they had this frame alone
 
     @property
     def source(self) -> str:
@@ -62,27 +62,27 @@ class PendingFrame:
 
 
 def frame_bytes(header: Frame | NoFrame, pixels: Buffer | None) -> int:
-    """What a frame's pixels take, here or in shared memory."""
+    """Bytes of a frame's pixels, in a message or in shared memory."""
     if pixels is None or isinstance(header, NoFrame):
         return 0
     return math.prod(header.shape) if header.encoding == "shared" else len(pixels)
 
 
 class Recall:
-    """Where the items of a live source were a moment ago, so that most frames need not be searched whole."""
+    """Where a live source's items were found last, so that most frames are searched near there only."""
 
     def __init__(self) -> None:
-        self._search_due_ns = 0  # from when on a whole frame is searched
-        self._seen_ns = 0  # when the newest frame whose items are known was received
+        self._search_due_ns = 0  # when a whole frame is searched again
+        self._seen_ns = 0  # arrival of the newest frame whose items are known
         self._seen: NDArray[Any] | None = None
 
     def note(self, received_ns: int, found: NDArray[Any]) -> None:
-        """Keep what was found in the newest frame."""
+        """Remember what was found, if this is the newest frame."""
         if received_ns > self._seen_ns:
             self._seen_ns, self._seen = received_ns, found
 
     def near(self, received_ns: int, interval_ns: int) -> NDArray[Any] | None:
-        """Return what to search near, or None: everywhere, as it is once in `interval_ns`."""
+        """Return the items to search near; None once in `interval_ns`: the whole frame is searched."""
         if received_ns >= self._search_due_ns or received_ns - self._seen_ns > 2 * interval_ns:
             self._search_due_ns = received_ns + interval_ns
             return None
@@ -91,31 +91,30 @@ class Recall:
 
 @dataclass(slots=True)
 class Cursor:
-    """How far the outcomes of a source have been given to display."""
+    """How far the outcomes of a source have been delivered to display."""
 
     next_sequence: int = 0
-    furthest: int = 0  # all before it have been delivered to some display
-    last_turn: int = 0  # among the sources
+    furthest: int = 0  # the most that any display was delivered
+    last_turn: int = 0  # when this source was served last: sources take turns
 
 
 class SourceLedger:
-    """All frames of one source that have no written outcome, and the count of those that have."""
+    """One source's frames without a written record, and the counts of those with one."""
 
     def __init__(self, info: SourceInfo, keep_pixels: bool) -> None:
         self.info = info
-        self.keep_pixels = keep_pixels  # until written, because display draws on them
+        self.keep_pixels = keep_pixels  # until the record is written: display draws on them
         self.epoch = 0  # of the capture process: 0 before the first one
-        self.instance = ""  # of the last capture
+        self.instance = ""  # of the last capture process
         self.committed = Committed()
         self.next_sequence = 0
         self.delivery = Cursor()
         self.reasons: set[str] = set()  # for which frames have been dropped
-        self.largest_bytes = 3 * info.width * info.height  # of a frame so far
+        self.largest_bytes = 3 * info.width * info.height  # of its frames so far
         self.ended = False
         self.error = ""
         self.recall = Recall()
-        self.in_view: list[InView] = []  # what the newest frame shows, and so many items more
-        self.more = 0
+        self.in_view: tuple[list[InView], int] = [], 0  # in the newest frame; how many more there are
         self.pending: dict[int, PendingFrame] = {}
         self.held_bytes = 0
 
@@ -130,22 +129,22 @@ class SourceLedger:
 
     @property
     def active(self) -> int:
-        """Frames between the mailbox where a live frame waits and the writing of their outcome."""
-        return sum(e.phase != "waiting" and e.status == "ok" for e in self.pending.values())
+        """Frames that have left the queue or mailbox and have no written record."""
+        return sum(f.phase != "waiting" and f.status == "ok" for f in self.pending.values())
 
     @property
     def complete(self) -> bool:
         return self.ended and self.in_flight == 0
 
     def credible(self, committed: Committed) -> bool:
-        """Whether so much can have been written: it adds up and, once frames come in here, was delivered."""
+        """Whether this can be written: the counts add up and, once frames have come, it was delivered."""
         counts = committed.ok + committed.failed + sum(committed.dropped.values())
         reasons = len({*committed.dropped, OTHER})
         delivered = not self.epoch or committed.offset <= self.delivery.furthest
         return counts == committed.offset and reasons <= MAX_REASONS and delivered
 
     def merge(self, committed: Committed) -> None:
-        """Take over what another process knows to be written, if it is more and can be."""
+        """Adopt what another process says is written, if it is more and credible."""
         if committed.offset <= self.committed.offset or not self.credible(committed):
             return
         for sequence in [s for s in self.pending if s < committed.offset]:
@@ -157,7 +156,7 @@ class SourceLedger:
         self.reasons |= committed.dropped.keys()
 
     def expects(self, header: Frame | NoFrame) -> bool:
-        """Whether it is the next frame, and not a repeat or one behind a gap."""
+        """Whether this is the next frame, not a repeat nor one after a gap."""
         return not self.ended and header.sequence == self.next_sequence and header.epoch == self.epoch
 
     def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> PendingFrame:
@@ -172,17 +171,16 @@ class SourceLedger:
         return frame
 
     def near(self, frame: PendingFrame, step: Step) -> NDArray[Any] | None:
-        """What a frame's search may keep to; None: it is searched everywhere.
+        """Return the items near which a frame is searched; None: it is searched everywhere.
 
-        A file always is, so that its records do not depend on which worker was faster.
+        Files are always searched everywhere, so that their records don't depend on the order of answers.
         """
         if self.info.kind == "file" or not step.recall:
             return None
         return self.recall.near(frame.received_ns, round(step.recall_ms * 1e6))
 
     def found(self, frame: PendingFrame, items: int, values: Values, steps: Sequence[Step]) -> None:
-        """Note what `steps[0]` has found in a frame. Without items the frame is resolved, else the other
-        steps' results are awaited."""
+        """Store what `steps[0]` has found in a frame. A frame without items is resolved by that."""
         if steps[0].recall:
             self.recall.note(frame.received_ns, values[steps[0].recall])
         if not self.keep_pixels:
@@ -194,7 +192,7 @@ class SourceLedger:
             self.resolve(frame, "ok")
 
     def worked(self, frame: PendingFrame, step: Step, start: int, values: Values) -> None:
-        """Note the results of a step for the items from `start` on; the last of all resolve the frame."""
+        """Store a step's results for the items from `start` on; the frame's last missing ones resolve it."""
         count = len(next(iter(values.values())))
         if frame.missing[step.role] == frame.items:
             shapes = {array.name: ((frame.items, *array.shape), array.dtype) for array in step.gives}
@@ -210,7 +208,7 @@ class SourceLedger:
         self.held_bytes += sum(array.nbytes for array in values.values())
 
     def resolve(self, frame: PendingFrame, status: Status, reason: str = "") -> None:
-        """Give a frame its outcome. Raises RuntimeError if it has one: no frame may have two."""
+        """Give a frame its outcome. Raises RuntimeError if it has one."""
         if frame.phase == "resolved":
             raise RuntimeError(f"frame {frame.sequence} of {frame.source!r} is resolved twice")
         if status == "dropped":
@@ -223,13 +221,13 @@ class SourceLedger:
             frame.items, frame.values = 0, {}
 
     def shown(self, frame: PendingFrame, hidden: frozenset[str]) -> Values:
-        """Return what display is to be told; arrays that only the steps needed are let go."""
+        """Return the arrays for display; free those that only the steps needed."""
         for name in hidden & frame.values.keys():
             self.held_bytes -= frame.values.pop(name).nbytes
         return frame.values
 
     def _counted(self, reason: str) -> str:
-        """Reasons are counted one by one, so there may not be any number of them."""
+        """Return the reason to count a dropped frame by: there is a limit to different ones."""
         if reason in self.reasons:
             return reason
         if len(reason) > MAX_REASON_LENGTH or len(self.reasons | {OTHER}) >= MAX_REASONS:
@@ -243,18 +241,18 @@ class SourceLedger:
         return frame if frame is not None and frame.phase == "resolved" else None
 
     def deliver_again(self) -> None:
-        """What was delivered and not written must be delivered to a new display."""
+        """Deliver to a new display what its predecessor has not written."""
         self.delivery.next_sequence = self.committed.offset
 
     def delivering(self, turn: int) -> None:
-        """The next outcome goes to display; `turn` grows from one to the next among all sources."""
+        """The next outcome is being delivered; `turn` counts deliveries of all sources."""
         self.delivery.next_sequence += 1
         self.delivery.furthest = max(self.delivery.furthest, self.delivery.next_sequence)
         self.delivery.last_turn = turn
 
     def commit(self, offset: int) -> int:
         """Close the accounts of all frames before `offset`, whose records are written. Return how many."""
-        offset = min(offset, self.delivery.next_sequence)  # what was not delivered can't have been
+        offset = min(offset, self.delivery.next_sequence)  # what was not delivered can't be written
         count = max(0, offset - self.committed.offset)
         ok, failed, dropped = self.committed.ok, self.committed.failed, dict(self.committed.dropped)
         for sequence in range(self.committed.offset, offset):

@@ -1,4 +1,4 @@
-"""The broker's process: it moves bytes between the sockets and the state machine, and nothing else."""
+"""The broker's process: moves messages between the sockets and the state machine."""
 
 import logging
 import os
@@ -17,17 +17,17 @@ from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
 from pipeline.wire.sockets import BrokerChannel, Malformed
 
 TICK_NS = 50_000_000
-ASLEEP_NS = 1_000_000_000  # a longer gap between two turns: this process was stopped
+ASLEEP_NS = 1_000_000_000  # a longer gap between two turns means that this process was stopped
 CLOSING_NS = 3_000_000_000  # how long the broker waits for stages to say goodbye
 
 REJOIN_S = 5.0
-"""Captures on other machines find a new broker within a second; a poor network may take longer."""
+"""How long remote captures may take to find a new broker: a second, or more on a poor network."""
 
-MEMORY_NS = 250_000_000  # how often this process looks at its memory
+MEMORY_NS = 250_000_000  # between two looks at this process's memory
 MEMORY_BYTES = 256 * 1024 * 1024
-"""What it may need besides pixels, held and in sockets."""
+"""What it may need besides the pixels that it holds and those in sockets."""
 
-OPEN_MAX = 10_240  # of macOS, which names no limit for open files and refuses more
+OPEN_MAX = 10_240  # the most open files of macOS, which reports no limit
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
 
 def take_all_descriptors() -> None:
-    """Raise the limit as far as it goes: an ipc connection for which there is none ends ZeroMQ's process."""
+    """Raise the limit of open files: ZeroMQ aborts when an ipc connection finds no descriptor."""
     if sys.platform == "win32":
         return
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -69,26 +69,27 @@ def take_all_descriptors() -> None:
 
 
 class Memory:
-    """This process's resident memory, on Linux; elsewhere nothing is known of it."""
+    """Watches this process's resident memory, on Linux only."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._statm = None if sys.platform != "linux" else os.open("/proc/self/statm", os.O_RDONLY)
 
     def end_if_swollen(self) -> None:
-        """End at once if memory has grown past all that messages account for.
+        """End the process if its memory exceeds what messages can account for.
 
-        ZeroMQ bounds the parts of a message and not their number, and collects them all: a peer that sends
-        one without end would else take the machine's memory. The file is open already, since there may be
-        no descriptor left when it is asked.
+        ZeroMQ bounds the parts of a message but not their number, and collects them all: a peer could send
+        one without end. The file is opened early, since there may be no descriptor left later.
         """
         if self._statm is None:
             return
         pages = int(os.pread(self._statm, 256, 0).split()[1])
         if pages * os.sysconf("SC_PAGE_SIZE") > self._limit_bytes:
             limit_mb = self._limit_bytes >> 20
-            log.critical("more than %d MB of memory: a peer sends without end; the broker ends", limit_mb)
-            # It is started again, and a file's frames are sent again.
+            log.critical(
+                "more than %d MB of memory, since a peer sends without end: the broker restarts",
+                limit_mb,
+            )
             os._exit(KILLED_STATUS)
 
 
@@ -124,14 +125,14 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memor
 
 
 def _timeout_ms(broker: Broker, next_tick_ns: int) -> int:
-    """Until the next tick, or sooner if a batch is due."""
+    """Return the time until the next tick, or until a batch is due if that is sooner."""
     due_ns = broker.due_ns()
     wake_ns = next_tick_ns if due_ns is None else min(next_tick_ns, due_ns)
     return max(0, -(-(wake_ns - time.monotonic_ns()) // 1_000_000))
 
 
 def _flush(broker: Broker, channel: BrokerChannel) -> None:
-    """Send what there is to send; a peer that can't be reached is lost, which may bring more to send."""
+    """Send everything; a peer that can't be reached is lost, which may bring more to send."""
     while True:
         outgoing, records, log_lines = broker.drain()
         for line in log_lines:
@@ -146,5 +147,5 @@ def _flush(broker: Broker, channel: BrokerChannel) -> None:
 
 
 def printable(text: str) -> str:
-    """Names are the peers' own: what would move the cursor or colour the terminal is shown, not done."""
+    """Escape control characters: names come from peers, and could change the terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -1,4 +1,4 @@
-"""Who takes part in a run: hello, accept or refusal, and what becomes of the work of those who go."""
+"""Who takes part in a run: hellos are accepted or refused; the work of peers that are lost goes to others."""
 
 from typing import Final
 
@@ -19,14 +19,14 @@ from pipeline.wire.messages import (
 )
 
 MAX_DEATHS_ALONE: Final = 2
-"""A frame over which so many workers died while each tried it alone is given up."""
+"""A frame that has killed this many workers, each of which had it alone, is `failed`."""
 
 REQUEST_INTERVAL_NS: Final = 1_000_000_000
 """An unknown peer is requested to say hello at most once in this time."""
 
 
 def request_hello(state: State, identity: bytes, now_ns: int) -> bool:
-    """Ask a peer for its hello; not again at once, since several of its messages may be on their way."""
+    """Request a peer's hello, once in a while only: several of its messages may be on their way."""
     due = state.peers.request_is_due(identity, now_ns, REQUEST_INTERVAL_NS)
     if due:
         state.send(identity, RequestHello())
@@ -34,9 +34,9 @@ def request_hello(state: State, identity: bytes, now_ns: int) -> bool:
 
 
 def protocol_error(state: State, identity: bytes, what: str, now_ns: int) -> None:
-    """A peer has sent what it may not. It may have been an answer or a frame: its work is given to others.
+    """A peer has sent an invalid message, perhaps an answer or a frame: its work goes to others.
 
-    It takes part again once it has said hello. The log has a line when it is asked to, not for each message.
+    It takes part again once it has said hello. That request is logged, rather than each message.
     """
     state.metrics.bad_messages += 1
     peer = state.peers.get(identity)
@@ -51,7 +51,7 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
     """Answer a hello. An earlier process of the same instance is replaced, and its work goes to others."""
     same = state.peers.get(identity)
     predecessors = state.peers.of_instance(hello.instance)
-    if same and same not in predecessors:  # once: what it holds would else be tried twice
+    if same and same not in predecessors:  # listed once, so that its work is retried once
         predecessors.append(same)
     reason = key_refusal(hello, key, predecessors) or refusal(state, hello)
     if reason:
@@ -75,7 +75,7 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
 
 
 def refusal(state: State, hello: Hello) -> str:
-    """Why a peer may not take part; empty if it may."""
+    """Return why a peer may not take part; "" if it may."""
     if hello.protocol != PROTOCOL:
         return f"this broker speaks protocol {PROTOCOL}, {hello.name} speaks {hello.protocol}: update one"
     if len(state.peers) >= MAX_PEERS and not state.peers.of_instance(hello.instance):
@@ -83,7 +83,7 @@ def refusal(state: State, hello: Hello) -> str:
     if hello.role not in ("capture", "display", *OBSERVERS, *state.worker_roles):
         return f"{hello.name}: this run has no stage {hello.role!r}"
     if hello.role in ("display", *state.worker_roles) and not hello.credits:
-        return f"{hello.name}: without credits it can be given nothing to do"
+        return f"{hello.name}: expected credits, found 0: it could be given no work"
     agreed = state.fingerprints.get(hello.role)
     if agreed and hello.fingerprint != agreed:
         same = "file and classify.labels" if hello.role == "classify" else "file"
@@ -97,7 +97,7 @@ def refusal(state: State, hello: Hello) -> str:
         if hello.source is None:
             return f"{hello.name}: a capture must name its source"
         if not state.admits(hello.source.name):
-            return f"source {hello.source.name!r} is none of this run's"
+            return f"source {hello.source.name!r} is not one of this run"
         other = state.peers.of_source(hello.source.name)
         if other is not None and other.hello.instance != hello.instance:
             return f"source {hello.source.name!r} is captured by another process already"
@@ -108,11 +108,11 @@ def refusal(state: State, hello: Hello) -> str:
 
 
 def key_refusal(hello: Hello, key: str | None, predecessors: list[Peer]) -> str:
-    """Why a peer may not be what it says with its key; empty if it may. Over ipc there are no keys."""
+    """Return why a peer's key does not allow its hello; "" if it does. Over ipc there are no keys."""
     if key is not None and key.partition("-")[0] != hello.role:  # detect-attic is a key for detect
-        return f"{hello.name}: the key {key!r} does not make it a {hello.role}"
+        return f"{hello.name}: the key {key!r} is not for {hello.role}"
     if any(peer.key != key for peer in predecessors):
-        return f"{hello.name}: its place is taken by a process with another key than {key!r}"
+        return f"{hello.name}: its instance has joined with another key than {key!r}"
     return ""
 
 
@@ -150,7 +150,7 @@ def accept_captures(state: State) -> None:
 
 
 def has_room_again(state: State, source: str) -> bool:
-    """Whether frames of a source can be taken in, so many that it is worth asking for them."""
+    """Whether enough frames of a source fit again to ask for them."""
     ledger = state.ledgers[source]
     fits = not ledger.held_bytes or ledger.held_bytes + ledger.largest_bytes <= state.share_bytes()
     return fits and ledger.in_flight <= state.window(ledger) // 2
@@ -173,7 +173,7 @@ def accept_capture(state: State, peer: Peer, display: Hello) -> None:
     if state.lifetime.finished:
         state.send(peer.identity, End())
     for display_peer in state.peers.of("display"):
-        accept(state, display_peer)  # what capture knew to be written, display may not
+        accept(state, display_peer)  # capture may know of more written frames than display
 
 
 def lose(state: State, peer: Peer, why: str, *, seen: bool = False, always_log: bool = False) -> None:
@@ -210,7 +210,7 @@ def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> 
 
 
 def confirm(state: State, instance: str, identity: bytes = b"") -> None:
-    """The silent process of a instance has died, or is back: `identity` says hello from there."""
+    """A silent instance is reported dead, or `identity` says hello as that instance."""
     silent, alone = state.unheard.pop(instance, (identity, []))
     for source, sequence in alone if silent != identity else []:
         frame = state.ledgers[source].pending.get(sequence)
@@ -227,7 +227,7 @@ def give_up_if_deadly(state: State, frame: PendingFrame) -> bool:
 
 
 def retry(state: State, frame: PendingFrame, job: Job, role: str, died: bool) -> None:
-    """A worker is gone with a frame: try the frame again alone, or give it up."""
+    """Try a lost worker's frame again alone, unless it has killed too many workers."""
     if frame.phase == "resolved":
         return
     frame.deaths_alone += died and job.alone

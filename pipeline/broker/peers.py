@@ -1,4 +1,4 @@
-"""The stages that the broker knows, and what each of them holds."""
+"""The stages that the broker knows, what each of them holds, and how long each may be silent."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ MAX_REQUESTED: Final = 1024
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A piece of work under way: a frame, or items of some frames."""
+    """Work that a worker has: a frame, or items of one or more frames."""
 
     frames: list[PendingFrame]
     pieces: list[ItemRange]  # empty: the frame as a whole
     sent_ns: int
-    alone: bool  # the second or third try of a quarantined frame
+    alone: bool  # a quarantined frame is tried again
 
     @property
     def items(self) -> int:
@@ -28,7 +28,7 @@ class Job:
 
     @property
     def units(self) -> int:
-        """What the time of the step goes with: items, or pixels."""
+        """What the duration of the step is proportional to: items, or pixels of the frame."""
         if self.pieces:
             return self.items
         header = self.frames[0].header
@@ -43,37 +43,37 @@ class Peer:
     hello: Hello
     last_seen_ns: int
     since_ns: int  # when it said hello
-    heartbeat: Heartbeat | None = None  # the last one: it says how a remote stage's clock stands
-    key: str | None = None  # name of the key that it came in with; None over ipc
+    heartbeat: Heartbeat | None = None  # the last one, with a remote stage's clock offset
+    key: str | None = None  # name of its CURVE key; None over ipc
     jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work
     deliveries: dict[tuple[str, int], int] = field(default_factory=dict)  # (source, sequence): when sent, ns
     granted: int = 0  # capture: frames that it may still send
     accepted: bool = False
     put_off: bool = False  # capture: until there is room again
-    moved_ns: int = 0  # when it gave its oldest work back
+    moved_ns: int = 0  # when it last answered its oldest work
 
     @property
     def free(self) -> int:
         return self.hello.credits - len(self.jobs) - len(self.deliveries)
 
     def held_ns(self, now_ns: int) -> int:
-        """For how long it has not given back the oldest of its work; what came before it is no excuse."""
+        """For how long its oldest work has been without an answer, from when that became the oldest."""
         sent_ns = [job.sent_ns for job in self.jobs.values()] or list(self.deliveries.values())
         return now_ns - max(sent_ns[0], self.moved_ns) if sent_ns else 0
 
     def excuse(self, gap_ns: int) -> None:
-        """Time in which the broker itself was stopped is nobody's silence."""
+        """Don't count time in which the broker itself was stopped as silence."""
         self.last_seen_ns += gap_ns
         self.moved_ns = self.last_seen_ns
 
     def take_back(self, work: int, now_ns: int) -> Job | None:
-        """The job that an answer is for; None if this peer has no such work."""
+        """Remove and return the job that an answer is for; None if this peer has no such work."""
         if next(iter(self.jobs), None) == work:
             self.moved_ns = now_ns
         return self.jobs.pop(work, None)
 
     def commit(self, source: str, offset: int, now_ns: int) -> int:
-        """Display has written all before `offset`; return for how long it had the first, ns."""
+        """Remove the deliveries before `offset`, which are written; return the age of the first, ns."""
         done = [d for d in self.deliveries if d[0] == source and d[1] < offset]
         if not done:
             return 0
@@ -87,12 +87,12 @@ class Peer:
 
     @property
     def units(self) -> int:
-        """The most that one of its steps has to do now; 0 while it waits for work."""
+        """The units of its largest step under way; 0 while it waits for work."""
         return max((job.units for job in self.jobs.values()), default=min(1, len(self.deliveries)))
 
 
 class Peers:
-    """The peers by identity, and by role in the order in which they came."""
+    """The peers, in the order in which they said hello."""
 
     def __init__(self) -> None:
         self._by_identity: dict[bytes, Peer] = {}
@@ -117,7 +117,7 @@ class Peers:
         return True
 
     def begin(self, peer: Peer, job: Job) -> int:
-        """Give a peer a job; return its number, which no other has."""
+        """Give a peer a job; return the job's number, which is unique."""
         self._jobs += 1
         peer.jobs[self._jobs] = job
         return self._jobs
@@ -142,22 +142,23 @@ class Peers:
 
 
 SILENT_STEPS: Final = 20
-"""A stage may be silent for so many of the longest steps that its work can be expected to take."""
+"""A stage may be silent for this many times the longest that its step can be expected to take."""
 
 FIRST_STEP_NS: Final = 10_000_000_000
-"""... and for so long over a first step, when it is not known yet how long one takes."""
+"""How long it may be silent during a first step, whose duration is not known yet."""
 
 WINDOW_NS: Final = 10_000_000_000
-"""A window that is dragged, or whose menu is open, holds its loop on some systems for as long as it is."""
+"""On some systems a window blocks its loop while it is dragged or its menu is open."""
 
 REMEMBERED: Final = 64
-"""Steps of a role: one that was held up, as by a suspended machine, is forgotten in time."""
+"""The last steps of a role: one that a suspended machine made long is forgotten in time."""
 
 
 class Liveness:
-    """Learns for each role how long a unit of its work takes: a pixel, a crop, a record.
+    """How long a stage may be silent, so that slow ones are not taken for hung.
 
-    By role and not by process: one that has just been started is not taken for hung over its first step.
+    Durations are learned by role and unit of work: a pixel, a crop, a record. Were they learned by process,
+    one that has just started would time out in its first step.
     """
 
     def __init__(self, timeout_ns: int) -> None:
@@ -169,7 +170,7 @@ class Liveness:
             self._paces.setdefault(role, deque(maxlen=REMEMBERED)).append(step_ns / units)
 
     def limit_ns(self, peer: Peer) -> int:
-        """Stages beat between steps, so that one step at a time is all that explains a silence."""
+        """How long a peer may be silent: for one step, since heartbeats are sent between steps."""
         timeout_ns = max(self._timeout_ns, WINDOW_NS) if peer.hello.watched else self._timeout_ns
         units = peer.units
         if not units:

@@ -1,5 +1,5 @@
-"""What waits for a step: frames, round robin by source, live before file with a least share for files; items,
-in their order of arrival, gathered to batches."""
+"""Work that waits for a step. Frames: round robin by source, live before file, with a least share for files.
+Items: in their order of arrival, gathered into batches."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from pipeline.wire.messages import SourceKind
 
 @dataclass(frozen=True, slots=True)
 class ItemRange:
-    """Some neighbouring items of one frame."""
+    """Consecutive items of one frame."""
 
     frame: PendingFrame
     start: int
     count: int
-    since_ns: int  # when they came
+    since_ns: int  # when they arrived
 
 
 class ItemQueue:
-    """The items that wait for a step. Quarantined ones, over which a worker died, go alone."""
+    """The items that wait for a step. Those whose worker died are quarantined: they are sent alone."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -33,30 +33,26 @@ class ItemQueue:
         self._waiting.append(ItemRange(frame, 0, frame.items, now_ns))
 
     def put_back(self, piece: ItemRange) -> None:
-        """Return what a dead worker held; as with frames, one that killed it alone goes first."""
+        """Quarantine what a dead worker held; a frame that has killed a worker alone comes first."""
         if piece.frame.deaths_alone:
             self._quarantined.appendleft(piece)
         else:
             self._quarantined.append(piece)
 
-    @property
-    def quarantined(self) -> bool:
-        return bool(self._quarantined)
-
     def remove(self, frame: PendingFrame) -> None:
-        """Forget a frame that has found its outcome."""
+        """Drop the items of a frame that is resolved."""
         self._waiting = deque(piece for piece in self._waiting if piece.frame is not frame)
         self._quarantined = deque(piece for piece in self._quarantined if piece.frame is not frame)
 
     def due_ns(self) -> int | None:
-        """When the oldest item has waited long enough; None if none waits."""
+        """When the oldest item has waited for `max_delay_ms`; None if none waits."""
         return self._waiting[0].since_ns + self._max_delay_ns if self._waiting else None
 
     def take_quarantined(self) -> ItemRange | None:
         return self._quarantined.popleft() if self._quarantined else None
 
     def take(self, now_ns: int) -> list[ItemRange]:
-        """All that waits, up to the largest batch; nothing while company may still come."""
+        """Take up to the largest batch; nothing while the oldest item may still wait for others."""
         due_ns = self.due_ns()
         if due_ns is None:
             return []
@@ -78,8 +74,8 @@ class ItemQueue:
 class FrameQueue:
     """The frames that wait for the first step.
 
-    A live source has one mailbox, where the newest frame takes the place of the one that waited. A file has a
-    queue as long as its window. Quarantined frames, over which a worker died, wait apart: they go alone.
+    A live source has a mailbox: its newest frame replaces the one that waited. A file has a queue as long as
+    its window. Frames whose worker died are quarantined: they are sent alone.
     """
 
     def __init__(self, file_share: float) -> None:
@@ -92,7 +88,7 @@ class FrameQueue:
         self.quarantined: deque[PendingFrame] = deque()
 
     def put_live(self, frame: PendingFrame) -> PendingFrame | None:
-        """Put the newest frame of a live source into its mailbox; return the frame that it replaces."""
+        """Put a live source's newest frame into its mailbox; return the frame that it replaces."""
         mailbox = self._queues["live"].setdefault(frame.source, deque())
         replaced = mailbox.pop() if mailbox else None
         mailbox.append(frame)
@@ -102,14 +98,14 @@ class FrameQueue:
         self._queues["file"].setdefault(frame.source, deque()).append(frame)
 
     def put_quarantined(self, frame: PendingFrame) -> None:
-        """One that has killed a worker alone goes first: it is either cleared or given up soon."""
+        """A frame that has killed a worker alone comes first, so that it is resolved soon."""
         if frame.deaths_alone:
             self.quarantined.appendleft(frame)
         else:
             self.quarantined.append(frame)
 
     def remove(self, frame: PendingFrame) -> None:
-        """Forget a frame that has found its outcome while it waited."""
+        """Drop a frame that was resolved while it waited."""
         for queue in [self.quarantined, *(q for kind in self._queues.values() for q in kind.values())]:
             if frame in queue:
                 queue.remove(frame)
@@ -118,10 +114,7 @@ class FrameQueue:
         return [mailbox[0] for mailbox in self._queues["live"].values() if mailbox]
 
     def take(self, *, live: bool, blocked: frozenset[str] = frozenset()) -> PendingFrame | None:
-        """The next frame for a worker; `live` says whether it may be one of a live source now.
-
-        `blocked` names the live sources that have enough under way.
-        """
+        """Take the next frame for a worker; a live one only if `live`, and of no `blocked` source."""
         candidate = self._peek("live", blocked) if live else None
         if candidate is None:
             return self._pop("file", frozenset())
@@ -140,5 +133,5 @@ class FrameQueue:
         name = self._peek(kind, blocked)
         if name is None:
             return None
-        self._queues[kind].move_to_end(name)  # the source goes to the end of the round
+        self._queues[kind].move_to_end(name)  # it comes last in the next round
         return self._queues[kind][name].popleft()

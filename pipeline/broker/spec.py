@@ -2,23 +2,20 @@
 
 import msgspec
 
-from pipeline.config.schema import DRAIN_S, BrokerSettings
+from pipeline.config.schema import BrokerSettings
 from pipeline.config.stage import ProcessPlan, RunFacts, StageSpec, Step, check_steps
 
 
 class BrokerRules(msgspec.Struct, frozen=True):
-    """What the broker is given; the last three are added by its process."""
+    """The broker's options; its process adds the last three."""
 
     settings: BrokerSettings
     steps: list[Step]  # in their order: the first takes frames, the others items
-    drain_s: float = DRAIN_S  # after a stop: how long frames under way may take
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
     frames: str = ""  # where the processes of this run share the memory of frames; empty: nowhere
-    rejoin_s: float = 0.0  # after its start: how long sources captured elsewhere may take to come (back)
-    owner: str = (
-        ""  # the instance of the supervisor whose run it is; the instances of its processes begin with it
-    )
+    rejoin_s: float = 0.0  # how long remote sources may take to join a new broker
+    owner: str = ""  # instance of the run's own supervisor; those of its processes begin with it
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:

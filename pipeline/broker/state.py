@@ -1,4 +1,4 @@
-"""What a run is at a moment: who takes part, what is under way, and what is to be sent."""
+"""The state of a run: who takes part, what is under way, and what is to be sent."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,6 @@ from pipeline.wire.messages import (
     PeerReport,
     Role,
 )
-
-FrameName = tuple[str, int]
-"""Source and sequence."""
 
 Check = Callable[[Mapping[str, NDArray[Any]]], str]
 """Says what is wrong with the arrays of a result; "" if nothing is."""
@@ -56,12 +53,12 @@ class Outbox:
 
 @dataclass(slots=True)
 class Lifetime:
-    """How far the run is, from the wait for its stages to its end."""
+    """The phases of a run, from waiting for its stages to its end."""
 
     started: bool = False
     started_ns: int = 0
     last_commit_ns: int = 0
-    stopping: str = ""  # why
+    stopping: str = ""  # why it is being stopped
     stop_deadline_ns: int = 0
     ended_sources: set[str] = field(default_factory=set)
     finished: bool = False
@@ -96,21 +93,21 @@ class Metrics:
         self._latency_ns.extend(latency_ns[: MAX_LATENCIES - len(self._latency_ns)])
 
     def take(self, now_ns: int) -> tuple[float, list[int]]:
-        """Seconds since the last call, and the latencies written since then."""
+        """Return seconds since the last call, and the latencies added since then."""
         interval_s = 0.0 if self._reported_ns is None else (now_ns - self._reported_ns) / 1e9
         latency_ns, self._latency_ns, self._reported_ns = self._latency_ns, [], now_ns
         return interval_s, latency_ns
 
 
 class State:
-    """Held by the broker, changed by the functions of membership, handlers and dispatch."""
+    """Changed by the functions of membership, handlers and dispatch."""
 
     def __init__(self, name: str, rules: BrokerRules) -> None:
         self.name = name
         self.rules = rules
         self.peers = Peers()
         self.ledgers: dict[str, SourceLedger] = {}
-        self.known: dict[str, Committed] = {}  # of sources whose capture is not here yet
+        self.known: dict[str, Committed] = {}  # by source whose capture has not joined yet
         self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
         self.frame_queue = FrameQueue(rules.settings.file_share)
         self.item_queues = {step.role: ItemQueue(step) for step in rules.steps[1:]}
@@ -118,7 +115,8 @@ class State:
         self.metrics = Metrics()
         self.liveness = Liveness(round(rules.settings.peer_timeout_s * 1e9))
         self.lifetime = Lifetime()
-        self.unheard: dict[str, tuple[bytes, list[FrameName]]] = {}  # instance -> identity, what it had alone
+        # Remote workers that fell silent, by instance: identity, and frames that they had alone.
+        self.unheard: dict[str, tuple[bytes, list[tuple[str, int]]]] = {}
         self.outbox = Outbox()
         self.hidden = frozenset(array.name for step in rules.steps for array in step.gives if not array.shown)
 
@@ -158,15 +156,15 @@ class State:
         return source in self.ledgers or len({*self.ledgers, *self.known, source}) <= MAX_SOURCES
 
     def share_bytes(self) -> int:
-        """What each source that goes on may hold."""
+        """How much each source that has not ended may hold."""
         return self.rules.settings.max_bytes // max(1, sum(not led.complete for led in self.ledgers.values()))
 
     def window(self, ledger: SourceLedger) -> int:
-        """Frames of a source whose outcome may still have to be written."""
+        """How many frames of a source may be without a written record."""
         return MAX_WINDOW if ledger.info.kind == "live" else self.rules.settings.file_window
 
     def resolve(self, frame: PendingFrame, status: Literal["dropped", "failed"], reason: str) -> None:
-        """Give a frame that is under way its outcome, and forget it wherever it waits."""
+        """Give a frame its outcome, and remove it from the queues."""
         self.frame_queue.remove(frame)
         for queue in self.item_queues.values():
             queue.remove(frame)

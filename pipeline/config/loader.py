@@ -1,11 +1,8 @@
-"""Reads `pipeline.toml` and `--set` into `PipelineSettings`; whatever is wrong is one UserError.
-
-Each key is read by its own type, so that an error names the key, what was expected and what was found.
-"""
+"""Reads `pipeline.toml` and `--set` into `PipelineSettings`. Errors name the key."""
 
 import difflib
 import logging
-import math
+import operator
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +13,7 @@ from msgspec import inspect, structs
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from pipeline.config.schema import BrokerSettings, PipelineSettings, SecuritySettings, Settings
+from pipeline.config.schema import PipelineSettings, Settings
 from pipeline.wire.addresses import check_address
 
 DEFAULT_FILE: Final = PROJECT / "pipeline.toml"
@@ -28,9 +25,22 @@ REMOVED: Final = {
     "classify.batch_sizes": "batches have any size; classify.max_batch is the largest",
     "classify.spares": "a classifier starts in a second, so none has to stand by",
 }
-"""Settings that are gone, each with what took its place; kept for one release."""
+"""Settings that are gone, and why; kept for one release."""
 
-_BOUNDS: Final = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+_TYPES: Final[dict[type[inspect.Type], tuple[tuple[type, ...], str]]] = {
+    inspect.BoolType: ((bool,), "true or false"),
+    inspect.IntType: ((int,), "a whole number"),
+    inspect.FloatType: ((int, float), "a number"),
+    inspect.StrType: ((str,), "a text"),
+}
+"""What a setting may be, and how messages call it."""
+
+_BOUNDS: Final = (
+    ("ge", "at least", operator.ge),
+    ("gt", "above", operator.gt),
+    ("le", "at most", operator.le),
+    ("lt", "below", operator.lt),
+)
 _CREDENTIALS: Final = re.compile(r"//\S*@")
 
 TableTypes = Mapping[str, type[Settings]]
@@ -61,7 +71,7 @@ def load_settings(path: Path | None, assignments: Sequence[str], types: TableTyp
 
 
 def override(settings: PipelineSettings, values: Mapping[str, Any], types: TableTypes) -> PipelineSettings:
-    """Return the settings with some values replaced, named `table.key`, and checked again."""
+    """Return the settings with some values, named `table.key`, replaced and checked."""
     current = {
         f"{table}.{key}": value
         for table, kind in types.items()
@@ -72,7 +82,7 @@ def override(settings: PipelineSettings, values: Mapping[str, Any], types: Table
 
 
 def nearest(word: str, choices: Iterable[str], prefix: str = "") -> str:
-    """Return `: did you mean …?` or, if nothing is near, the choices themselves."""
+    """Return `: did you mean …?` or, if no choice is similar, all of them."""
     known = list(choices)
     found = difflib.get_close_matches(word, known, n=1)
     return f": did you mean {prefix}{found[0]}?" if found else f": expected one of {', '.join(known)}"
@@ -84,24 +94,21 @@ def _settings(values: Mapping[str, Any], types: TableTypes) -> PipelineSettings:
         mine = {name.partition(".")[2]: v for name, v in values.items() if name.partition(".")[0] == table}
         tables.append(kind(**mine))
     settings = PipelineSettings(*tables)
-    _check_addresses(settings.of(BrokerSettings), bool(settings.of(SecuritySettings).keys))
-    return settings
-
-
-def _check_addresses(broker: BrokerSettings, keyed: bool) -> None:
+    broker, keyed = settings.broker, bool(settings.security.keys)
     work = check_address(broker.address, "broker.address", keyed) if broker.address else ""
     publish = check_address(broker.publish, "broker.publish", keyed) if broker.publish else ""
     if work and work == publish:
         raise UserError(
             f"broker.publish: expected another address than broker.address, found {broker.publish!r} for both"
         )
+    return settings
 
 
 # ------------------------------------------------------------------------------------------ the file
 
 
 def _read(path: Path, types: TableTypes) -> Iterable[tuple[str, Any, str]]:
-    """Yield `table.key`, value and the file, for messages, of each line of a TOML file."""
+    """Yield `table.key`, its value, and the file's name for messages."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -131,7 +138,7 @@ def _toml_message(error: ValueError) -> str:
 
 
 def _current(name: str, where: str) -> str:
-    """Return the present name of a setting; an old one is still taken, with a line that says the new one."""
+    """Return the present name of a setting; log a line if it was given by its old one."""
     if name not in RENAMED:
         return name
     log.warning("%s%s is named %s now; the old name works in this release", where, name, RENAMED[name])
@@ -156,7 +163,7 @@ def _kind(name: str, types: TableTypes, where: str) -> inspect.Type:
 
 
 def _parse(text: str, kind: inspect.Type) -> Any:
-    """Return the value that a text stands for; the text itself if it is none of that type."""
+    """Return the value that the text of --set stands for, or the text itself if it is none of that type."""
     try:
         match kind:
             case inspect.BoolType():
@@ -179,28 +186,14 @@ def _parse_list(text: str, item: inspect.Type) -> Any:
 
 
 def _convert(value: Any, name: str, kind: inspect.Type, where: str) -> Any:
-    """Return the value if it is what the key's type and bounds ask for."""
-    wrong = UserError(f"{where}{name}: expected {_expected(kind)}, found {shown(value)}")
-    match kind:
-        case inspect.Metadata(type=inner, extra=extra):
-            _check_text(_convert(value, name, inner, where), name, extra or {}, where)
-            return value
-        case inspect.BoolType():
-            right = isinstance(value, bool)
-        case inspect.IntType():
-            right = _is_whole(value)
-        case inspect.FloatType():
-            right = _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
-        case inspect.StrType():
-            right = isinstance(value, str)
-        case inspect.ListType(item_type=item):
-            if not isinstance(value, list):
-                raise wrong
-            return [_convert(each, name, item, where) for each in value]
-        case _:
-            raise TypeError(f"{name}: settings of type {kind} can't be read")
-    if not right or not _within(value, kind):
-        raise wrong
+    """Return the value if it has the key's type and is within its bounds. Raises UserError otherwise."""
+    if isinstance(kind, inspect.Metadata):
+        _check_text(_convert(value, name, kind.type, where), name, kind.extra or {}, where)
+        return value
+    if isinstance(kind, inspect.ListType) and isinstance(value, list):
+        return [_convert(each, name, kind.item_type, where) for each in value]
+    if not _fits(value, kind):
+        raise UserError(f"{where}{name}: expected {_expected(kind)}, found {shown(value)}")
     return float(value) if isinstance(kind, inspect.FloatType) else value
 
 
@@ -220,38 +213,24 @@ def _check_text(text: str, name: str, rules: Mapping[str, Sequence[str]], where:
         )
 
 
-def _is_whole(value: Any) -> bool:
-    """Return whether it is an integer, and one that fits the 64 bits of a message."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def _within(value: Any, kind: inspect.Type) -> bool:
+def _fits(value: Any, kind: inspect.Type) -> bool:
+    types, _ = _TYPES.get(type(kind), ((), ""))
+    right: bool = isinstance(value, types) and isinstance(value, bool) == (bool in types)
+    if not right:
+        return False
     if not isinstance(kind, inspect.IntType | inspect.FloatType):
         return True
-    return (
-        (kind.ge is None or value >= kind.ge)
-        and (kind.gt is None or value > kind.gt)
-        and (kind.le is None or value <= kind.le)
-        and (kind.lt is None or value < kind.lt)
-    )
+    bounds = ((getattr(kind, name), within) for name, _, within in _BOUNDS)
+    # Integers of a message have 64 bits; neither infinity nor not-a-number is below this.
+    return abs(value) < 2**63 and all(bound is None or within(value, bound) for bound, within in bounds)
 
 
 def _expected(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.ListType():
-            return "a list of texts"
-        case inspect.IntType() | inspect.FloatType():
-            noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
-            bounds = [
-                f"{words} {getattr(kind, name):g}"
-                for name, words in _BOUNDS
-                if getattr(kind, name) is not None
-            ]
-            return " ".join([noun, " and ".join(bounds)]).strip()
-        case _:
-            return "a text"
+    if isinstance(kind, inspect.ListType):
+        return "a list of texts"
+    bounds = [(words, getattr(kind, name, None)) for name, words, _ in _BOUNDS]
+    text = " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+    return f"{_TYPES[type(kind)][1]} {text}".strip()
 
 
 def shown(value: Any) -> str:

@@ -27,7 +27,7 @@ def test_and_as_nothing_else(world: World, role: str) -> None:
     source = make_source() if role == "capture" else None
     hello(world, role, "liar", "detect-attic", source=source)
     (refused,) = world.take("liar", Refused)
-    assert refused.reason == f"liar: the key 'detect-attic' does not make it a {role}"
+    assert refused.reason == f"liar: the key 'detect-attic' is not for {role}"
     assert refused.reason in world.log_lines[0]
     assert list(world.broker.state.peers) == []
 
