@@ -205,7 +205,7 @@ class ImageReader:
 
         if math.prod(shape) > self._max_bytes:
             raise BadFrame(f"JPEG of {shape[1]}×{shape[0]} px: larger than broker.max_message_bytes")
-        found = _claimed_size(buffer)
+        found = claimed_size(buffer)
         if found != (shape[1], shape[0]):
             raise BadFrame(f"JPEG: {shape[1]}×{shape[0]} px announced, {found[0]}×{found[1]} found")
         if bytes(buffer[-2:]) != _END:
@@ -220,8 +220,11 @@ class ImageReader:
         return np.asarray(image, np.uint8)
 
 
-def _claimed_size(buffer: Buffer) -> tuple[int, int]:
-    """Width and height that a JPEG's header claims, px; its pixels are left alone."""
+def claimed_size(buffer: Buffer) -> tuple[int, int]:
+    """Width and height that a JPEG's header claims, px; its pixels are left alone.
+
+    Raises BadFrame for what is no JPEG.
+    """
     from PIL import Image  # here, as OpenCV below: a run on one machine sends no JPEG
 
     with warnings.catch_warnings():

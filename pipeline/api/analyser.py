@@ -114,7 +114,10 @@ class Analyser:
         from stages.capture.open import open_reader
         from stages.capture.reader import SourceFailed
 
-        (spec,) = parse_sources([str(source)])
+        specs = parse_sources([str(source)])
+        spec = specs[0]
+        if len(specs) > 1 or spec.form == "browser":
+            raise UserError(f"source {str(source)!r}: one video, folder, camera or stream is expected")
         display = self._display(spec.name)
         reader = open_reader(spec, self._settings.of(CaptureSettings))
         number = 0

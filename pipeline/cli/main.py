@@ -266,7 +266,7 @@ def _pipeline_options(
         metavar="S",
         action="append",
         help="0, /dev/video0, a file, a folder, 'pics/*.jpg', rtsp://…, - (standard input), demo, "
-        "demo:8 (faces); clip.mkv#1 is the second video of a file; repeatable",
+        "demo:8 (faces), browser (visitors of the web page); clip.mkv#1: a file's second video; repeatable",
     )
     parser.add_argument("--start", metavar="S", type=_seconds, help="begin so far in a file, seconds")
     parser.add_argument("--duration", metavar="S", type=_seconds, help="take so much of each source, seconds")

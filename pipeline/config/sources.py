@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.common.errors import UserError
 from pipeline.wire.messages import MAX_SOURCES, SourceKind
 
-SourceForm = Literal["camera", "stream", "pipe", "video", "folder", "demo"]
+SourceForm = Literal["camera", "stream", "pipe", "video", "folder", "demo", "browser"]
 
 PICTURE_SUFFIXES: Final = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",
@@ -27,12 +27,16 @@ STREAM_SCHEMES: Final = (
     "rtsp", "rtsps", "http", "https", "ftp", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt", "tcp",
 )  # fmt: skip
 MAX_DEMO_FACES: Final = 100
+VISITORS: Final = 4
+"""Of `browser`, at a time. Each has a capture process, which takes some 30 MB before its first frame."""
+
 EXPECTED: Final = (
     "expected a camera's number, a video, a folder of pictures, an rtsp:// or http:// address, "
-    "- for standard input, or demo"
+    "- for standard input, browser, or demo"
 )
 
 _DEMO: Final = re.compile(r"demo(?::(?P<faces>[0-9]{1,6}))?")
+_BROWSER: Final = re.compile(r"browser(?::(?P<visitors>[0-9]{1,6}))?")
 _CAMERA: Final = re.compile(r"(?:/dev/video)?[0-9]{1,4}")
 _STREAM_NUMBER: Final = re.compile(r"(?P<text>.+)#(?P<number>[0-9]{1,3})", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
@@ -56,22 +60,25 @@ class SourceSpec(NamedTuple):
     @property
     def kind(self) -> SourceKind:
         """As far as the text tells: what an http address gives may turn out to be a file."""
-        return "live" if self.form in ("camera", "stream") else "file"
+        return "live" if self.form in ("camera", "stream", "browser") else "file"
 
 
 def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     """Return the sources of a run, with names of their own: a second clip.mp4 is `clip.mp4 #2`.
 
-    A pattern of videos is as many sources as it matches. Raises UserError for a file that is not there, for a
+    A pattern of videos is as many sources as it matches, `browser:3` three: one for each visitor at a time.
+    Raises UserError for a file that is not there, for a
     demo that can't be, for an address of another kind, and for more than a run may have.
     """
     specs: list[SourceSpec] = []
     taken: set[str] = set()
     for text in texts:
+        if is_browser(text) and any(spec.form == "browser" for spec in specs):
+            raise UserError(f"source {text!r}: browser is named twice; browser:8 is for eight visitors")
         for path, form, stream in _read(text):
             name = _unused(_name(path, form) + ("" if stream is None else f"#{stream}"), taken)
             taken.add(name)
-            specs.append(SourceSpec(path, form, name, stream))
+            specs.append(SourceSpec(path, form, name, None if form == "browser" else stream))
     if len(specs) > MAX_SOURCES:
         raise UserError(f"capture.sources: expected at most {MAX_SOURCES} sources, found {len(specs)}")
     return specs
@@ -86,6 +93,20 @@ def _unused(name: str, taken: set[str]) -> str:
     return unused
 
 
+def is_browser(text: str) -> bool:
+    """Whether a source is the cameras of the web page's visitors."""
+    return text == "browser" or text.startswith("browser:")
+
+
+def _visitors(text: str) -> int:
+    """How many visitors at a time `browser` or `browser:N` is for."""
+    match = _BROWSER.fullmatch(text)
+    visitors = int(match["visitors"] or VISITORS) if match else 0
+    if not 1 <= visitors <= MAX_SOURCES:
+        raise UserError(f"source {text!r}: browser or browser:N with N from 1 to {MAX_SOURCES} is expected")
+    return visitors
+
+
 def demo_faces(text: str, default: int) -> int:
     """How many faces `demo:N` asks for."""
     match = _DEMO.fullmatch(text)
@@ -93,13 +114,15 @@ def demo_faces(text: str, default: int) -> int:
 
 
 def _read(text: str) -> list[tuple[str, SourceForm, int | None]]:
-    """Return text, form and number of the stream of each source that a text names."""
+    """Return text, form and number of the stream, or of the visitor, of each source that a text names."""
     if _CAMERA.fullmatch(text):
         return [(text, "camera", None)]
     if text == "demo" or text.startswith("demo:"):
         if not _DEMO.fullmatch(text) or not 1 <= demo_faces(text, 1) <= MAX_DEMO_FACES:
             raise UserError(f"source {text!r}: demo or demo:N with N from 1 to {MAX_DEMO_FACES} is expected")
         return [(text, "demo", None)]
+    if is_browser(text):
+        return [(text, "browser", number) for number in range(1, _visitors(text) + 1)]
     stream = None
     if (numbered := _STREAM_NUMBER.fullmatch(text)) and not _exists(text):
         text, stream = numbered["text"], int(numbered["number"])
@@ -206,6 +229,8 @@ def _name(text: str, form: SourceForm) -> str:
             return "stdin"
         case "demo":
             return text.replace(":", "-")
+        case "browser":
+            return "browser"  # with a number behind it
         case _:
             return Path(text).resolve().name or text
 

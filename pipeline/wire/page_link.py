@@ -1,7 +1,8 @@
-"""The link between display and the web page's process: records and pictures one way, requests the other.
+"""The links of the web page's process with display, and with the captures of visitors' cameras.
 
-It lies in the run's own directory, so that nobody else reaches it. Neither side waits for the other: a
-picture is sent only for a request, and of records those that find no room are left out.
+They lie in the run's own directory, so that nobody else reaches them. No side waits for another. Records come
+from display, and pictures for which it was asked; of records those that find no room are left out. A capture
+says when it wants a visitor's next picture, and gets it when there is one.
 """
 
 import contextlib
@@ -104,6 +105,85 @@ class PageEnd:
         """Ask for the next frame of a source. Asking twice does no harm; one may be lost with display."""
         if self._display:
             await self._socket.send_multipart([self._display, json.dumps(source).encode()])
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+class VisitorFrame(NamedTuple):
+    """A picture of a visitor's camera."""
+
+    number: int  # from 1; a number that is left out is a picture that a newer one has replaced
+    jpeg: bytes
+
+
+class Wanted(NamedTuple):
+    """A capture wants the next picture of its visitor."""
+
+    source: str
+    number: int  # of the last picture that it has taken; 0: none yet
+    trouble: str  # what was wrong with that one
+
+
+class CaptureEnd:
+    """The end of a capture of a visitor's camera, for one thread."""
+
+    def __init__(self, address: str, source: str) -> None:
+        """Dial `address`, ipc; a page's process that starts again is found again."""
+        self._source = source.encode()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.setsockopt(zmq.SNDHWM, REQUESTS)
+        self._socket.setsockopt(zmq.RCVHWM, REQUESTS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(address)
+
+    def want(self, number: int, trouble: str = "") -> None:
+        """Ask for the next picture; to be repeated now and then, since the other end may be a new one."""
+        with contextlib.suppress(zmq.Again):  # it is away
+            self._socket.send_multipart([self._source, b"%d" % number, trouble.encode()], zmq.NOBLOCK)
+
+    def take(self, timeout_ms: int) -> list[VisitorFrame]:
+        """Wait for a picture; return all that have come."""
+        came: list[VisitorFrame] = []
+        while self._socket.poll(0 if came else timeout_ms):
+            number, jpeg = self._socket.recv_multipart(zmq.NOBLOCK)
+            came.append(VisitorFrame(int(number), jpeg))
+        return came
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+class VisitorsEnd:
+    """The page's end of the links with the captures of visitors' cameras, for an asyncio loop."""
+
+    def __init__(self, address: str) -> None:
+        """Bind `address`, ipc."""
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.SNDHWM, REQUESTS)
+        self._socket.setsockopt(zmq.RCVHWM, REQUESTS)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(address)
+        self._captures: dict[str, bytes] = {}  # source -> identity of the capture that is there now
+
+    async def receive(self) -> Wanted:
+        """Wait for a capture that wants a picture."""
+        identity, source, number, trouble = await self._socket.recv_multipart()
+        wanted = Wanted(source.decode(), int(number), trouble.decode())
+        self._captures[wanted.source] = identity
+        return wanted
+
+    async def send(self, source: str, number: int, jpeg: bytes) -> None:
+        """Give a capture a picture; it may be lost with a capture that has just died."""
+        if source in self._captures:
+            await self._socket.send_multipart([self._captures[source], b"%d" % number, jpeg])
 
     def close(self) -> None:
         self._socket.close()

@@ -19,6 +19,7 @@ from stages.capture.file_feed import FileFeed
 from stages.capture.live_feed import LiveFeed, LiveReader, Openings
 from stages.capture.open import open_reader
 from stages.capture.reader import Reader, SourceStuck
+from stages.capture.sources.browser import VisitorCamera, visitor_info
 from stages.capture.spec import CaptureOptions
 from stages.image_codec import FrameWriter
 
@@ -108,6 +109,10 @@ def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter
     def open_live() -> LiveReader:
         return LiveReader(options.source.name, open_once, openings)
 
+    if options.source.form == "browser":
+        camera = VisitorCamera(options.page, options.source.name, max_frame_bytes)
+        info = visitor_info(options.source.name)
+        return LiveFeed(camera, info, camera.reopened, options, max_frame_bytes, writer)
     if options.source.kind == "file":
         return FileFeed(open_once(), options, max_frame_bytes, writer)
     reader = open_live()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import MAX_BYTES, Reader, TimedFrame
@@ -37,6 +38,8 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
         from stages.capture.sources.images import FolderReader
 
         return RepeatingReader(lambda: FolderReader(spec, max_bytes, settings.start_s), settings)
+    if spec.form == "browser":
+        raise UserError(f"source {spec.text!r}: visitors' cameras come by the web page of a run alone")
     from stages.capture.sources.demo import DemoReader
 
     return RepeatingReader(lambda: DemoReader(spec, settings.start_s), settings)

@@ -35,6 +35,7 @@ class CaptureOptions(msgspec.Struct, frozen=True):
     source: SourceSpec
     settings: CaptureSettings
     jpeg_quality: int = 90
+    page: str = ""  # where a visitor's camera comes from
 
 
 class CameraMode(msgspec.Struct, frozen=True):
@@ -60,13 +61,18 @@ def processes(run: RunFacts) -> list[ProcessPlan]:
             CAPTURE.role,
             CAPTURE.module,
             f"capture-{number}",
-            CaptureOptions(source, settings, run.settings.network.jpeg_quality),
+            CaptureOptions(source, settings, run.settings.network.jpeg_quality, visitors_address(run)),
             settings.threads,
             source.name,
             stdin=source.form == "pipe",
         )
         for number, source in enumerate(run.sources, start=1)
     ]
+
+
+def visitors_address(run: RunFacts) -> str:
+    """Return where the web page's process gives the captures of `browser` their visitors' pictures."""
+    return f"ipc://{run.directory}/visitors"
 
 
 def check(settings: CaptureSettings) -> list[CheckLine]:
@@ -83,9 +89,15 @@ def _source_line(text: str) -> CheckLine:
         sources = parse_sources([text])
     except UserError as error:
         return CheckLine("missing", "source", str(error))
+    if sources[0].form == "browser":
+        most = f"{len(sources)} visitors at a time" if len(sources) > 1 else "one visitor at a time"
+        return CheckLine("ok", "source", f"{text}: {most}, by the web page")
     if len(sources) > 1:
         return CheckLine("ok", "source", f"{text}: {len(sources)} sources")
-    (source,) = sources
+    return _single_line(text, sources[0])
+
+
+def _single_line(text: str, source: SourceSpec) -> CheckLine:
     match source.form:
         case "camera":
             device = Path(f"/dev/video{text}" if text.isdecimal() else text)
@@ -102,7 +114,7 @@ def _source_line(text: str) -> CheckLine:
             )
         case "folder":
             return CheckLine("ok", "source", f"{text}: pictures")
-        case "demo":
+        case _:
             return CheckLine("ok", "source", f"{text}: the built-in clip")
 
 

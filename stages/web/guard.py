@@ -136,3 +136,11 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Tell browsers what the page may do; a signal of aiohttp's before each answer."""
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
+
+
+async def add_camera_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """As `add_headers`, for a page that may use the browser's camera."""
+    await add_headers(request, response)
+    response.headers["Permissions-Policy"] = HEADERS["Permissions-Policy"].replace(
+        "camera=()", "camera=(self)"
+    )

@@ -10,6 +10,7 @@ import msgspec
 
 from pipeline.wire.messages import MAX_SOURCES
 from pipeline.wire.page_link import Picture
+from stages.web.visitors import Camera, Visitors
 
 ASK_AGAIN_S: Final = 0.5
 """A request may be lost with the display that it was sent to."""
@@ -39,6 +40,7 @@ class Viewer:
         self.seen: set[str] = set()  # sources of which it has had a frame
         self.status_changed = True
         self.changed = asyncio.Event()
+        self.camera = Camera(self.changed)
 
 
 class Reader:
@@ -53,9 +55,11 @@ class Reader:
 class Hub:
     """Frames and records from display, for all viewers and readers."""
 
-    def __init__(self, request: Callable[[str], Awaitable[None]]) -> None:
-        """`request` asks display for the next frame of a source."""
+    def __init__(self, request: Callable[[str], Awaitable[None]], visitors: Visitors) -> None:
+        """`request` asks display for the next frame of a source; `visitors` says who may see what."""
         self._request = request
+        self._visitors = visitors
+        self._frame: dict[str, int] = {}  # by source, the number of its newest picture
         self._requested_s: dict[str, float] = {}
         self.viewers: set[Viewer] = set()
         self.readers: set[Reader] = set()
@@ -65,12 +69,16 @@ class Hub:
 
     async def want(self, viewer: Viewer, source: str) -> None:
         """A viewer asks for the next frame of a source; its first is the newest there is."""
-        if source in self.latest and source not in viewer.seen:
+        if source in self.latest and source not in viewer.seen and self.may_see(viewer, source):
             viewer.ready[source] = None
             viewer.changed.set()
             return
         viewer.wanted.add(source)
         await self._ask(source)
+
+    def may_see(self, viewer: Viewer, source: str) -> bool:
+        """Whether a viewer may see the newest picture of a source."""
+        return self._visitors.may_see(source, viewer.camera, self._frame.get(source, -1))
 
     async def ask_again(self) -> None:
         """Repeat requests that were not answered."""
@@ -85,13 +93,15 @@ class Hub:
 
     def put_picture(self, picture: Picture) -> None:
         """A frame has come."""
-        source = msgspec.json.decode(picture.record, type=RecordHead).source
+        head = msgspec.json.decode(picture.record, type=RecordHead)
+        source = head.source
         if source not in self.latest and len(self.latest) >= MAX_SOURCES:
-            self.latest.pop(next(iter(self.latest)))
-        self.latest[source] = picture
+            oldest = next(iter(self.latest))
+            del self.latest[oldest], self._frame[oldest]
+        self.latest[source], self._frame[source] = picture, head.frame
         self._requested_s.pop(source, None)
         for viewer in self.viewers:
-            if source in viewer.wanted:
+            if source in viewer.wanted and self.may_see(viewer, source):
                 viewer.wanted.discard(source)
                 viewer.ready[source] = None
                 viewer.changed.set()
@@ -104,6 +114,8 @@ class Hub:
         latencies = self.latency_ms.setdefault(head.source, deque(maxlen=LATENCIES))
         if head.status == "ok":
             latencies.append(head.latency_ms)
+        if head.source in self._visitors.places:  # nobody's business but the visitor's
+            return
         for reader in self.readers:
             reader.records.append(record)
             if len(reader.records) > MISSED_MAX:

@@ -14,13 +14,14 @@ from aiohttp import web
 from pipeline.common.errors import UserError
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import PROTOCOL, End, Hello, StatusReport
-from pipeline.wire.page_link import PageEnd, Picture
+from pipeline.wire.page_link import PageEnd, Picture, VisitorsEnd
 from pipeline.wire.session import Session
 from stages.web.guard import Guard
 from stages.web.hub import ASK_AGAIN_S, Hub
 from stages.web.server import Connections, Server, make_app
 from stages.web.spec import WebOptions, WebSettings, tls
 from stages.web.status import RunStatus
+from stages.web.visitors import Visitors
 
 NICE: Final = 10
 """Viewers come after the run: where there are too few cores for both, they see fewer frames."""
@@ -55,28 +56,54 @@ def _one_line(record: logging.LogRecord) -> bool:
 
 async def _serve(assignment: Assignment, options: WebOptions, stop: StopFlag) -> None:
     link = PageEnd(options.page)
+    captures = VisitorsEnd(options.visitors_address)
+    visitors = Visitors(options.visitors, captures.send)
     status = RunStatus()
-    hub = Hub(link.request)
-    shown = {"mirror": options.mirror, "words": msgspec.structs.asdict(options.words)}
-    server = Server(hub, lambda: status.to_page(hub.latency_ms) | shown)
+    hub = Hub(link.request, visitors)
+
+    def shown() -> dict[str, Any]:
+        """What the page shows: of the visitors' places those that are or were taken."""
+        page = status.to_page(hub.latency_ms)
+        for source in page["sources"]:
+            if source["name"] in visitors.places:
+                source["visitor"] = visitors.places[source["name"]].camera is not None
+        page["sources"] = [one for one in page["sources"] if one.get("visitor", True) or one["captured"]]
+        return page | describe(options, visitors)
+
+    server = Server(hub, shown, visitors)
     try:
-        async with listening(server, options.settings):
-            tasks = [asyncio.create_task(_take_frames(link, hub)), asyncio.create_task(_ask_again(hub))]
+        async with listening(server, options.settings, camera=bool(options.visitors)):
+            tasks = [
+                asyncio.create_task(_take_frames(link, hub)),
+                asyncio.create_task(_take_wishes(captures, visitors)),
+                asyncio.create_task(_ask_again(hub)),
+            ]
             try:
-                await _attend(assignment, hub, status, stop)
+                await _attend(assignment, hub, status, visitors, stop)
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         link.close()
+        captures.close()
+
+
+def describe(options: WebOptions, visitors: Visitors) -> dict[str, Any]:
+    """Return what the page is told of this run besides its state."""
+    told = {"mirror": options.mirror, "words": msgspec.structs.asdict(options.words)}
+    if not options.visitors:
+        return told
+    width, height, fps = options.camera
+    camera = {"most": len(visitors.open_places), "width": width, "height": height, "fps": fps}
+    return told | {"camera": camera, "stored": options.stored}
 
 
 @contextlib.asynccontextmanager
-async def listening(server: Server, settings: WebSettings) -> AsyncIterator[None]:
-    """Serve the page at its address, which is logged once it can be opened."""
+async def listening(server: Server, settings: WebSettings, *, camera: bool = False) -> AsyncIterator[None]:
+    """Serve the page at its address, which is logged once it can be opened. camera: see `make_app`."""
     encryption = tls(settings)
-    app = make_app(server, Guard(settings))
+    app = make_app(server, Guard(settings), camera=camera)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=15, shutdown_timeout=0.2)
     connections = Connections(runner)
     app.middlewares.append(connections.middleware)
@@ -111,13 +138,20 @@ async def _take_frames(link: PageEnd, hub: Hub) -> None:
                 hub.put_record(other.record)
 
 
+async def _take_wishes(captures: VisitorsEnd, visitors: Visitors) -> None:
+    while True:
+        await visitors.want(await captures.receive())
+
+
 async def _ask_again(hub: Hub) -> None:
     while True:
         await asyncio.sleep(ASK_AGAIN_S)
         await hub.ask_again()
 
 
-async def _attend(assignment: Assignment, hub: Hub, status: RunStatus, stop: StopFlag) -> None:
+async def _attend(
+    assignment: Assignment, hub: Hub, status: RunStatus, visitors: Visitors, stop: StopFlag
+) -> None:
     """Take part in the run, from this loop, which does the work; return when it is over."""
 
     def hello() -> Hello:
@@ -131,6 +165,7 @@ async def _attend(assignment: Assignment, hub: Hub, status: RunStatus, stop: Sto
             match received:
                 case (StatusReport() as report, _):
                     status.update(report)
+                    visitors.update(report, loop.time())
                     hub.put_status()
                     if report.finished:
                         over_s = over_s or loop.time() + LAST_WORDS_S

@@ -2,20 +2,23 @@
 
 import asyncio
 import json
+import logging
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
+from msgspec import Meta
 
 from pipeline.wire.page_link import Picture
-from stages.web.guard import Allowance, Guard, add_headers
+from stages.web.guard import Allowance, Guard, add_camera_headers, add_headers
 from stages.web.hub import Hub, Reader, Viewer
 from stages.web.status import prometheus
+from stages.web.visitors import MAX_JPEG_BYTES, BadPicture, Camera, Visitors
 
 STATIC: Final = Path(__file__).parent / "static"
 FILES: Final = {f"/{name}": name for name in ("app.js", "style.css", "favicon.svg")} | {"/": "index.html"}
@@ -40,21 +43,33 @@ PICTURE_S: Final = 5.0
 
 BOUNDARY: Final = "frame"
 
+ONE_MORE: Final = '{"type":"picture"}'
+"""A page whose camera is on may send one picture more."""
+
+LINES_A_S, LINES_BURST = 0.1, 3.0
+"""In the log, of pages that are dropped."""
+
+log = logging.getLogger(__name__)
+
 StatusSource = Callable[[], dict[str, Any]]
 
 
 class Ask(msgspec.Struct, forbid_unknown_fields=True):
-    """What a page sends: it wants the next frame of a source."""
+    """What a page sends, one of both: it wants a source's next frame, or its camera goes on or off."""
 
-    next: str
+    next: str = ""
+    camera: Literal["", "on", "off"] = ""
+    key: Annotated[str, Meta(max_length=64)] = ""  # by which it is known if it comes back: a secret
 
 
 class Server:
     """The handlers. `status` gives what the page shows of the run."""
 
-    def __init__(self, hub: Hub, status: StatusSource) -> None:
+    def __init__(self, hub: Hub, status: StatusSource, visitors: Visitors) -> None:
         self._hub = hub
         self._status = status
+        self._visitors = visitors
+        self._lines = Allowance(LINES_A_S, LINES_BURST)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -75,42 +90,72 @@ class Server:
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Send status and frames to one page, each frame when the page has asked for it."""
         async with self._viewer() as viewer:
-            socket = web.WebSocketResponse(heartbeat=PING_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+            limit = MAX_JPEG_BYTES if self._visitors.places else MAX_MESSAGE_BYTES
+            socket = web.WebSocketResponse(heartbeat=PING_S, max_msg_size=limit, compress=False)
             await socket.prepare(request)
             sending = asyncio.ensure_future(self._send(socket, viewer))
             try:
                 await self._take(socket, viewer)
             finally:
                 sending.cancel()
+                self._visitors.leave(viewer.camera, time.monotonic())
                 await asyncio.gather(sending, return_exceptions=True)
             return socket
 
     async def _take(self, socket: web.WebSocketResponse, viewer: Viewer) -> None:
-        """Take in what the page asks for; one that sends anything else is closed."""
+        """Take in what the page asks for and its pictures; one that sends anything else is closed."""
         allowance = Allowance(MESSAGES_A_S, MESSAGES_A_S)
         async for message in socket:
-            if message.type is not WSMsgType.TEXT or not allowance.take("", time.monotonic()):
-                await socket.close(code=1008, message=b"not expected")
-                return
+            now_s = time.monotonic()
             try:
-                source = msgspec.json.decode(message.data, type=Ask).next
-            except msgspec.MsgspecError:
-                await socket.close(code=1008, message=b"not expected")
+                if not allowance.take("", now_s):
+                    raise BadPicture("more messages than a page sends")
+                if message.type is WSMsgType.BINARY:
+                    await self._visitors.put(viewer.camera, message.data, now_s)
+                else:
+                    await self._answer(viewer, _read_ask(message), now_s)
+            except BadPicture as error:
+                await self._drop(socket, str(error))
                 return
-            if source in self._names():
-                await self._hub.want(viewer, source)
+
+    async def _answer(self, viewer: Viewer, ask: Ask, now_s: float) -> None:
+        match ask.camera:
+            case "on":
+                self._visitors.enter(viewer.camera, ask.key, now_s)
+            case "off":
+                self._visitors.leave(viewer.camera, now_s)
+            case _ if ask.next in self._names():
+                await self._hub.want(viewer, ask.next)
+
+    async def _drop(self, socket: web.WebSocketResponse, why: str) -> None:
+        if self._lines.take("", time.monotonic()):
+            log.info("a page is dropped: %s", why)
+        await socket.close(code=1008, message=b"not expected")
 
     async def _send(self, socket: web.WebSocketResponse, viewer: Viewer) -> None:
         """Send what is new whenever there is room: of each source its newest frame."""
+        camera, told = viewer.camera, "off"
         while True:
-            await viewer.changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_until_credit_s(camera)):
+                    await viewer.changed.wait()
             viewer.changed.clear()
+            if camera.trouble:
+                await self._drop(socket, camera.trouble)
+                return
+            if (state := self._visitors.state(camera)) != told:
+                told = state
+                await socket.send_str(json.dumps({"type": "camera", "state": state}))
+            if camera.ask(time.monotonic()):
+                await socket.send_str(ONE_MORE)
             if viewer.status_changed:
                 viewer.status_changed = False
                 await socket.send_str(json.dumps(self._status()))
             while viewer.ready:
                 source = next(iter(viewer.ready))
                 del viewer.ready[source]
+                if not self._hub.may_see(viewer, source):
+                    continue
                 viewer.seen.add(source)
                 await socket.send_bytes(_packed(self._hub.latest[source]))
             if self._hub.over and not viewer.status_changed:
@@ -211,6 +256,10 @@ class Server:
     def _names(self) -> list[str]:
         return [source["name"] for source in self._status()["sources"]]
 
+    def _names_for_all(self) -> list[str]:
+        """The sources that are nobody's own."""
+        return [name for name in self._names() if name not in self._visitors.places]
+
     async def _source(self, request: web.Request, viewer: Viewer) -> str:
         """Return the source that a request names; without a name the first one.
 
@@ -218,15 +267,34 @@ class Server:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(PICTURE_S):
-                while not self._names() and not self._hub.over:
+                while not self._names_for_all() and not self._hub.over:
                     viewer.changed.clear()
                     await viewer.changed.wait()
-        names = self._names()
+        names = self._names_for_all()
         source = request.query.get("source", names[0] if names else "")
         if source not in names:
-            known = ", ".join(names) or "no source yet"
+            none = "visitors' cameras, which they alone see" if self._visitors.places else "no source yet"
+            known = ", ".join(names) or none
             raise web.HTTPNotFound(text=f"source: expected one of {known}; found {source!r}\n")
         return source
+
+
+def _read_ask(message: WSMessage) -> Ask:
+    """Raises BadPicture for what no page sends."""
+    if message.type is not WSMsgType.TEXT or len(message.data) > MAX_MESSAGE_BYTES:
+        raise BadPicture("a message that no page sends")
+    try:
+        ask = msgspec.json.decode(message.data, type=Ask)
+    except msgspec.MsgspecError as error:
+        raise BadPicture("a message that no page sends") from error
+    if bool(ask.next) == bool(ask.camera):
+        raise BadPicture("a message that no page sends")
+    return ask
+
+
+def _until_credit_s(camera: Camera) -> float | None:
+    """Return when a camera may be asked for one more picture; None: not before something changes."""
+    return max(0.0, camera.next_credit_s - time.monotonic()) if camera.may_ask() else None
 
 
 def _packed(picture: Picture) -> bytes:
@@ -279,9 +347,9 @@ class Connections:
         return answer
 
 
-def make_app(server: Server, guard: Guard) -> web.Application:
-    """Return the application; it serves nothing yet."""
+def make_app(server: Server, guard: Guard, *, camera: bool = False) -> web.Application:
+    """Return the application; it serves nothing yet. camera: whether its page may use the browser's."""
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_MESSAGE_BYTES)
     app.add_routes([*server.routes(), web.post("/api/login", guard.login)])
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(add_camera_headers if camera else add_headers)
     return app

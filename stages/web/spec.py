@@ -13,7 +13,8 @@ from msgspec import Meta
 from pipeline.common.errors import UserError
 from pipeline.config.schema import Settings, WordsSettings
 from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec
-from stages.display.spec import DisplaySettings, page_address
+from stages.capture.spec import CaptureSettings, visitors_address
+from stages.display.spec import STDOUT, DisplaySettings, page_address
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
@@ -39,6 +40,10 @@ class WebOptions(msgspec.Struct, frozen=True):
     page: str  # where display is met
     mirror: bool  # whether the picture is a mirror at first
     words: WordsSettings = WordsSettings()  # that emotions are shown with
+    visitors: list[str] = []  # sources whose pictures are visitors' cameras
+    visitors_address: str = ""  # where their captures are met
+    camera: tuple[int, int, int] = (0, 0, 0)  # width, height, px, and rate that are asked of them; 0: any
+    stored: str = ""  # what the visitors are told of that
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
@@ -47,16 +52,41 @@ def processes(run: RunFacts) -> list[ProcessPlan]:
     if display.mode != "web":
         return []
     settings = run.settings.of(WebSettings)
-    check_settings(settings)
+    visitors = [source.name for source in run.sources if source.form == "browser"]
+    check_settings(settings, cameras=bool(visitors))
     # Found here, so that a page which is started again is where its viewers look for it.
     settings = msgspec.structs.replace(settings, port=find_port(settings.host, settings.port))
     words = run.settings.of(WordsSettings)
-    options = WebOptions(settings, page_address(run), display.mirror, words)
+    capture = run.settings.of(CaptureSettings)
+    options = WebOptions(
+        settings,
+        page_address(run),
+        display.mirror,
+        words,
+        visitors,
+        visitors_address(run),
+        (capture.camera_width, capture.camera_height, capture.camera_fps),
+        stored(display),
+    )
     return [ProcessPlan(WEB.role, WEB.module, "web", options)]
 
 
-def check_settings(settings: WebSettings) -> None:
-    """Raise UserError for a host that is none or that others reach without a token, and for bad TLS files."""
+def stored(display: DisplaySettings) -> str:
+    """Say what this run keeps of its visitors."""
+    kept = []
+    if display.record:
+        kept.append(f"records your picture in {Path(display.record).name}")
+    if display.results:
+        where = "standard output" if display.results == STDOUT else Path(display.results).name
+        kept.append(f"writes results to {where}")
+    return f"This run {' and '.join(kept)}." if kept else "Nothing is stored."
+
+
+def check_settings(settings: WebSettings, *, cameras: bool = False) -> None:
+    """Raise UserError for a host that is none or that others reach without a token, and for bad TLS files.
+
+    cameras: whether the page asks for them, which browsers give to https and on the loopback alone.
+    """
     try:
         loopback = ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
@@ -73,6 +103,11 @@ def check_settings(settings: WebSettings) -> None:
         raise UserError(
             f"web.host: {settings.host} can be reached from other machines: that needs web.token; "
             f"make one with: {MAKE_TOKEN}"
+        )
+    if cameras and not loopback and not settings.certificate:
+        raise UserError(
+            f"web.host: {settings.host} can be reached from other machines, and browsers give cameras to "
+            "https pages alone: source browser needs web.certificate and web.key (docs/web.md makes them)"
         )
     if bool(settings.certificate) != bool(settings.key):
         raise UserError("web.certificate and web.key: expected both or neither (docs/web.md makes them)")

@@ -9,11 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import JavascriptException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+
+from pipeline.config.sources import SourceSpec
+from stages.capture.sources.demo import DemoReader
+from stages.image_codec import to_jpeg
 
 LIMIT_S = 90.0
 AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"  # .ci/run puts it there
@@ -121,3 +127,23 @@ def browser(*options: str) -> Iterator[Browser]:
         yield Browser(made)
     finally:
         made.quit()
+
+
+def fake_camera(film: Path) -> list[str]:
+    """Return the options of a browser whose camera shows a film over and over, and which asks nobody."""
+    return [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]
+
+
+def make_film(path: Path, faces: int = 1, frames: int = 60) -> Path:
+    """Write the demo as a fake camera plays it (MJPEG, 640×480): the faces come and go as there."""
+    reader = DemoReader(SourceSpec(f"demo:{faces}", "demo", "demo"))
+    with path.open("wb") as file:
+        for _ in range(frames):
+            picture = reader.read()
+            assert picture is not None and picture.image is not None
+            file.write(to_jpeg(np.asarray(cv2.resize(picture.image, (640, 480)), np.uint8), 90))
+    return path

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import cv2
@@ -16,6 +16,7 @@ from stages.web.hub import Hub
 from stages.web.main import listening
 from stages.web.server import Server
 from stages.web.spec import WebSettings, find_port
+from stages.web.visitors import Visitors
 
 LIMIT_S = 20.0
 
@@ -40,15 +41,20 @@ def make_jpeg(level: int, side: int = 64) -> bytes:
 class WebWorld:
     """A served page. `put` is a frame of the run; `requests` counts what display was asked for."""
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(self, settings: WebSettings, visitors: Sequence[str] = ()) -> None:
         self.settings = settings
         self.requests: list[str] = []
-        self.hub = Hub(self._request)
-        self.names = ["clip"]
-        self.server = Server(self.hub, self._status)
+        self.given: list[tuple[str, int, bytes]] = []  # source, number and JPEG of visitors' pictures
+        self.visitors = Visitors(visitors, self._give)
+        self.hub = Hub(self._request, self.visitors)
+        self.names = ["clip", *visitors]
+        self.server = Server(self.hub, self._status, self.visitors)
 
     async def _request(self, source: str) -> None:
         self.requests.append(source)
+
+    async def _give(self, source: str, number: int, jpeg: bytes) -> None:
+        self.given.append((source, number, jpeg))
 
     def _status(self) -> dict[str, Any]:
         fields = {
@@ -88,10 +94,12 @@ async def until(what: Callable[[], bool]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[tuple[WebWorld, ClientSession]]:
+async def serving(
+    visitors: Sequence[str] = (), **settings: Any
+) -> AsyncIterator[tuple[WebWorld, ClientSession]]:
     """Serve a page, and give a client of it."""
-    world = WebWorld(WebSettings(port=find_port("127.0.0.1", 0), **settings))
-    async with listening(world.server, world.settings):
+    world = WebWorld(WebSettings(port=find_port("127.0.0.1", 0), **settings), visitors)
+    async with listening(world.server, world.settings, camera=bool(visitors)):
         jar = CookieJar(unsafe=True)  # which takes cookies of a host that is named by number
         async with ClientSession(world.url, cookie_jar=jar) as client:
             yield world, client

@@ -23,6 +23,15 @@ let status = { state: "starting", sources: [], processes: [] };
 let paused = false;
 let finished = false;
 let attempts = 0;
+const camera = {
+  on: false, // whether this visitor wants it
+  state: "off", // as the server has it: off, idle, wait, full, or the name of this visitor's source
+  credits: 0, // pictures that may be sent
+  key: "", // by which the server knows this page if its connection breaks
+  stream: null,
+  facing: "user",
+  busy: false, // while a picture is made
+};
 
 // ------------------------------------------------------------------------------------------------ helpers
 
@@ -48,8 +57,10 @@ function word(emotion) {
   return status.words?.[emotion] ?? emotion;
 }
 
-function mirrored() {
-  return settings.mirror ?? status.mirror ?? false;
+/** People know themselves from mirrors: so their own picture is one, unless the camera looks away from them. */
+function mirrored(source) {
+  const own = camera.on && source === camera.state && camera.facing !== "environment";
+  return settings.mirror ?? (own || (status.mirror ?? false));
 }
 
 function several() {
@@ -61,7 +72,7 @@ function several() {
 /** Draw a frame with its faces at (left, top), `scale` canvas pixels for each pixel of the source. */
 function drawFrame(context, frame, left, top, scale, unit) {
   const width = frame.width * scale, height = frame.height * scale;
-  const mirror = mirrored();
+  const mirror = mirrored(frame.record.source);
   context.save();
   context.beginPath();
   context.rect(left, top, width, height);
@@ -222,8 +233,13 @@ class Tile {
   }
 }
 
+/** What this page shows: of visitors' cameras its own alone. */
+function shownSources() {
+  return status.sources.filter((source) => source.visitor === undefined || source.name === camera.state);
+}
+
 function updateTiles() {
-  const names = new Set(status.sources.map((source) => source.name));
+  const names = new Set(shownSources().map((source) => source.name));
   for (const [name, tile] of tiles) {
     if (!names.has(name)) {
       tile.figure.remove();
@@ -236,6 +252,7 @@ function updateTiles() {
     tile.ask();
     tile.describe();
   }
+  updateInvitation();
 }
 
 /** Arrange the tiles so that their pictures are as large as can be. */
@@ -463,7 +480,7 @@ function updateStatus() {
     else if (status.state === "starting") connection("The run is starting…");
     else if (status.state === "stopping") connection("The run is ending…");
     else connection("Live");
-    const parts = status.sources.filter((source) => !source.ended).map((source) => {
+    const parts = shownSources().filter((source) => !source.ended).map((source) => {
       const name = several() ? `${source.name}: ` : "";
       return `${name}${source.fps.toFixed(1)} frames/s · latency ${ms(source.latency_ms.p50)} ` +
         `(p95 ${ms(source.latency_ms.p95)}) · dropped ${reasons(source.dropped)}` +
@@ -500,14 +517,28 @@ async function connect() {
   if (!await allowed()) return;
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/live`);
   socket.binaryType = "arraybuffer";
-  socket.onmessage = ({ data }) => (typeof data === "string" ? onStatus(JSON.parse(data)) : onFrame(data));
-  socket.onopen = () => { attempts = 0; };
+  socket.onmessage = ({ data }) => (typeof data === "string" ? onText(JSON.parse(data)) : onFrame(data));
+  socket.onopen = () => {
+    attempts = 0;
+    askForPlace();
+  };
   socket.onclose = () => {
     for (const tile of tiles.values()) tile.asked = false;
+    camera.credits = 0;
+    camera.state = "off";
     if (!finished) connection("Connection lost; trying again…", true);
     attempts += 1;
     setTimeout(connect, finished ? 5000 : Math.min(4000, 250 * 2 ** attempts));
   };
+}
+
+function onText(message) {
+  if (message.type === "status") onStatus(message);
+  else if (message.type === "camera") onCameraState(message.state);
+  else if (message.type === "picture") {
+    camera.credits += 1;
+    sendPicture();
+  }
 }
 
 function onStatus(next) {
@@ -563,16 +594,157 @@ async function enter(event) {
   connect();
 }
 
+// ------------------------------------------------------------------------------------------------- camera
+
+const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
+const still = document.createElement("canvas");
+
+const WITHOUT_PLACE = new Set(["off", "idle", "wait", "full"]);
+
+const TROUBLES = {
+  NotAllowedError: "This page was not allowed to use the camera. Allow it in the browser's address bar (on a phone: " +
+    "also in the system's settings), then press the button again.",
+  NotFoundError: "No camera was found. Plug one in, then press the button again.",
+  OverconstrainedError: "No camera was found. Plug one in, then press the button again.",
+  NotReadableError: "The camera can't be read: another program may be using it. Close that, then press the button again.",
+  insecure: "Browsers give cameras to https pages alone, and to http://localhost on the machine itself. Ask whoever " +
+    "runs this page for its https address.",
+  ended: "The camera was taken away. Press the button to use it again.",
+};
+
+function trouble(text) {
+  if ($("trouble").textContent !== text) $("trouble").textContent = text;
+  updateInvitation();
+}
+
+async function useCamera() {
+  if (camera.on) return;
+  camera.on = true;
+  trouble("");
+  setPressed();
+  if (!window.isSecureContext || !navigator.mediaDevices) return stopCamera(TROUBLES.insecure);
+  const { width, height, fps } = status.camera;
+  try {
+    camera.stream = await navigator.mediaDevices.getUserMedia({
+      audio: false,
+      video: {
+        width: { ideal: width || 640 }, height: { ideal: height || 480 }, frameRate: { ideal: fps || 30 }, facingMode: "user",
+      },
+    });
+  } catch (error) {
+    return stopCamera(TROUBLES[error.name] ?? `The camera does not start: ${error.message || error.name}.`);
+  }
+  if (!camera.on) return stopCamera(""); // turned off while the browser asked
+  const [track] = camera.stream.getVideoTracks();
+  camera.facing = track.getSettings().facingMode ?? "user";
+  track.addEventListener("ended", () => stopCamera(TROUBLES.ended));
+  camera.key ||= crypto.randomUUID();
+  video.srcObject = camera.stream;
+  await video.play().catch(() => {});
+  askForPlace();
+}
+
+function stopCamera(text) {
+  const asked = camera.stream !== null;
+  camera.on = false;
+  for (const track of camera.stream?.getTracks() ?? []) track.stop();
+  camera.stream = video.srcObject = null;
+  camera.busy = false; // no frame of a stopped camera comes that would end it
+  if (asked && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ camera: "off" }));
+  trouble(text);
+  setPressed();
+}
+
+/** Ask for a place; on a new connection too, where the server knows this page by its key. */
+function askForPlace() {
+  if (camera.stream === null || socket?.readyState !== WebSocket.OPEN || resting()) return;
+  socket.send(JSON.stringify({ camera: "on", key: camera.key }));
+}
+
+/** Nobody looks: nothing is sent. */
+function resting() {
+  return paused || document.hidden;
+}
+
+function onCameraState(state) {
+  camera.state = state;
+  if (state === "idle") askForPlace();
+  updateTiles();
+  sendPicture(); // a credit of before may be left
+}
+
+function wake() {
+  if (resting()) return;
+  if (camera.state === "idle" || camera.state === "off") askForPlace();
+  sendPicture();
+}
+
+/** Send what the camera sees now, if the server has asked for it. */
+function sendPicture() {
+  if (camera.credits <= 0 || camera.busy || camera.stream === null || WITHOUT_PLACE.has(camera.state) || resting()) return;
+  camera.busy = true;
+  const stream = camera.stream;
+  const next = video.requestVideoFrameCallback?.bind(video) ?? ((then) => setTimeout(then, 30));
+  next(() => {
+    if (stream !== camera.stream) return; // turned off meanwhile, and on again perhaps
+    const scale = Math.min(1, Math.min(1280, Math.max(status.camera.width, status.camera.height) || 640) /
+      Math.max(video.videoWidth, video.videoHeight, 1));
+    still.width = Math.round(video.videoWidth * scale);
+    still.height = Math.round(video.videoHeight * scale);
+    if (!still.width || !still.height) return again(stream);
+    still.getContext("2d", { alpha: false }).drawImage(video, 0, 0, still.width, still.height);
+    still.toBlob((jpeg) => {
+      if (jpeg !== null && camera.credits > 0 && stream === camera.stream && socket?.readyState === WebSocket.OPEN) {
+        camera.credits -= 1;
+        socket.send(jpeg);
+      }
+      again(stream);
+    }, "image/jpeg", 0.8);
+  });
+}
+
+function again(stream) {
+  if (stream !== camera.stream) return;
+  camera.busy = false;
+  sendPicture();
+}
+
+/** The offer of the camera, or what is in its way; above other pictures no more than a line. */
+function updateInvitation() {
+  if (!status.camera) return;
+  const most = status.camera.most;
+  const own = tiles.has(camera.state);
+  const waits = {
+    full: most === 1 ? "Another visitor's camera is on, and there is one place. Yours is next."
+      : `All ${most} places are taken. You get the next one that is free.`,
+    wait: "A place is being made ready…",
+    idle: "Your camera is resting, since nobody looked at this page.",
+    off: "The camera is starting…",
+  };
+  $("camera").hidden = false;
+  $("stored").hidden = false;
+  $("stored").textContent = status.stored;
+  $("privacy").textContent = "Your pictures go to this server and to no other; other visitors don't see them. " + status.stored;
+  const text = $("trouble").textContent;
+  $("invitation").hidden = finished || (tiles.size > 0 && (own || !camera.on) && !text);
+  $("invitation").classList.toggle("bar", tiles.size > 0);
+  $("offer").textContent = camera.on ? waits[camera.state] ?? "" : "See what this page reads in your face.";
+  $("offer").hidden = Boolean(text);
+  $("use").hidden = camera.on;
+  $("waiting").hidden ||= tiles.size === 0 || !$("invitation").hidden;
+}
+
 // ------------------------------------------------------------------------------------------------ buttons
 
 function setPressed() {
   for (const name of ["boxes", "labels", "names", "blur"]) $(name).setAttribute("aria-pressed", settings[name]);
-  $("mirror").setAttribute("aria-pressed", mirrored());
+  $("mirror").setAttribute("aria-pressed", mirrored(camera.state));
+  $("camera").setAttribute("aria-pressed", camera.on);
   $("pause").setAttribute("aria-pressed", paused);
 }
 
 function toggle(name) {
-  settings[name] = name === "mirror" ? !mirrored() : !settings[name];
+  settings[name] = name === "mirror" ? !mirrored(camera.state) : !settings[name];
   localStorage.setItem("settings", JSON.stringify(settings));
   setPressed();
   redraw();
@@ -583,6 +755,7 @@ function pause() {
   setPressed();
   updateStatus();
   for (const tile of tiles.values()) tile.ask();
+  wake();
 }
 
 /** Save what is seen, at the size of the sources. */
@@ -619,14 +792,17 @@ function details() {
 
 const actions = {
   pause, snapshot, fullscreen, details,
+  camera: () => (camera.on ? stopCamera("") : useCamera()),
   boxes: () => toggle("boxes"), labels: () => toggle("labels"), names: () => toggle("names"),
   mirror: () => toggle("mirror"), blur: () => toggle("blur"),
 };
 const keys = {
-  " ": "pause", b: "boxes", l: "labels", n: "names", m: "mirror", u: "blur", s: "snapshot", f: "fullscreen", i: "details",
+  " ": "pause", c: "camera", b: "boxes", l: "labels", n: "names", m: "mirror", u: "blur", s: "snapshot", f: "fullscreen", i: "details",
 };
 
 for (const [name, action] of Object.entries(actions)) $(name).addEventListener("click", action);
+$("use").addEventListener("click", useCamera);
+document.addEventListener("visibilitychange", wake);
 $("close").addEventListener("click", () => $("dialog").close());
 $("form").addEventListener("submit", enter);
 $("login").addEventListener("cancel", (event) => event.preventDefault());
@@ -634,7 +810,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("login").open) return;
   const onButton = event.target instanceof HTMLButtonElement && event.key === " "; // which presses that button
   const name = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!name || onButton || ($("dialog").open && name !== "details")) return;
+  if (!name || onButton || $(name).hidden || ($("dialog").open && name !== "details")) return;
   event.preventDefault();
   actions[name]();
 });

@@ -10,6 +10,7 @@ import pytest
 from pipeline.wire.page_link import Picture
 from stages.web import hub as hub_module
 from stages.web.hub import Hub, Reader, Viewer
+from stages.web.visitors import Visitors
 
 
 def record(frame: int, source: str = "clip", status: str = "ok") -> bytes:
@@ -25,7 +26,11 @@ class World:
 
     def __init__(self) -> None:
         self.requests: list[str] = []
-        self.hub = Hub(self._request)
+        self.visitors = Visitors(["browser#1"], self._give)
+        self.hub = Hub(self._request, self.visitors)
+
+    async def _give(self, source: str, number: int, jpeg: bytes) -> None:
+        """Pictures of visitors are not what is tested here."""
 
     async def _request(self, source: str) -> None:
         self.requests.append(source)
