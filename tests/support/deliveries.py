@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.wire.messages import Delivery, Status
 from stages.display.display import Display
+from stages.display.output_file import Patience
+from stages.display.resume import Checkpoint
+from stages.display.sinks.sink import Opening
 from stages.display.spec import DisplaySettings
 from stages.faces import Faces
 
@@ -25,6 +29,14 @@ class Outcome(NamedTuple):
     faces: Faces
     image: NDArray[np.uint8] | None
     now_ns: int
+
+
+def opening(
+    sources: Sequence[str] = ("clip.mp4",), patience: Patience | None = None, **settings: Any
+) -> Opening:
+    """Return what a sink is opened with; settings: of display."""
+    chosen = DisplaySettings(**settings)
+    return Opening(chosen, sources, Checkpoint(None), patience or Patience(), lambda past: None)
 
 
 def outcome(

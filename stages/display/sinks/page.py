@@ -1,6 +1,6 @@
-"""What the web page gets: each record, and a JPEG of a frame when the page has asked for it.
+"""The link to the web page's process: each record, and a JPEG of a frame when the page asks for one.
 
-Pictures are encoded in a thread of their own, once for all viewers and only while someone watches.
+A thread encodes the pictures, once for all viewers and only while someone watches.
 """
 
 import threading
@@ -16,28 +16,23 @@ from stages.image_codec import to_jpeg
 JPEG_QUALITY: Final = 80
 
 PICTURES_A_S: Final = 50.0
-"""Of a source at the most: a file that plays faster than people can see costs no more than that."""
+"""The most of a source: a file that is read faster costs no more than that."""
 
 LARGEST_SIDE: Final = 1280
-"""A frame whose longer side is longer, px, is made smaller: pages show it smaller still."""
+"""Longer side of the JPEG, px: larger frames are reduced, since pages show them smaller still."""
 
 
 class Page(Sink):
-    """See Sink. Nothing here waits for the page."""
+    """Passes records and pictures on, and never waits for the page."""
 
     wants_pixels = True
     watched = True
 
-    @classmethod
-    def open(cls, run: Opening) -> "Page":
-        return cls(run.page)
-
-    def __init__(self, address: str) -> None:
-        """`address` is the one that the page's process binds."""
-        self._link = DisplayEnd(address)
+    def __init__(self, run: Opening) -> None:
+        self._link = DisplayEnd(run.page)
         self._asked: set[str] = set()  # sources
         self._next_s: dict[str, float] = {}  # by source, when its next frame may be passed on
-        self._encoder = _Encoder(address)
+        self._encoder = _Encoder(run.page)
 
     def write(self, outcome: Outcome) -> None:
         """Pass the record on, and the frame if the page has asked for the next one of its source."""
@@ -47,7 +42,7 @@ class Page(Sink):
         if outcome.image is not None and source in self._asked and now_s >= self._next_s.get(source, 0.0):
             self._asked.discard(source)
             self._next_s[source] = now_s + 1 / PICTURES_A_S
-            # A copy: the memory of a frame is used again as soon as its record is written.
+            # A copy, since the frame's memory is reused once its record is written.
             self._encoder.put(source, outcome.image.copy(), outcome.line)
 
     def close(self) -> None:
@@ -68,7 +63,7 @@ class _Encoder(threading.Thread):
         self.start()
 
     def put(self, source: str, image: Image, record: bytes) -> None:
-        """Encode this frame next; one of the same source that still waits is left out."""
+        """Encode this frame next, in place of one of the same source that still waits."""
         with self._changed:
             self._frames[source] = image, record
             self._changed.notify()
@@ -88,14 +83,14 @@ class _Encoder(threading.Thread):
         link.close()
 
     def _take(self) -> tuple[Image, bytes] | None:
-        """Wait for a frame; None when there will be no more."""
+        """Wait for a frame; return None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._frames or self._over)
             return None if self._over else self._frames.pop(next(iter(self._frames)))
 
 
 def _fit(image: Image) -> Image:
-    """Return a frame (height, width, 3) no larger than pages need it, in its proportions."""
+    """Return a frame (height, width, 3) of at most LARGEST_SIDE, in its proportions."""
     height, width = image.shape[:2]
     scale = LARGEST_SIDE / max(height, width)
     if scale >= 1:

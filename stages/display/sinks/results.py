@@ -14,11 +14,10 @@ from msgspec import UNSET
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from pipeline.wire.assignment import STDOUT_VARIABLE
-from stages.display.output_file import OutputFailed, OutputFile, Patience
+from stages.display.output_file import OutputFailed, OutputFile
 from stages.display.record import FaceRecord, Record
 from stages.display.resume import (
     COLUMNS,
-    Checkpoint,
     Past,
     Read,
     ResultsMark,
@@ -38,32 +37,24 @@ class _Format(NamedTuple):
 class Results(Sink):
     """An open results file."""
 
-    @classmethod
-    def open(cls, run: Opening) -> "Results":
-        return cls(run.settings.results, run.patience, run.checkpoint, run.on_past)
+    def __init__(self, run: Opening) -> None:
+        """Open the file; its extension is the format. Raises UserError.
 
-    def __init__(
-        self, path: str, patience: Patience, checkpoint: Checkpoint, on_past: Callable[[Past], None]
-    ) -> None:
-        """Open `path`; its extension tells the format.
-
-        If the checkpoint has a mark, this run has begun the file and goes on with it: what is torn at its
-        end is cut off, and every record after the mark goes to `on_past`, in order. Otherwise the file
-        stays as it is until `begin`.
-        Raises UserError in one line.
-        """
-        self._format = _FORMATS[Path(path).suffix.lower()]
-        self._checkpoint = checkpoint
-        file, mark = Path(path), checkpoint.state.results
-        self._file = OutputFile("results", file, patience, append=True, known=mark is not None)
+        If the checkpoint has a mark, the file is continued: a torn end is cut off, and the records after the
+        mark go to `run.on_past` in order. Else the file stays as it is until `begin`."""
+        path = Path(run.settings.results)
+        self._format = _FORMATS[path.suffix.lower()]
+        self._checkpoint = run.checkpoint
+        mark = run.checkpoint.state.results
+        self._file = OutputFile("results", path, run.patience, append=True, known=mark is not None)
         if mark is not None:
             try:
-                self._go_on(file, mark, on_past)
+                self._continue(path, mark, run.on_past)
             except UserError:
                 self._file.close()
                 raise
 
-    def _go_on(self, path: Path, mark: ResultsMark, on_past: Callable[[Past], None]) -> None:
+    def _continue(self, path: Path, mark: ResultsMark, on_past: Callable[[Past], None]) -> None:
         if self._file.identity != mark.identity:
             raise OutputFailed("results", path, "another file has taken its place")
         if path.stat().st_size < mark.offset:
@@ -73,7 +64,7 @@ class Results(Sink):
             self._file.write(self._format.header)
 
     def begin(self) -> None:
-        """Write the file anew; what an earlier run left in it is gone. Raises OutputFailed."""
+        """Empty the file of what an earlier run left in it. Raises OutputFailed."""
         self._file.begin()
         mark = self.mark
         self._file.write(self._format.header)
@@ -81,7 +72,7 @@ class Results(Sink):
 
     @property
     def mark(self) -> ResultsMark:
-        """The end of what is written by now."""
+        """The end of what is written."""
         return ResultsMark(self._file.end, self._file.identity)
 
     def write(self, outcome: Outcome) -> None:
@@ -95,7 +86,7 @@ class Results(Sink):
 
 
 def csv_rows(*rows: list[object]) -> bytes:
-    """Return rows as RFC 4180 has them: quoted where needed, lines ended by CR LF, UTF-8."""
+    """Return rows as in RFC 4180: quoted where needed, lines ended by CR LF, in UTF-8."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
@@ -131,29 +122,25 @@ _FORMATS: Final = {
 
 
 SAFE_BYTES: Final = 4096 if sys.platform == "linux" else 512
-"""A pipe that is said to take something takes so much at once (PIPE_BUF)."""
+"""A pipe that select() calls writable takes at least this much at once (PIPE_BUF)."""
 
 WAIT_S: Final = 0.1
 
 
 class Lines(Sink):
-    """Standard output of the command line, which this process was given besides its own."""
+    """Records on the command line's standard output, which this process was given besides its own."""
 
-    @classmethod
-    def open(cls, run: Opening) -> "Lines":
-        return cls(run.patience)
-
-    def __init__(self, patience: Patience) -> None:
-        """Raises UserError where the system can't hand it over."""
+    def __init__(self, run: Opening) -> None:
+        """Raise UserError where the system can't hand it over."""
         number = os.environ.get(STDOUT_VARIABLE)
         if number is None:
             raise UserError("results -: not on this system; name a file that ends in .jsonl")
         self._fd = int(number)
-        self._patience = patience
-        self._gone = False  # nobody reads it any more
+        self._patience = run.patience
+        self._gone = False  # its reader has closed it
 
     def write(self, outcome: Outcome) -> None:
-        """Write the whole line. A slow reader is waited for, while this process shows that it is alive."""
+        """Write the whole line; while it waits for a slow reader, heartbeats go on."""
         rest = memoryview(outcome.line + b"\n")
         while rest and not self._gone:
             try:
@@ -169,5 +156,5 @@ class Lines(Sink):
                 raise OutputFailed("results", "-", error) from error
 
     def poll(self) -> str | None:
-        """End the run when the reader has gone, as `| head` does."""
+        """End the run when the reader has closed the pipe, as `| head` does."""
         return "nobody reads the results any more" if self._gone else None

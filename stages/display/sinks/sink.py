@@ -1,4 +1,4 @@
-"""What an output of the display stage is, and the ones that the settings ask for."""
+"""The base class of outputs, and the opening of those that the settings choose."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Image = NDArray[np.uint8]
 
 
 class Outcome:
-    """A frame as its sinks get it. Pictures are drawn once, when the first sink asks for them."""
+    """A frame as sinks get it. Faces are drawn once, when the first sink asks for them."""
 
     def __init__(self, delivery: Delivery, record: Record, line: bytes, image: Image | None) -> None:
         """`line` is the record as JSON, without the line's end; `image` is uint8 BGR (height, width, 3)."""
@@ -30,7 +30,7 @@ class Outcome:
 
     @cached_property
     def drawn(self) -> Image | None:
-        """The picture with its faces drawn, as it was filmed; None for a frame without pixels."""
+        """The picture with its faces drawn, not mirrored; None for a frame without pixels."""
         if self.image is None:
             return None
         from stages.display.drawing import draw_faces  # here and below: OpenCV, which results don't need
@@ -41,7 +41,7 @@ class Outcome:
 
     @cached_property
     def mirrored(self) -> Image | None:
-        """The same as in a mirror, with readable words."""
+        """The mirrored picture with its faces drawn and readable words."""
         if self.image is None:
             return None
         from stages.display.drawing import draw_faces, mirrored
@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Opening:
-    """What sinks are opened with."""
+    """What a sink is opened with."""
 
     settings: DisplaySettings
     sources: Sequence[str]  # names; empty where all are captured elsewhere
@@ -69,44 +69,42 @@ class Sink:
     All methods but `poll` may raise OutputFailed, which ends the run with status 1.
     """
 
-    wants_pixels = False  # whether frames are sent to display for it
-    watched = False  # whether people look at it, so that files play at their own rate
+    wants_pixels = False  # whether it needs the frames' pixels
+    watched = False  # whether people watch it, so that files play at their own rate
 
-    @classmethod
-    def open(cls, run: Opening) -> "Sink":
-        """Open the output, which nothing is written to until `begin`. Raises UserError in one line."""
-        return cls()
+    def __init__(self, run: Opening) -> None:
+        """Open the output; nothing is written before `begin`. Raises UserError."""
 
     @property
     def mark(self) -> ResultsMark | None:
-        """Where a process that replaces this one reads results back from; None for other sinks."""
+        """Where a replacement of this process starts reading the results back; None for other sinks."""
         return None
 
     def begin(self) -> None:
-        """The first outcome of the run is about to be written: what an earlier run left can go."""
+        """The first outcome of the run comes next: discard what an earlier run left."""
 
     def write(self, outcome: Outcome) -> None:
-        """Take one outcome; those of a source come in order. It is written when this returns."""
+        """Write an outcome, and return once it is written; those of a source come in order."""
 
     def check(self) -> None:
-        """Raise OutputFailed if what is written is no longer where it was."""
+        """Raise OutputFailed if what is written was removed or replaced."""
 
     def end_source(self, source: str) -> None:
         """No more frames of this source will come."""
 
     def poll(self) -> str | None:
-        """Let a window act; return why the user wants the run to end, if so."""
+        """Handle the user's input; return why the user wants the run to end, if so."""
         return None
 
     def complete(self) -> None:
         """The run is over, and all outcomes are written."""
 
     def close(self) -> None:
-        """Complete and close the output; may be called again."""
+        """Complete and close the output; it may be called twice."""
 
 
 class NullSink(Sink):
-    """Draws each frame as a window would, and shows nothing: the benchmark's."""
+    """Draws each frame and shows nothing: for the benchmark."""
 
     wants_pixels = True
 
@@ -115,15 +113,15 @@ class NullSink(Sink):
 
 
 def open_sinks(run: Opening) -> list[Sink]:
-    """Open the sinks that the settings ask for, in the order in which they are written.
+    """Open the sinks that the settings choose, in the order in which they are written.
 
-    Raises UserError in one line for what can't be opened; nothing stays open then.
+    Raises UserError for what can't be opened; nothing stays open then.
     """
     sinks: list[Sink] = []
     with contextlib.ExitStack() as opened:
         for module, name in sinks_of(run.settings):
             kind: type[Sink] = getattr(import_module(module), name)
-            sinks.append(kind.open(run))
+            sinks.append(kind(run))
             opened.callback(sinks[-1].close)
         opened.pop_all()
     return sinks

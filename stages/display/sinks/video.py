@@ -1,4 +1,4 @@
-"""The recordings of a run, one a source."""
+"""The recordings of a run, one video for each source."""
 
 import contextlib
 import itertools
@@ -22,14 +22,13 @@ CLOCK: Final = Fraction(1, 90_000)
 """Time base, s: exact for the usual rates, 25, 29.97 and 12.5 among them."""
 
 UNKNOWN_FPS: Final = 25
-"""Rate assumed for a source that does not tell its own; frames stand where their times say all the same."""
+"""Nominal rate for a source that does not tell its own; frames still have their own times."""
 
 FRAGMENT_S: Final = 0.5
-"""About so much of the video is lost when the process is killed: what is not yet a whole fragment. Each
-begins with a key frame."""
+"""Length of a fragment, which begins with a key frame: a killed process loses the last, incomplete one."""
 
-# Measured on 640x480: ultrafast takes 0.8 of superfast's time for 1.3 of its size at the same PSNR. The cores
-# are wanted for faces.
+# At 640×480, ultrafast takes 0.8 of superfast's time for 1.3 of its size at the same PSNR; cores are scarcer
+# than space.
 _CODEC: Final = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}
 _CONTAINERS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     ".mkv": ("matroska", {"cluster_time_limit": str(round(1000 * FRAGMENT_S)), "flush_packets": "1"}),
@@ -38,7 +37,7 @@ _CONTAINERS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
     ),
 }
-_BT601: Final = 5  # AVCOL_SPC_BT470BG: what BGR is converted to; said so that players don't guess
+_BT601: Final = 5  # AVCOL_SPC_BT470BG, the colour space of the frames: written so that players need not guess
 
 
 def recording_path(path: str, number: int) -> Path:
@@ -48,9 +47,9 @@ def recording_path(path: str, number: int) -> Path:
 
 
 def next_segment(path: Path) -> Path:
-    """Return where a recording goes on in another process: out.part2.mkv, …
+    """Return the path where another process continues a recording: out.part2.mkv, …
 
-    A file too short to be played counts as free.
+    A path whose file has no frame counts as free.
     """
     return next(free for free in _segments(path) if not _plays(free))
 
@@ -68,7 +67,7 @@ def _segments(path: Path) -> Iterator[Path]:
 
 
 def _plays(path: Path) -> bool:
-    """Tell whether the file holds a frame: one whose process was killed within a moment may not."""
+    """Return whether a file has a frame: that of a process killed at once may have none."""
     try:
         with av.open(path) as container:
             return bool(container.streams.video) and any(p.size for p in container.demux(video=0))
@@ -80,14 +79,14 @@ class Recording:
     """The recording of one source."""
 
     def __init__(self, path: Path, patience: Patience, on_begin: Callable[[], None] | None) -> None:
-        """Open the file; what it holds stays until the first frame, of which `on_begin` is told.
+        """Open the file; its content stays until the first frame, when `on_begin` is called.
 
-        None: this run has begun it, and a new segment goes on with it. Raises UserError if it can't be
+        None: this run began the recording, and a new segment continues it. Raises UserError if it can't be
         written.
         """
         self._on_begin = on_begin
         self._path = path if on_begin is not None else next_segment(path)
-        # Unbuffered: what the muxer gives out is in the file although this process may be killed.
+        # Unbuffered: what the muxer has written survives a kill.
         self._file = OutputFile("recording", self._path, patience)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
@@ -132,10 +131,8 @@ class Recording:
             self._fail(error)
 
     def discard(self) -> None:
-        """Close it at the end of a run that brought no frame: what an earlier one recorded is not this one's.
-
-        Raises OutputFailed.
-        """
+        """Remove the file of a run without a frame: what is in it is an earlier run's. Raises
+        OutputFailed."""
         self._file.close()
         try:
             self._path.unlink(missing_ok=True)
@@ -149,7 +146,7 @@ class Recording:
         return self._stream is not None
 
     def _fail(self, error: Exception) -> NoReturn:
-        """Leave the file as it is, which plays as far as it goes: a trailer could not be written either."""
+        """Close the file without a trailer, which could not be written either: it plays as far as it goes."""
         self._container, self._stream = None, None
         with contextlib.suppress(OutputFailed):
             self._file.close()
@@ -178,7 +175,7 @@ class Recording:
         return stream
 
     def _next_pts(self, time_s: float) -> int:
-        """Return the time in ticks; a time that stands still or runs back goes on by a frame instead."""
+        """Return the time in ticks, or a frame after the last one if it is not later."""
         pts = round(time_s / CLOCK)
         if pts <= self._last_pts:
             pts = self._last_pts + self._frame_ticks
@@ -195,7 +192,7 @@ def _even(width: int, height: int) -> bool:
 
 
 def _to_frame(image: Image) -> av.VideoFrame:
-    """Return the picture in the encoder's format, where OpenCV can make it: 4 times faster than FFmpeg."""
+    """Return the picture in the encoder's format where OpenCV can convert it, 4 times faster than FFmpeg."""
     if _even(image.shape[1], image.shape[0]):
         planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
         return av.VideoFrame.from_ndarray(planes, format="yuv420p")
@@ -203,42 +200,25 @@ def _to_frame(image: Image) -> av.VideoFrame:
 
 
 class Recordings(Sink):
-    """Each source has its own file: out.mkv the first, out-2.mkv the second, …"""
+    """A recording for each source: out.mkv, out-2.mkv, …"""
 
     wants_pixels = True
 
-    @classmethod
-    def open(cls, run: Opening) -> "Recordings":
-        def begin(begun: dict[str, str]) -> None:
-            run.checkpoint.begin(recordings=begun)
+    def __init__(self, run: Opening) -> None:
+        """Open a file for each source; one where sources are captured elsewhere, whose names come later.
 
-        begun = run.checkpoint.state.recordings
-        return cls(run.settings.record, list(run.sources), begun, run.patience, begin)
-
-    def __init__(
-        self,
-        path: str,
-        sources: list[str],
-        begun: dict[str, str],
-        patience: Patience,
-        on_begin: Callable[[dict[str, str]], None],
-    ) -> None:
-        """Open a file for each of `sources`; of those captured elsewhere, which are not known yet, for one.
-
-        `begun` is what a process that this one replaces has recorded, by source: that is gone on with in new
-        segments. `on_begin` is told what stands there once a recording has its first frame. Raises UserError
-        in one line.
+        A recording that a process before this one has begun is continued in a new segment. Raises UserError.
         """
-        self._path, self._patience, self._on_begin = path, patience, on_begin
-        self._begun = dict(begun)
-        self._numbered = max(1, len(sources), len(begun))
+        self._path, self._patience, self._checkpoint = run.settings.record, run.patience, run.checkpoint
+        self._begun = dict(run.checkpoint.state.recordings)
+        self._numbered = max(1, len(run.sources), len(self._begun))
         self._open: dict[str, Recording] = {}
         self._unclaimed: Recording | None = None  # of the first source that comes
         with contextlib.ExitStack() as opened:
             opened.callback(self.close)
-            for number, source in enumerate(sources, start=1):
+            for number, source in enumerate(run.sources, start=1):
                 self._open[source] = self._recording(source, number)
-            if not sources and not begun:
+            if not run.sources and not self._begun:
                 self._unclaimed = self._recording("", 1)
             opened.pop_all()
 
@@ -264,13 +244,13 @@ class Recordings(Sink):
             recording.check()
 
     def complete(self) -> None:
-        """At the end of a run: no recording of an earlier one stays in the place of one without frames."""
+        """Discard recordings without a frame at the end of a run."""
         for recording in self._all:
             if not recording.begun:
                 recording.discard()
 
     def close(self) -> None:
-        """Complete and close all, each of them even if another fails. Raises OutputFailed."""
+        """Complete and close all, even if one of them fails. Raises OutputFailed."""
         with contextlib.ExitStack() as closing:
             for recording in self._all:
                 closing.callback(recording.close)
@@ -282,7 +262,7 @@ class Recordings(Sink):
     def _claim(self, source: str) -> Recording:
         """Return the recording of a source that was not known at the start."""
         if self._unclaimed is not None:
-            self._unclaimed.close()  # it has shown that it can be written
+            self._unclaimed.close()  # it was open only to check that it can be written
             self._unclaimed = None
             return self._recording(source, 1)
         if source not in self._begun:
@@ -296,6 +276,6 @@ class Recordings(Sink):
 
         def begin() -> None:
             self._begun[source] = str(path)
-            self._on_begin(self._begun)
+            self._checkpoint.begin(recordings=self._begun)
 
         return Recording(path, self._patience, begin)

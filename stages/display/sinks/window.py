@@ -3,7 +3,6 @@
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -76,13 +75,9 @@ class Window(Sink):
     wants_pixels = True
     watched = True
 
-    @classmethod
-    def open(cls, run: Opening) -> "Window":
-        return cls(run.sources, mirror=run.settings.mirror)
-
-    def __init__(self, sources: Sequence[str], *, mirror: bool = False) -> None:
+    def __init__(self, run: Opening) -> None:
         """Open the window, which says what is awaited. Raises UserError in one line if there is no screen."""
-        self._mirror = mirror
+        sources, self._mirror = run.sources, run.settings.mirror
         _quiet_qt()
         if trouble := window_trouble():
             raise UserError(

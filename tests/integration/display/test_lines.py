@@ -10,7 +10,7 @@ from pipeline.wire.assignment import STDOUT_VARIABLE
 from stages.display.output_file import OutputFailed, Patience
 from stages.display.sinks.results import Lines
 from stages.display.sinks.sink import Outcome
-from tests.support.deliveries import outcome
+from tests.support.deliveries import opening, outcome
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_slow_reader_gets_everything_and_the_loop_shows_that_it_is_alive(pipe:
     reader.start()
     patience = Patience()
     patience.pause = pause
-    sink, line = Lines(patience), b"x" * 300_000  # more than a pipe holds
+    sink, line = Lines(opening(patience=patience)), b"x" * 300_000  # more than a pipe holds
     sink.write(given(line))
     sink.write(given(b"y"))
     os.close(writing)
@@ -55,7 +55,7 @@ def test_a_slow_reader_gets_everything_and_the_loop_shows_that_it_is_alive(pipe:
 
 def test_a_reader_that_has_gone_ends_the_run(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    sink = Lines(Patience())
+    sink = Lines(opening())
     os.close(reading)
     sink.write(given(b"x"))
     sink.write(given(b"y"))
@@ -66,7 +66,7 @@ def test_a_reader_that_has_gone_ends_the_run(pipe: tuple[int, int]) -> None:
 def test_a_process_that_is_to_end_waits_for_no_reader(pipe: tuple[int, int]) -> None:
     patience = Patience()
     patience.pause = lambda seconds: False
-    Lines(patience).write(given(b"x" * 300_000))
+    Lines(opening(patience=patience)).write(given(b"x" * 300_000))
     for number in pipe:
         os.close(number)
 
@@ -75,11 +75,11 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     monkeypatch.setenv(STDOUT_VARIABLE, str(full))
     with pytest.raises(OutputFailed, match="results -: cannot be written any more: No space left"):
-        Lines(Patience()).write(given(b"x"))
+        Lines(opening()).write(given(b"x"))
     os.close(full)
 
 
 def test_where_it_cannot_be_handed_over_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STDOUT_VARIABLE, raising=False)
     with pytest.raises(UserError, match="not on this system"):
-        Lines(Patience())
+        Lines(opening())

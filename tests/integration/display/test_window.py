@@ -10,6 +10,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from stages.display.sinks.window import Window, window_size
+from tests.support.deliveries import opening
 
 PRELUDE = """
 import subprocess, sys, time
@@ -59,14 +60,14 @@ def test_no_screen_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(UserError, match=r"no screen here .* --display none"):
-        Window(["clip.mp4"])
+        Window(opening())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="DISPLAY names the screen on Linux only")
 def test_a_screen_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":9999")
     with pytest.raises(UserError, match="cannot open a window on :9999") as caught:
-        Window(["clip.mp4"])
+        Window(opening())
     assert "\n" not in str(caught.value)
 
 

@@ -6,17 +6,16 @@ import pytest
 
 from stages.display import display as display_module
 from stages.display.display import Display
-from stages.display.output_file import OutputFailed, Patience
-from stages.display.resume import Checkpoint
+from stages.display.output_file import OutputFailed
 from stages.display.sinks.sink import NullSink, Opening, Outcome, Sink, open_sinks
 from stages.display.spec import SHOWN, DisplaySettings
-from tests.support.deliveries import outcome
+from tests.support.deliveries import opening, outcome
 
 
 class ListSink(Sink):
     """Keeps what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Opening) -> None:
         self.seen: list[tuple[int, bool]] = []
         self.calls: list[str] = []
 
@@ -42,7 +41,7 @@ def show(monkeypatch: pytest.MonkeyPatch, *sinks: Sink) -> Display:
 
 
 def test_sink_gets_every_outcome_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = ListSink()
+    sink = ListSink(opening())
     display = show(monkeypatch, sink)
     assert not display.wants_pixels and not display.watched
     display.deliver(*outcome(0, pixels=True))
@@ -56,7 +55,7 @@ def test_sink_gets_every_outcome_in_order(monkeypatch: pytest.MonkeyPatch) -> No
 def test_picture_is_drawn_once_for_all_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     monkeypatch.setattr("stages.display.drawing.draw_faces", lambda image, faces: drawn.append(1))
-    display = show(monkeypatch, NullSink(), ListSink())
+    display = show(monkeypatch, NullSink(opening()), ListSink(opening()))
     assert display.wants_pixels
     display.deliver(*outcome(0, pixels=True))
     assert drawn == [1]
@@ -67,8 +66,8 @@ def test_all_sinks_are_closed_though_one_fails(monkeypatch: pytest.MonkeyPatch) 
         def close(self) -> None:
             raise OutputFailed("results", Path("r.jsonl"), "the disk is gone")
 
-    before, after = ListSink(), ListSink()
-    display = show(monkeypatch, before, Failing(), after)
+    before, after = ListSink(opening()), ListSink(opening())
+    display = show(monkeypatch, before, Failing(opening()), after)
     with pytest.raises(OutputFailed):
         display.close()
     assert before.calls == after.calls == ["close"]
@@ -76,6 +75,5 @@ def test_all_sinks_are_closed_though_one_fails(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_line_in_a_table_adds_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHOWN, "list", (__name__, "ListSink"))
-    settings = DisplaySettings(mode="list")
-    (sink,) = open_sinks(Opening(settings, ["clip.mp4"], Checkpoint(None), Patience(), lambda past: None))
+    (sink,) = open_sinks(opening(mode="list"))
     assert isinstance(sink, ListSink)
