@@ -29,6 +29,9 @@ SEGMENT_TIMEOUT_S: Final = 12.0
 FILE_TIMEOUT_S: Final = 30.0
 """For each part of a file: nothing is lost by waiting."""
 
+SENDER_TIMEOUT_S: Final = 12.0
+"""For a sender that has yet to begin, where this end waits for one."""
+
 FETCH_S: Final = 8.0
 """For a file that has to be fetched as a whole before it can be read: a source is waited for 15 s."""
 
@@ -42,6 +45,7 @@ OPTIONS: Final = {
     "ffrtmphttp",
 }
 FILE_OPTIONS: Final = {"reconnect": "1", "reconnect_delay_max": "4"}  # a connection that broke: from there on
+LISTENS: Final = "?listen=1"
 MAY_BE_FILES: Final = ("http", "https", "ftp")
 SEGMENTED: Final = ("hls", "dash")
 NO_END: Final = ("mpjpeg", "image2pipe")
@@ -81,10 +85,14 @@ def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> 
 
 
 def _open(address: str, options: dict[str, str], timeout_s: float, failed: str) -> InputContainer:
+    scheme, listens = address.partition(":")[0].lower(), address.endswith(LISTENS)
+    opening_s = SENDER_TIMEOUT_S if listens or scheme in ("udp", "rtp") else timeout_s
+    if listens and scheme == "rtmp":  # FFmpeg looks for it in the addresses of tcp alone
+        address, options = address.removesuffix(LISTENS), options | {"listen": "1"}
     try:
-        return av.open(address, options=options, timeout=timeout_s)
+        return av.open(address, options=options, timeout=(opening_s, timeout_s))
     except av.FFmpegError as error:
-        raise UserError(f"{failed}: {_why(error, address, timeout_s)}") from error
+        raise UserError(f"{failed}: {_why(error, address, opening_s)}") from error
 
 
 def _fetched(spec: SourceSpec, max_bytes: int) -> InputContainer | None:

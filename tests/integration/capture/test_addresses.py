@@ -1,17 +1,19 @@
 """Addresses: what has an end is a file, what goes on is live, and what can't be opened is named."""
 
 import socket
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import pytest
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import PROJECT
 from stages.capture.sources import stream
 from stages.capture.sources.stream import StreamReader
+from tests.support.ftp import FtpFiles
 from tests.support.media import noise, open_source, play, write_clip, write_film
 from tests.support.web_files import GrowingPlaylist, WebFiles
 
@@ -120,20 +122,6 @@ def test_a_playlist_of_an_event_that_grows_is_live(web: WebFiles, folder: Path) 
     reader.close()
 
 
-def send(target: str, images: list[Any], sent: threading.Event) -> None:
-    """Send a clip again and again to an address, as mpegts, until it is broken off."""
-    try:
-        with av.open(target, "w", format="mpegts") as container:
-            out: Any = container.add_stream("mpeg2video", rate=25)
-            out.width, out.height, out.pix_fmt = 64, 48, "yuv420p"
-            while not sent.is_set():
-                for image in images:
-                    container.mux(out.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
-                sent.wait(0.01)
-    except av.FFmpegError:
-        pass  # the reader has gone
-
-
 def free_port(kind: int) -> int:
     with socket.socket(socket.AF_INET, kind) as found:
         found.bind(("127.0.0.1", 0))
@@ -141,34 +129,46 @@ def free_port(kind: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("reads", "writes", "kind"),
+    ("reads", "writes", "form"),
     [
-        ("udp://127.0.0.1:{}", "udp://127.0.0.1:{}", socket.SOCK_DGRAM),
-        ("tcp://127.0.0.1:{}?listen=1", "tcp://127.0.0.1:{}?connect_timeout=5", socket.SOCK_STREAM),
+        ("udp://127.0.0.1:{}", "udp://127.0.0.1:{}", "mpegts"),
+        ("rtp://127.0.0.1:{}", "rtp://127.0.0.1:{}", "rtp_mpegts"),
+        ("tcp://127.0.0.1:{}?listen=1", "tcp://127.0.0.1:{}", "mpegts"),
+        ("rtmp://127.0.0.1:{}/live/me?listen=1", "rtmp://127.0.0.1:{}/live/me", "flv"),
     ],
+    ids=["udp", "rtp", "tcp", "rtmp"],
 )
-def test_streams_of_other_kinds(reads: str, writes: str, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "TIMEOUT_S", 12.0)  # the sender has to be there by then, on any machine
-    port = free_port(kind)
-    over = threading.Event()
-    sender = threading.Thread(target=keep_sending, args=(writes.format(port), over))
-    sender.start()
-    try:
-        reader = open_source(reads.format(port))
-        assert reader.info.kind == "live"
-        assert (reader.info.width, reader.info.height) == (64, 48)
-        assert reader.info.name == f"{reads.partition(':')[0]}://127.0.0.1:{port}"
-        assert reader.read() is not None
-        reader.close()
-    finally:
-        over.set()
-        sender.join()
+def test_streams_that_somebody_sends(reads: str, writes: str, form: str) -> None:
+    """The sender may begin later, and this end says how many pictures it gets."""
+    port = free_port(socket.SOCK_STREAM if "listen" in reads else socket.SOCK_DGRAM)
+    words = [sys.executable, "-m", "tests.support.sender", writes.format(port), form]
+    with subprocess.Popen(words, cwd=PROJECT) as sender:
+        try:
+            reader = open_source(reads.format(port))
+            assert (reader.info.kind, reader.info.width, reader.info.height) == ("live", 64, 48)
+            assert reader.info.name == writes.format(port)
+            assert reader.read() is not None
+            reader.close()
+        finally:
+            sender.kill()
 
 
-def keep_sending(target: str, over: threading.Event) -> None:
-    while not over.is_set():
-        send(target, CLIP[:10], over)
-        over.wait(0.05)
+def test_no_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "SENDER_TIMEOUT_S", 1.0)
+    for address in ("rtmp://127.0.0.1:{}/live?listen=1", "udp://127.0.0.1:{}"):
+        with pytest.raises(UserError, match="this stream does not open: no answer for 1 s"):
+            open_source(address.format(free_port(socket.SOCK_STREAM)))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "late.mp4", "clip.mkv", "clip.ts"])
+def test_a_file_of_an_ftp_server(folder: Path, name: str) -> None:
+    with FtpFiles(folder) as ftp:
+        assert open_source(ftp.url(name)).info.kind == "file"
+        pictures, error = play(ftp.url(name))
+        with pytest.raises(UserError, match="this stream does not open") as told:
+            open_source(ftp.url("nowhere.mp4"))
+    assert (len(pictures), error) == (40, "")
+    assert "sesame" not in str(told.value)
 
 
 # --------------------------------------------------------------------------------------- named for what it is
