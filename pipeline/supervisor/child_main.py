@@ -1,7 +1,7 @@
-"""How every child process begins and ends: `python -m pipeline.supervisor.child_main NAME`.
+"""The start and end of every child process: `python -m pipeline.supervisor.child_main NAME`.
 
-Its assignment is a line on its standard input. A child lives in a session of its own, so that Ctrl-C reaches
-the supervisor alone, and dies with the supervisor.
+Its assignment is a line on standard input. A child has a session of its own, so that Ctrl-C reaches the
+supervisor alone, and dies with the supervisor.
 """
 
 import ctypes
@@ -27,16 +27,16 @@ PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the system kill this process when its parent is gone, for whatever reason (Linux)."""
+    """Have Linux kill this process when its parent ends, for whatever reason."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it went before the line above
+    if os.getppid() != parent_pid:  # it ended before the line above
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_with_stdin() -> None:
-    """End this process when stdin ends: the supervisor holds the other end for as long as it lives."""
+    """End this process when stdin is closed: the supervisor keeps it open as long as it lives."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(KILLED_STATUS)
 

@@ -1,4 +1,4 @@
-"""One child process: started, listened to, signalled and reaped."""
+"""One child process: its start, its output, signals, and its end."""
 
 import errno
 import os
@@ -18,21 +18,21 @@ from pipeline.supervisor.plan import RunPlan, thread_limits
 from pipeline.wire.assignment import STDIN_VARIABLE, STDOUT_VARIABLE, Assignment
 
 LIBRARY_DEFAULTS: Final = {
-    # glibc: freed blocks of up to 32 MiB (its limit) are kept and used again. By default the memory of frames
-    # goes back to the system, and on virtual machines the first touch of each fresh page is dear.
+    # glibc: keep freed blocks of up to 32 MiB, its limit. By default the memory of frames goes back to the
+    # system, and on virtual machines the first access to each new page is slow.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(512 * 1024 * 1024),
-    # OpenCV waits 10 s for a camera that has stalled; here it is told, and opened again, as soon as a stream.
+    # OpenCV waits 10 s for a camera that has stalled. With 4 s it is reopened as soon as a stream is.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "4",
 }
-"""Of every child's environment, unless the user has set them."""
+"""Environment variables of every child, unless the user has set them."""
 
 LAST_LINES_S: Final = 1.0
-"""Something else may hold a dead child's end of the pipe: its lines are not waited for longer."""
+"""How long to wait for a dead child's last lines: another process may hold its end of the pipe open."""
 
 
 class ChildProcess:
-    """A planned process, started once or more often. What it writes goes line by line into a queue."""
+    """A planned process, started once or more. The lines that it writes go into a queue."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ChildProcess:
         self._run = run
         self._settings = settings
         self._lines = lines
-        # Its own standard output is listened to, as every child's is.
+        # Its own standard output is read for log lines, as every child's is.
         given = plan.stdout and sys.platform != "win32"
         self._stdout = {STDOUT_VARIABLE: str(os.dup(1))} if given else {}
         self._popen: subprocess.Popen[bytes] | None = None
@@ -61,20 +61,19 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Of the present or last process; 0 before the first."""
+        """Of the present or last process; 0 before the first start."""
         return self._popen.pid if self._popen else 0
 
     def start(self) -> None:
         """Start a fresh interpreter, in a session of its own. Raises OSError if the system refuses."""
         assignment = make_assignment(self.plan, self._run, self._settings, self.instance)
-        # Its own standard input brings the assignment. What an earlier process has read of a pipe is gone.
+        # Its own standard input has the assignment. Only the first process can read all of a pipe.
         given = self.plan.stdin and self._popen is None and sys.platform != "win32"
         of_run = {STDIN_VARIABLE: str(os.dup(0))} if given else {}
         files = self._stdout | of_run
         self._popen = subprocess.Popen(
-            # -P: modules of the folder that the user is in are not to be taken for the project's.
+            # -P: don't import modules from the user's working directory.
             [sys.executable, "-P", "-m", "pipeline.supervisor.child_main", self.plan.name],
-            cwd=None,
             env={
                 **LIBRARY_DEFAULTS,
                 **os.environ,
@@ -85,7 +84,7 @@ class ChildProcess:
             },
             pass_fds=[int(number) for number in files.values()],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,  # what libraries print there is not the run's result
+            stdout=subprocess.PIPE,  # libraries may print there
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -102,16 +101,16 @@ class ChildProcess:
         assert stdin is not None
         try:
             stdin.write(msgspec.json.encode(assignment) + b"\n")
-            stdin.flush()  # it stays open: where the system has no better way, it ends with the supervisor
+            stdin.flush()  # and stays open: see child_main.end_with_stdin
         except BrokenPipeError:
-            pass  # it died at once: `reap` tells
+            pass  # it died at once: `reap` returns that
 
     def poll(self) -> int | None:
-        """The exit status once it is dead (negative: the signal that killed it), else None."""
+        """Return the exit status (negative: of a signal), or None while it runs."""
         return None if self._popen is None else self._popen.poll()
 
     def reap(self) -> int | None:
-        """Return the exit status once, when the process is dead and its lines are in the queue; else None."""
+        """As `poll`, but only once for each process, and after its last lines."""
         status = None if self._reaped else self.poll()
         if status is not None:
             self._reaped = True
@@ -139,7 +138,7 @@ class ChildProcess:
             self._popen.kill()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; False if it has not come in time."""
+        """Return whether it ended within the time."""
         if self._popen is None:
             return True
         try:
@@ -149,7 +148,7 @@ class ChildProcess:
         return True
 
     def close(self) -> None:
-        """After its end: pass on the last lines and give the pipes back."""
+        """After its end: read the last lines and close the pipes."""
         if self._popen is not None and self._reader is not None:
             assert self._popen.stdin is not None
             with suppress(BrokenPipeError):
@@ -166,7 +165,7 @@ class ChildProcess:
 
 
 def make_assignment(plan: ProcessPlan, run: RunPlan, settings: PipelineSettings, instance: str) -> Assignment:
-    """Return what a process of this one's is given, so that it can meet the broker and do its work."""
+    """Return what a process needs to find the broker and do its work."""
     return Assignment(
         role=plan.role,
         module=plan.module,

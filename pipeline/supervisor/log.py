@@ -1,7 +1,7 @@
 """The log: its file, which outlives the run, and its lines as JSON for programs that collect them.
 
-The file is opened anew for each line: lines are few, and so the run simply goes on in a new file when another
-program (logrotate) moves the old one away, and on the old one when a full disk has room again.
+The file is opened for each line, since lines are few: writing goes on when logrotate moves the file away, and
+when a full disk has room again.
 """
 
 import json
@@ -14,13 +14,13 @@ from logging.handlers import RotatingFileHandler
 from typing import Final
 
 LIMIT: Final = 5_000_000
-"""Bytes; a longer file becomes FILE.1, that one FILE.2, up to FILE.3."""
+"""Bytes. A longer file is renamed to FILE.1, that one to FILE.2, up to FILE.3."""
 
 KEPT: Final = 3
 
 
 class LogFile(RotatingFileHandler):
-    """Takes lines, and reports when writing begins to fail or works again. The run goes on meanwhile."""
+    """Writes lines; reports when that begins to fail and when it works again. The run goes on."""
 
     def __init__(self, path: str) -> None:
         """Raises OSError if the file can't be written."""
@@ -32,7 +32,7 @@ class LogFile(RotatingFileHandler):
         self.lost = 0  # lines that could not be written
 
     def write(self, text: str) -> str:
-        """Add a line; return what there is to print about the file, "" most of the time."""
+        """Write a line; return a message about the file, "" as a rule."""
         self._errors.clear()
         self.handle(logging.makeLogRecord({"msg": text}))
         with suppress(OSError):  # which closes it all the same
@@ -58,7 +58,7 @@ _LINE: Final = re.compile(r"\d\d:\d\d:\d\d (?P<process>[\w.-]+): (?P<message>.*)
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats the records of one process."""
+    """Formats log records of one process as JSON."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
@@ -70,14 +70,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def json_line(process: str, level: str, message: str) -> str:
-    """Return one line of the log: time in UTC, the process, debug to error, and the text."""
+    """Return a line of the log as JSON: time in UTC, process, level, message."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     values = {"time": now, "process": process, "level": level, "message": message}
     return json.dumps(values, ensure_ascii=False)
 
 
 def as_json(text: str) -> str:
-    """Return a line of the plain log as JSON; one that is JSON already stays as it is."""
+    """Convert a line of the plain log; one that is JSON already is returned as it is."""
     if text.startswith('{"time": '):
         return text
     if text.startswith("error: "):

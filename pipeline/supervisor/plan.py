@@ -34,7 +34,7 @@ _MATHS_THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THR
 
 
 class RunPlan(NamedTuple):
-    """All of a run's processes on this machine, and where its broker is."""
+    """A run's processes on this machine, and where its broker is."""
 
     roles: tuple[str, ...]  # of the whole run, wherever its processes are
     processes: list[ProcessPlan]
@@ -42,12 +42,12 @@ class RunPlan(NamedTuple):
     publish: str
     sources: list[SourceSpec]
     has_broker: bool
-    keys: str = ""  # directory of the keys; empty: no address needs any
+    keys: str = ""  # directory of the keys; empty: no address is tcp
     frames: str = ""  # directory of shared frames; empty: they travel in messages
 
     @property
     def dialed(self) -> str:
-        """Where the stages dial in."""
+        """The address that the stages connect to."""
         return dial_address(self.address)
 
     @property
@@ -55,7 +55,7 @@ class RunPlan(NamedTuple):
         return is_tcp(self.address) or is_tcp(self.publish)
 
     def keys_of(self, role: str) -> str:
-        """The directory that a process reads its keys from; empty if it needs none."""
+        """The directory of the keys that a process needs; "" if it needs none."""
         return self.keys if role == "broker" or is_tcp(self.address) else ""
 
 
@@ -66,7 +66,7 @@ def laid_out(
     sources: list[SourceSpec],
     only: frozenset[str] | None,
 ) -> Iterator[RunPlan]:
-    """Give the plan of a run with its keys and its directories, which are removed at the end.
+    """Give the plan of a run with its keys and directories; the directories are removed at the end.
 
     Arguments as for `make_plan`. Raises UserError as `make_plan`, `run_directory` and `with_keys` do.
     """
@@ -84,7 +84,7 @@ def make_plan(
 ) -> RunPlan:
     """Plan a run of `stages`, the broker among them, whose settings are resolved.
 
-    only: the roles that run here; None: all. Raises UserError for an address or a model that can't be had.
+    only: the roles that run here; None: all. Raises UserError for an address or model that can't be used.
     """
     keyed = bool(settings.security.keys)
     address = broker_address(settings.broker.address, directory, keyed)
@@ -140,44 +140,38 @@ _LONGEST_NAME: Final = len(f"/{_PREFIX}12345678/results")
 def run_directory() -> Iterator[Path]:
     """Give the directory of the run's sockets. Raises UserError if none can be made."""
     try:
-        with _directory_in(_parent_directory()) as directory:
-            yield directory
-    except _NoDirectory as error:
-        raise UserError(
-            f"no directory for the run's sockets: {error.__cause__}; set TMPDIR to another disk"
-        ) from error
+        made = _make_directory(_parent_directory())
+    except OSError as error:
+        raise UserError(f"no directory for the run's sockets: {error}; set TMPDIR to another disk") from error
+    with _removed_at_end(*made) as directory:
+        yield directory
 
 
 @contextmanager
 def frames_directory() -> Iterator[Path | None]:
-    """Give the directory in which the processes of a run share frames; None on systems without /dev/shm."""
-    if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+    """Give the directory in which the processes of a run share frames; None where it can't be made."""
+    try:
+        made = _make_directory(SHARED_MEMORY)
+    except OSError:  # no /dev/shm, or a full one: frames travel in messages
         yield None
         return
-    try:
-        with _directory_in(SHARED_MEMORY) as directory:
-            yield directory
-    except _NoDirectory:  # frames travel in messages then
-        yield None
+    with _removed_at_end(*made) as directory:
+        yield directory
 
 
-class _NoDirectory(Exception):  # noqa: N818 - its cause is the error
-    """The directory can't be made."""
+def _make_directory(place: Path) -> tuple[Path, int | None]:
+    """Make a directory that only its owner can enter; return it and its lock. Raises OSError.
+
+    The directories of killed runs are removed first: the lock on a directory ends with its run.
+    """
+    _sweep(place)
+    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))  # mkdtemp makes it 0700
+    lock = _lock(made)
+    return made.rename(place / made.name[1:]), lock  # other runs don't see it until it is locked
 
 
 @contextmanager
-def _directory_in(place: Path) -> Iterator[Path]:
-    """Give a directory that only its owner can enter; remove it at the end.
-
-    Those of runs that were killed are removed as well: the lock on a directory ends with its run.
-    """
-    try:
-        _sweep(place)
-        made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))  # mkdtemp makes it 0700
-    except OSError as error:
-        raise _NoDirectory from error
-    lock = _lock(made)
-    directory = made.rename(place / made.name[1:])  # so that no other run finds it without its lock
+def _removed_at_end(directory: Path, lock: int | None) -> Iterator[Path]:
     try:
         yield directory
     finally:
@@ -187,7 +181,7 @@ def _directory_in(place: Path) -> Iterator[Path]:
 
 
 def _sweep(place: Path) -> None:
-    """Remove what killed runs of this user have left behind."""
+    """Remove the directories of this user's killed runs."""
     for directory in place.glob(f"{_PREFIX}????????"):
         with suppress(OSError):  # another run sweeps as well
             lock = _lock(directory) if is_ours(directory) else None
@@ -197,7 +191,7 @@ def _sweep(place: Path) -> None:
 
 
 def _lock(directory: Path) -> int | None:
-    """Lock a directory; return what holds the lock, or None if another process does (or this is Windows)."""
+    """Lock a directory; return the descriptor, or None if another process has the lock, or on Windows."""
     if sys.platform == "win32":
         return None
     handle = os.open(directory, os.O_RDONLY | os.O_NOFOLLOW)
@@ -210,7 +204,7 @@ def _lock(directory: Path) -> int | None:
 
 
 def _parent_directory() -> Path:
-    """Return the first of the usual places that is ours to write in and short enough for a socket's path."""
+    """Return the first usual place that is writable and short enough for the path of a socket."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     places = [Path(tempfile.gettempdir()), Path("/tmp")]
     if runtime and is_ours(Path(runtime)):

@@ -1,8 +1,4 @@
-"""Runs what the supervisor decides: its processes, its session with the broker, signals, and the loop.
-
-Neither OpenCV nor a network is loaded here. The broker is dialed like by any stage; it reports which of them
-have fallen silent.
-"""
+"""Carries out what the supervisor decides: processes, the session with the broker, signals, and the loop."""
 
 import logging
 import os
@@ -35,17 +31,17 @@ LAST_REPORT_MS: Final = 200
 SUSPEND_WAIT_S: Final = 1.5
 """How long a capture process may take to release its camera before it is stopped as it is."""
 
-LINES: Final = 10_000
-"""Lines of children that wait to be printed; a child that writes faster than that waits."""
+MAX_LINES: Final = 10_000
+"""Lines of children that wait to be printed; at this number a child's output blocks."""
 
-_ASKING: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one: the terminal is gone; not on Windows
+_STOP_SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one: the terminal is gone; not on Windows
 
 Observer = Callable[[StatusReport, dict[str, int]], None]
-"""Sees each report and the pids of the processes by name."""
+"""Called with each report, and the pids of the processes by name."""
 
 
 class Signals:
-    """Use as a context manager: within it, the signals that ask for the run's end collect in `received`.
+    """A context manager: within it, the signals that ask for the run's end collect in `received`.
 
     `suspend` is true once the terminal's Ctrl-Z, or `kill -TSTP`, asks for a pause; not on Windows.
     """
@@ -56,9 +52,9 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for name in _ASKING:
+        for name in _STOP_SIGNALS:
             number = getattr(signal, name, None)
-            # Whoever had SIGHUP ignored (nohup) wants the run to outlive the terminal.
+            # An ignored SIGHUP (nohup) means that the run is to outlive the terminal.
             if number is None or (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 continue
             self._previous[number] = signal.signal(number, self._record)
@@ -99,14 +95,14 @@ class Runner:
         signals: Signals,
         observer: Observer | None = None,
     ) -> None:
-        """`signals` are being recorded already."""
+        """`signals` has been entered already."""
         self._settings = settings
         self._plan = plan
         self._reporter = reporter
         self._signals = signals
         self._observer = observer
-        self._instance = os.urandom(6).hex()  # a secret, by which the broker knows this run's processes
-        self._lines: queue.Queue[tuple[str, str]] = queue.Queue(LINES)
+        self._instance = os.urandom(6).hex()  # a secret; those of the processes begin with it
+        self._lines: queue.Queue[tuple[str, str]] = queue.Queue(MAX_LINES)
         self._children = {
             process.name: ChildProcess(process, plan, settings, self._instance, self._lines)
             for process in plan.processes
@@ -138,7 +134,7 @@ class Runner:
         return self._finish(session)
 
     def _assignment(self) -> Assignment:
-        """Make for this process what each stage is given, for its session with the broker."""
+        """Return the assignment of this process, for its session with the broker."""
         plan = ProcessPlan("supervisor", __name__, f"supervisor-{os.getpid()}", msgspec.Struct())
         return make_assignment(plan, self._plan, self._settings, self._instance)
 
@@ -165,7 +161,7 @@ class Runner:
             self._act(session)
 
     def _listen(self, session: Session, timeout_ms: int) -> None:
-        """Take in all messages, waiting for the first."""
+        """Handle all messages, waiting for the first."""
         try:
             received = session.receive(timeout_ms)
             while received is not None:
@@ -186,7 +182,7 @@ class Runner:
         ended = [(name, status) for name, c in self._children.items() if (status := c.reap()) is not None]
         self._take_lines()
         if ended:
-            self._listen(session, 0)  # the broker's last report may be that the run has finished
+            self._listen(session, 0)  # the broker's last report may say that the run has finished
         for name, status in ended:
             self._supervisor.child_ended(name, status, self._now_s())
 
@@ -243,9 +239,9 @@ class Runner:
     # ------------------------------------------------------------------------------------------- the end
 
     def _stop_children(self) -> list[str]:
-        """Ask, wait, kill, wait: all are signalled first, then each is joined.
+        """Terminate all, wait, kill, wait; return the names of those that were killed.
 
-        A signal that arrives meanwhile cuts the waiting short. Returns the names of those that were killed.
+        A signal that arrives meanwhile ends the first wait.
         """
         signalled = len(self._signals.received)
         limit_s = 0.0 if self._supervisor.ending.at_once else self._settings.run.stop_timeout_s

@@ -1,7 +1,7 @@
-"""What the supervisor of a run decides: which processes to start, kill and start again, and how the run ends.
+"""The supervisor's decisions: which processes to start, kill and restart, and how the run ends.
 
-A state machine like the broker's: events and the time go in, actions come out with `drain`. No socket,
-process or clock is in here; `runner` has those.
+A state machine like the broker's: events and the time go in, actions come out with `drain`. `runner` has the
+sockets, processes and the clock.
 """
 
 import signal
@@ -29,19 +29,19 @@ from pipeline.wire.messages import (
 )
 
 FINISH_S: Final = 1.0
-"""A stage may end before the report that the run has finished arrives here."""
+"""A stage may end this long before the report arrives that the run has finished."""
 
 BROKER_START_S: Final = 15.0
-"""How long a broker may take from its start to its first report, on a machine that is busy with others."""
+"""How long a broker may take to its first report, on a busy machine."""
 
 FAILED_HANDSHAKES: Final = 3
-"""A broker that dies causes one; so many in a row mean that the other end has another key."""
+"""A broker that dies causes one; this many in a row mean that the other end has another key."""
 
 SILENT_S: Final = 3.0
-"""A role none of whose processes was heard for so long is named as what the run waits for."""
+"""A role whose processes have all been silent for this long is reported as what the run waits for."""
 
-MOST_ERRORS: Final = 100
-"""Error lines of children that are remembered, so that none is repeated."""
+MAX_ERRORS: Final = 100
+"""Error lines that are remembered, so that they are not repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class KillChild:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """To the broker."""
+    """Send a message to the broker."""
 
     message: Message
 
@@ -77,7 +77,7 @@ Action = StartChild | TerminateChild | KillChild | Send | LogLine
 
 @dataclass(eq=False, slots=True)
 class Child:
-    """A planned process and where it stands."""
+    """A planned process and its state."""
 
     plan: ProcessPlan
     instance: str
@@ -85,24 +85,24 @@ class Child:
     start_at_s: float = 0.0  # while it waits
     starts: int = 0
     started_s: float = 0.0
-    exit_status: int = 0  # while it has ended and nothing is decided yet; negative: the signal that killed it
+    exit_status: int = 0  # of an ended one; negative: the signal that killed it
     ended_s: float = 0.0
-    dismissed: bool = False  # asked to end, so that its end is no death
+    dismissed: bool = False  # it was terminated on purpose
 
 
 @dataclass(slots=True)
 class BrokerView:
-    """What is known of the broker and, through it, of the run."""
+    """What is known of the broker and, from its reports, of the run."""
 
     report: StatusReport | None = None
     report_s: float = 0.0  # when the last report came, or the broker was started
     starting: bool = True  # this broker has not reported yet
     silent: bool = False
-    begun: bool = False  # frames have been asked for: later errors end the run with 1, not 2
+    begun: bool = False  # frames flow: errors from now on end the run with status 1, not 2
     elapsed_before_s: float = 0.0  # the time of earlier brokers
-    offsets: dict[str, int] = field(default_factory=dict)  # by source, the most ever
-    others: set[str] = field(default_factory=set)  # names of the stages that other supervisors have started
-    returning: set[str] = field(default_factory=set)  # of them, those that have yet to find a new broker
+    offsets: dict[str, int] = field(default_factory=dict)  # by source, the highest
+    others: set[str] = field(default_factory=set)  # stages of other supervisors
+    returning: set[str] = field(default_factory=set)  # those that have not found a new broker yet
     returning_until_s: float = 0.0
     key_mismatch: bool = False
 
@@ -111,9 +111,9 @@ class BrokerView:
 class Ending:
     """How and when the run ends."""
 
-    status: int | None = None  # decided: the run is being ended
-    deadline_s: float | None = None  # when the loop ends at the latest
-    reason: str = ""  # of the request to the broker
+    status: int | None = None  # once the run is being ended
+    deadline_s: float | None = None  # when the loop ends
+    reason: str = ""  # why the broker was asked to stop
     signals: list[int] = field(default_factory=list)
     at_once: bool = False
 
@@ -124,7 +124,7 @@ class Supervisor:
     def __init__(
         self, settings: PipelineSettings, plan: RunPlan, instances: Mapping[str, str], now_s: float
     ) -> None:
-        """`instances`: by the name of the process, a secret by which the broker knows whose it is."""
+        """`instances`: by name of the process, the secret id by which the broker knows it."""
         self._settings = settings
         self._plan = plan
         self.children = {p.name: Child(p, instances[p.name], start_at_s=now_s) for p in plan.processes}
@@ -132,7 +132,7 @@ class Supervisor:
         self.ending = Ending()
         self._watchdog = Watchdog(settings.broker.peer_timeout_s, plan.has_broker)
         self._restarts = Restarts(settings.run.max_restarts)
-        self._lost_sources: dict[str, str] = {}  # whose capture is not started again: why
+        self._lost_sources: dict[str, str] = {}  # source -> why its capture is not restarted
         self._errors: set[str] = set()  # lines that children have written
         self._begin_s = now_s
         self._next_waiting_s = now_s + settings.log.status_interval_s
@@ -142,14 +142,14 @@ class Supervisor:
             self._log("info", f"works for the broker at {plan.address}")
 
     def drain(self) -> list[Action]:
-        """Return and forget what is to be done, in this order."""
+        """Take the actions, in their order."""
         actions, self._actions = self._actions, []
         return actions
 
     # ------------------------------------------------------------------------------------------- events
 
     def tick(self, now_s: float) -> None:
-        """Decide what time brings. At most one child is started, so that signals are heard in between."""
+        """Decide what is due. At most one child is started, so that signals are handled in between."""
         for child in self.children.values():
             if child.phase == "ended":
                 self._judge_end(child, now_s)
@@ -161,9 +161,9 @@ class Supervisor:
             self._start(due, now_s)
 
     def receive(self, message: AnyMessage, now_s: float) -> None:
-        """Take in a message of the broker; hello and its refusal are the session's."""
+        """Handle a message of the broker; the session handles those about hello."""
         match message:
-            case RequestHello():  # a new broker knows nothing of what its predecessor was told
+            case RequestHello():  # a new broker must be sent what its predecessor was
                 for source, error in self._lost_sources.items():
                     self._send(SourceEnded(source, 0, 0, error))
                 if self.ending.reason:
@@ -172,32 +172,32 @@ class Supervisor:
                 self._on_report(message, now_s)
 
     def child_ended(self, name: str, status: int, now_s: float) -> None:
-        """A process has ended, with an exit status or, negative, by a signal; `tick` decides what follows."""
+        """A process has ended; a negative status is a signal. `tick` decides what follows."""
         child = self.children[name]
         child.phase, child.exit_status, child.ended_s = "ended", status, now_s
 
     def child_line(self, name: str, text: str) -> None:
-        """Pass on a line that a child has written.
+        """Log a line that a child has written.
 
-        One cause gives one line: of the errors of children that never took part only the first is shown, and
-        none is repeated by the next process.
+        One cause gives one error line: of children that never joined only the first error is shown, and no
+        restarted process repeats one.
         """
         if text.startswith("error: "):
             child = self.children[name]
             key = "at the start" if child.starts == 1 and not self._has_joined(child) else text
             if key in self._errors:
                 return
-            if len(self._errors) >= MOST_ERRORS:
-                self._errors.clear()  # after months an error may be shown once more
+            if len(self._errors) >= MAX_ERRORS:
+                self._errors.clear()
             self._errors |= {key, text}
         self._log("child", text)
 
     def refused(self, reason: str) -> None:
-        """The broker refuses this supervisor or its key, or a process can't be started."""
+        """The broker refuses this supervisor or its key, or a process can't be started: end the run."""
         self._give_up(1 if self.broker.begun else 2, reason)
 
     def handshakes_failed(self, count: int) -> None:
-        """So many attempts in a row to meet the broker over tcp have failed."""
+        """`count` handshakes with the broker have failed in a row."""
         if count >= FAILED_HANDSHAKES and not self.broker.key_mismatch:
             self.broker.key_mismatch = True
             expected = f"{self._plan.keys}/broker.public"
@@ -214,7 +214,7 @@ class Supervisor:
             self._stop(status, signal.Signals(number).name, now_s)
 
     def killed(self, names: list[str]) -> None:
-        """These children did not end when the run did; only display can leave something incomplete."""
+        """These children did not end in time and were killed."""
         for name in names if self.broker.begun and not self.ending.at_once else ():
             self._log("warning", f"{name} did not end in time and was killed")
             self._incomplete(self.children[name])
@@ -236,7 +236,7 @@ class Supervisor:
 
     @property
     def finished(self) -> bool:
-        """Whether every frame has its outcome, written."""
+        """Whether the record of every frame is written."""
         return self.broker.report is not None and self.broker.report.finished
 
     @property
@@ -245,11 +245,11 @@ class Supervisor:
 
     @property
     def elapsed_s(self) -> float:
-        """From the first frame asked for to the last one written, over all brokers."""
+        """The time from the first frame to the last record, over all brokers."""
         return self.broker.elapsed_before_s + (self.broker.report.elapsed_s if self.broker.report else 0.0)
 
     def waiting_for(self) -> str:
-        """Name what the run lacks to go on; "" for nothing."""
+        """Return what the run needs to go on; "" if nothing is missing."""
         report = self.broker.report
         if report is None:
             return "the broker" if self._plan.has_broker else f"a broker at {self._plan.address}"
@@ -290,11 +290,11 @@ class Supervisor:
         self._actions.append(StartChild(child.plan.name))
 
     def _kill_hung(self, now_s: float) -> None:
-        """Kill what the broker misses, and what hangs before its hello; their ends lead to a restart."""
+        """Kill processes that hang, before their hello too; they are restarted when they have ended."""
         overdue = self._watchdog.overdue(now_s)
-        latest_s = now_s - self._settings.run.start_timeout_s  # of a start that should have joined by now
+        latest_s = now_s - self._settings.run.start_timeout_s  # an earlier start should have joined
         for child in self.children.values():
-            replaces = child.starts > 1 or self.broker.begun  # else `_watch_start` ends the run
+            replaces = child.starts > 1 or self.broker.begun  # otherwise `_watch_start` ends the run
             if child.phase != "running":
                 continue
             if child.instance in overdue:
@@ -304,15 +304,15 @@ class Supervisor:
                 self._actions.append(KillChild(child.plan.name))
 
     def _has_joined(self, child: Child) -> bool:
-        """Whether the broker knows its present process."""
+        """Whether its present process has said hello."""
         return child.instance in self._watchdog.joined
 
     def _awaited(self, child: Child) -> bool:
-        """Whether it has yet to say hello to the broker, which is itself known by its reports."""
+        """Whether its hello is awaited; the broker itself says none."""
         return child.plan.role != "broker" and child.phase != "done" and not self._has_joined(child)
 
     def _judge_end(self, child: Child, now_s: float) -> None:
-        """Decide what the end of a child means: the run's end, a start that failed, or a death."""
+        """Decide what the end of a child is: in order, a failed start, or a death."""
         status, first = child.exit_status, child.starts == 1
         if child.dismissed or (status == 0 and (self.finished or not self._plan.has_broker)):
             child.phase = "done"
@@ -320,21 +320,21 @@ class Supervisor:
         if status == 0 and now_s - child.ended_s < FINISH_S:
             return
         child.phase = "done"
-        explained = status in (2, LATE_STATUS)  # it has printed why, and a restart would print it again
+        explained = status in (2, LATE_STATUS)  # it has logged why; a restart would fail again
         if status == 2 and first and not self._has_joined(child):
-            self._give_up(2)  # it never took part, though the run may have begun on other machines
+            self._give_up(2)  # a failed start, though the run may have begun on other machines
         elif explained and not child.plan.source and (child.plan.role == "display" or first):
             self._give_up(1)
         elif self.finished:
             self._log("warning", f"{child.plan.name} did not end cleanly ({_cause(status)})")
             self._incomplete(child)
         elif self.ending.status is not None and child.plan.role == "broker":
-            self.ending.deadline_s = 0.0  # nobody is left to end the run in order
+            self.ending.deadline_s = 0.0  # no broker is left to end the run in order
         else:
             self._on_death(child, now_s)
 
     def _on_death(self, child: Child, now_s: float) -> None:
-        """Start it again, after a while; or end its source, or the run, if it has died too often."""
+        """Restart it after a delay, or end its source or the run if it has died too often."""
         self._send(Died(child.instance))
         name, source = child.plan.name, child.plan.source
         delay_s = self._restarts.died(source or child.plan.role, name, child.ended_s - child.started_s)
@@ -355,7 +355,7 @@ class Supervisor:
     # ------------------------------------------------------------------------------------------ the start
 
     def _watch_start(self, now_s: float) -> None:
-        """Log what is waited for; give up if a stage of this machine takes too long."""
+        """Log what the run waits for; end it if a stage of this machine takes too long."""
         if self._ready or self.ending.status is not None:
             return
         awaited = [child.plan.name for child in self.children.values() if self._awaited(child)]
@@ -369,7 +369,7 @@ class Supervisor:
             late = ", ".join(awaited)
             self._give_up(2, f"{late} not ready within {limit_s:.0f} s (run.start_timeout_s)")
         elif now_s >= self._next_waiting_s:
-            self._next_waiting_s += now_s - self._begin_s  # ever more rarely
+            self._next_waiting_s += now_s - self._begin_s  # less and less often
             self._log(
                 "info", f"waiting for {self.waiting_for() or ', '.join(awaited) or 'the other sources'}"
             )
@@ -389,7 +389,7 @@ class Supervisor:
             broker.silent = False
             self._log("info", "the broker is back")
         if earlier is None or report.broker != earlier.broker:
-            broker.starting = False  # it is not an earlier one's last word
+            broker.starting = False  # this report is not the earlier broker's last
             broker.elapsed_before_s += earlier.elapsed_s if earlier is not None else 0.0
             if not broker.returning:
                 broker.returning, broker.returning_until_s = broker.others, now_s + AWAY_S
@@ -407,13 +407,13 @@ class Supervisor:
             self._on_finished(now_s)
 
     def _announce_others(self, peers: list[PeerReport], now_s: float) -> None:
-        """Log which stages that another supervisor has started have joined or left."""
+        """Log which stages of other supervisors have joined or left."""
         broker = self.broker
         present = {peer.name for peer in peers if not peer.timed_out}
         for name in sorted(present - broker.others - broker.returning):
             self._log("info", f"{name} has joined")
         broker.returning = broker.returning - present
-        # The broker itself logs whom it gives up.
+        # The broker itself logs those that time out.
         gone = broker.others - present - broker.returning - {peer.name for peer in peers if peer.timed_out}
         if now_s >= broker.returning_until_s:
             gone |= broker.returning
@@ -423,7 +423,7 @@ class Supervisor:
         broker.others = present
 
     def _note_progress(self, report: StatusReport) -> None:
-        """Forgive deaths where frames have been written since: a new broker begins with what was written."""
+        """Forget deaths where frames have been written since; a new broker's offsets don't start at 0."""
         offsets = {source.name: source.committed.offset for source in report.sources}
         grown = {name for name, count in offsets.items() if count > self.broker.offsets.get(name, 0)}
         if grown:
@@ -431,7 +431,7 @@ class Supervisor:
             self._restarts.progressed(grown, {source.name for source in self._plan.sources})
 
     def _on_finished(self, now_s: float) -> None:
-        """Everything is written: stages leave by themselves, those that are not ready yet are dismissed."""
+        """The run is over: stages end by themselves; those that have not joined are terminated."""
         if self.ending.deadline_s is None:
             self.ending.deadline_s = now_s + self._settings.run.stop_timeout_s
         for child in self.children.values():
@@ -442,7 +442,7 @@ class Supervisor:
                 self._actions.append(TerminateChild(child.plan.name))
 
     def _watch_broker(self, now_s: float) -> None:
-        """Kill a silent broker of this machine, which is then restarted; wait for one on another."""
+        """Kill a silent broker of this machine, so that it is restarted; wait for a remote one."""
         broker = self.broker
         silent_s = now_s - broker.report_s
         limit_s = BROKER_START_S if broker.starting else self._settings.broker.peer_timeout_s
@@ -461,7 +461,7 @@ class Supervisor:
     # --------------------------------------------------------------------------------------------- the end
 
     def _stop(self, status: int, reason: str, now_s: float) -> None:
-        """Ask the broker to end the run; there is a limit to how long it may take."""
+        """Ask the broker to end the run, and set a deadline."""
         ending = self.ending
         if ending.status is not None:
             return
@@ -482,7 +482,7 @@ class Supervisor:
         self.ending.deadline_s = 0.0
 
     def _incomplete(self, child: Child) -> None:
-        """A child ended badly at the run's end: only display can leave something incomplete."""
+        """A child did not end in order: only display's outputs can be incomplete then."""
         if child.plan.role == "display":
             self.ending.status = self.ending.status or 1
 

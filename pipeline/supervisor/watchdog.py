@@ -1,7 +1,4 @@
-"""Which stages of this machine take part, which have to be killed, and when a dead one is started again.
-
-No clock and no process in here.
-"""
+"""Which processes of this machine have joined, which hang, and when a dead one is restarted. Pure logic."""
 
 from collections import deque
 from typing import Final
@@ -9,21 +6,21 @@ from typing import Final
 from pipeline.wire.messages import StatusReport
 
 AWAY_S: Final = 10.0
-"""On another machine: how long a stage may take to come back, over a network that does."""
+"""How long remote stages may take to join again after a network failure."""
 
 SILENCES: Final = 2
-"""A new broker must be found within so many of a stage's longest silences of late: its step may be long."""
+"""A stage must find a new broker within this many of its longest recent silences: its step may be long."""
 
 REPORTS: Final = 40
-"""Reports that are late enough: the last ten seconds."""
+"""Recent ones: the reports of ten seconds."""
 
 BACK_OFF_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
-SETTLED_S: Final = 30.0
-"""A process that lived so long begins its back-off anew."""
+STABLE_S: Final = 30.0
+"""The back-off starts again for a process that has lived this long."""
 
 
 class Watchdog:
-    """By instance, from the broker's reports."""
+    """Detects processes that hang, from the broker's reports."""
 
     def __init__(self, rejoin_s: float, broker_is_here: bool) -> None:
         """`rejoin_s`: how long stages may take to find a new broker of this machine."""
@@ -66,7 +63,7 @@ class Watchdog:
 
 
 class Restarts:
-    """Deaths by role since the last progress, and by process in a row."""
+    """Counts deaths: by role or source since it last made progress, and by process in a row."""
 
     def __init__(self, max_restarts: int) -> None:
         self._max_restarts = max_restarts
@@ -74,21 +71,18 @@ class Restarts:
         self._in_a_row: dict[str, int] = {}
 
     def progressed(self, sources: set[str], all_sources: set[str]) -> None:
-        """Frames of `sources` have been written: what died before did not stop them.
-
-        Deaths of another source's own capture still count: it may be the one that makes no progress.
-        """
+        """Frames of `sources` are written: forget all deaths but those of other sources' captures."""
         stuck = all_sources - sources
         self._by_group = {group: deaths for group, deaths in self._by_group.items() if group in stuck}
 
     def died(self, group: str, process: str, lived_s: float) -> float | None:
-        """Return after how many seconds to start `process` again; None if its group has died too often.
+        """Return after how many seconds to restart `process`; None if its group has died too often.
 
-        A group is a role, or a source: each source's capture is counted for itself.
+        A group is a role or, of capture processes, a source.
         """
         self._by_group[group] = self._by_group.get(group, 0) + 1
         if self._by_group[group] >= self._max_restarts:
             return None
-        in_a_row = 0 if lived_s > SETTLED_S else self._in_a_row.get(process, 0)
+        in_a_row = 0 if lived_s > STABLE_S else self._in_a_row.get(process, 0)
         self._in_a_row[process] = in_a_row + 1
         return BACK_OFF_S[min(in_a_row, len(BACK_OFF_S) - 1)]

@@ -1,7 +1,7 @@
-"""Which addresses are accepted, and where those of a run lie. Nothing here touches a socket library.
+"""Which addresses are accepted, and the defaults of a run.
 
-`ipc` is guarded by the directory of the socket, tcp by keys, always. Unless the user names a directory of
-keys, only the loopback is accepted, with keys that are made by themselves.
+The directory of an `ipc` socket protects it; tcp always needs keys. Without a directory of keys in the
+settings, only the loopback is accepted, with keys that the run makes.
 """
 
 import errno
@@ -21,8 +21,8 @@ from pipeline.common.files import COMMAND
 def is_remote(address: str) -> bool:
     """Tell whether a broker's address, `ipc://…` or `tcp://host:port`, belongs to another machine.
 
-    A socket can be bound to every address of this machine and to no other. A name that can't be resolved, or
-    not yet, is taken for another machine's.
+    A socket can be bound to the addresses of this machine only. A name that can't be resolved (yet) is taken
+    for another machine's.
     """
     if not address.startswith("tcp://"):
         return False
@@ -44,19 +44,19 @@ def _is_here(family: int, place: tuple[object, ...]) -> bool:
 
 
 IPC_PATH_MAX: Final = 107 if sys.platform == "linux" else 103
-"""Bytes in the path of a Unix socket: `sun_path` less its closing zero."""
+"""Bytes in the path of a Unix socket: `sun_path` without its final zero."""
 
 _WILDCARDS: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""What binds all interfaces, and how it is dialed on the same machine."""
+"""Addresses of all interfaces, and how to connect to them on the same machine."""
 
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
 def check_address(address: str, name: str = "broker.address", keyed: bool = False) -> str:
-    """Return the address as a socket takes it: `localhost` becomes 127.0.0.1.
+    """Return the address as ZeroMQ takes it: `localhost` becomes 127.0.0.1.
 
-    Raises UserError, naming the setting `name`, for whatever is not `ipc` or tcp, and, unless the user has
-    named keys (`keyed`), for tcp beyond the loopback.
+    name: the setting, for errors. keyed: whether the settings name a directory of keys. Raises UserError
+    unless the address is `ipc` or tcp, and for tcp beyond the loopback without keys.
     """
     scheme, separator, rest = address.partition("://")
     if separator and scheme == "ipc":
@@ -71,7 +71,7 @@ def is_tcp(address: str) -> bool:
 
 
 def dial_address(address: str) -> str:
-    """Return where the processes of the broker's own machine dial an address that it binds."""
+    """Return the address to connect to, on the broker's own machine, for one that the broker binds."""
     if not is_tcp(address):
         return address
     host, port = _parts(address)
@@ -79,7 +79,7 @@ def dial_address(address: str) -> str:
 
 
 def check_bindable(address: str, name: str = "broker.address") -> None:
-    """Raise UserError unless the broker may bind the address: tcp by number, `ipc` in a directory of ours."""
+    """Raise UserError unless the broker may bind the address: tcp by number, `ipc` in our own directory."""
     if is_tcp(address) and not _is_number(_parts(check_address(address, name, keyed=True))[0]):
         raise UserError(
             f"{name}: the broker binds an address of its own machine, by number, or tcp://0.0.0.0:PORT for "
@@ -89,7 +89,7 @@ def check_bindable(address: str, name: str = "broker.address") -> None:
 
 
 def check_dialable(address: str, name: str = "broker.address") -> None:
-    """Raise UserError for an address that only the broker's own machine can make something of."""
+    """Raise UserError for an address that stands for any machine."""
     if is_tcp(address) and _parts(address)[0] in _WILDCARDS:
         raise UserError(f"{name}: {address!r} names no machine; name the one that the broker is on")
 
@@ -97,7 +97,7 @@ def check_dialable(address: str, name: str = "broker.address") -> None:
 def check_private(address: str, name: str = "broker.address") -> None:
     """Raise UserError unless the directory of an `ipc` address is ours and closed to others.
 
-    For the process that binds: in a directory that others can enter, they could dial in or take its place.
+    In a directory that others can enter, they could connect or take the broker's place.
     """
     if not address.startswith("ipc://"):
         return
@@ -113,7 +113,7 @@ def check_private(address: str, name: str = "broker.address") -> None:
 def check_free(address: str, name: str = "broker.address") -> None:
     """Raise UserError if a program answers at `address` already, or it can't be bound.
 
-    Said before any stage starts: they would dial in to that program, taking it for their broker.
+    It is checked before the stages start, which would otherwise connect to that program.
     """
     try:
         used = _answers(address.removeprefix("ipc://")) if address.startswith("ipc://") else _bound(address)
@@ -127,7 +127,7 @@ def check_free(address: str, name: str = "broker.address") -> None:
 
 
 def _answers(path: str) -> bool:
-    """Whether somebody listens on the socket file `path`; one that was left behind is no hindrance."""
+    """Whether a program listens on the socket file `path`; a stale file does not matter."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
@@ -141,7 +141,7 @@ def _bound(address: str) -> bool:
     host, port = _parts(address)
     host = "" if host == "*" else host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        if sys.platform != "win32":  # there it would allow to bind what is in use
+        if sys.platform != "win32":  # where it would allow to bind a port that is in use
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, int(port)))
@@ -160,7 +160,7 @@ def publish_address(publish: str, address: str, *, named: bool, keyed: bool = Fa
     if publish:
         return check_address(publish, "broker.publish", keyed)
     if address.startswith("ipc://"):
-        # The run's own directory holds one broker; beside an address of the user's there may be several.
+        # The run's own directory has one broker; a directory that the user named may have several.
         beside = f"{address}.results" if named else f"{address.rpartition('/')[0]}/results"
         return check_address(beside, "broker.publish")
     host, _, port = address.rpartition(":")
@@ -187,7 +187,7 @@ def has_ipc() -> bool:
 def _check_ipc(address: str, path: str, name: str) -> str:
     if not path or path.endswith("/"):
         raise UserError(f"{name}: expected the path of a socket after ipc://, found {address!r}")
-    if path[0] in "@*":  # the abstract namespace has no permissions: any local user could dial in
+    if path[0] in "@*":  # the abstract namespace has no permissions
         raise UserError(f"{name}: expected the path of a socket file, found {address!r}")
     if not has_ipc():
         raise UserError(f"{name}: this system has no ipc; use tcp://127.0.0.1:PORT instead of {address!r}")
@@ -205,7 +205,7 @@ def _check_tcp(address: str, place: str, name: str, keyed: bool) -> str:
         raise UserError(f"{name}: the port is missing: expected tcp://127.0.0.1:PORT, found {address!r}")
     if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65_535):
         raise UserError(f"{name}: expected a port from 1 to 65535, found {port!r} in {address!r}")
-    if host == "localhost":  # named by number: what a name stands for is the resolver's business
+    if host == "localhost":  # by number, so that no resolver is needed
         return f"tcp://127.0.0.1:{int(port)}"
     if not keyed and not _is_loopback(host):
         raise UserError(
@@ -224,7 +224,7 @@ def _parts(address: str) -> tuple[str, str]:
 
 
 def _is_number(host: str) -> bool:
-    """Whether a host is named by its number; `*` stands for all of this machine's."""
+    """Whether a host is given by number, or is `*`, all addresses of this machine."""
     return host == "*" or _number(host) is not None
 
 
@@ -243,7 +243,7 @@ def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def is_ours(directory: Path) -> bool:
-    """Whether a directory is there and belongs to this user; on Windows, whether it is there."""
+    """Whether a directory exists and belongs to this user; on Windows, whether it exists."""
     if not directory.is_dir():
         return False
     return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()

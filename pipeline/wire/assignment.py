@@ -1,4 +1,4 @@
-"""What the supervisor hands a child process at its start, on standard input, and the flag that ends it."""
+"""What a child process is given at its start, and the flag that stops it."""
 
 import signal
 from types import FrameType
@@ -7,17 +7,17 @@ from typing import Final
 import msgspec
 
 STDOUT_VARIABLE: Final = "EMOTIONS_STDOUT"
-"""Holds the number of the file that is the command line's standard output, where a child is given it."""
+"""Descriptor of the command line's standard output, in the environment of the child that writes there."""
 
 STDIN_VARIABLE: Final = "EMOTIONS_STDIN"
-"""Holds the number of the file that is the command line's standard input, where a child is given it."""
+"""Descriptor of the command line's standard input, in the environment of the child that reads it."""
 
 KILLED_STATUS: Final = 137
-"""Exit status of a child that ends itself at once, as of a process that the system killed."""
+"""Exit status of a child that ends itself at once, like that of a killed process."""
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """Never on a command line, where every user of the machine could read it: sources hold passwords."""
+    """Sent on standard input: sources may hold passwords, and all users can read command lines."""
 
     role: str
     module: str  # whose function run(assignment, stop) does the work
@@ -35,7 +35,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
 
 class StopFlag:
-    """Set by SIGTERM; the loops look at it. Until `listen`, the signal ends the process at once."""
+    """Set by SIGTERM and checked by the loops. Before `listen` the signal ends the process at once."""
 
     def __init__(self) -> None:
         self._set = False

@@ -1,7 +1,7 @@
-"""The broker's door over tcp: only a peer whose key is in the list comes in, and the log says who did not.
+"""Authentication over tcp: only peers whose key is listed may connect; the log says who was refused.
 
-ZeroMQ asks here (its ZAP protocol) about each peer that has proved to hold its key. Peers without keys, or
-with another broker's, fail before that: the sockets' own reports of failed handshakes tell of them.
+ZeroMQ asks (by its ZAP protocol) about each peer that has proved to hold its key. Peers without a key, or
+with another broker's, fail before that; they are known from the sockets' monitors.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from zmq.utils.monitor import parse_monitor_message
 from pipeline.wire.keys import BrokerKeys, role_of
 
 DOMAINS: Final = ("work", "results")
-"""The two sockets: a subscriber's key opens the results, all others the work."""
+"""The two sockets: subscribers' keys are for the results, all others for the work."""
 
 AT_ONCE: Final = 64
-"""Handshakes answered, and reports read, in one turn: a flood does not hold up the work of those inside."""
+"""Handshakes and monitor events per turn, so that a flood of them does not delay other messages."""
 
 LINES: Final = 3
 LINES_S: Final = 10.0
-"""So many refusals for each reason are told one by one in such a time; the others are counted."""
+"""Refusals for one reason that are logged in this time; the others are counted."""
 
 _FAILED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -46,8 +46,8 @@ class _Event(NamedTuple):
     value: int  # a file descriptor or what went wrong, by kind
 
 
-class Gate:
-    """Guards sockets of one context. `attend` is called in each turn of the loop that uses them."""
+class ZapAuthenticator:
+    """For the sockets of one context. Call `handle_handshakes` in each turn of the loop that uses them."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: BrokerKeys) -> None:
         self._keys = keys
@@ -60,28 +60,28 @@ class Gate:
             self._authenticator.configure_curve_callback(domain, self)
         self._authenticator.start()
 
-    def guard(self, guarded: zmq.Socket[bytes], domain: str) -> None:
-        """Close a socket, before it is bound, to all but the peers that `domain` is open to."""
+    def protect(self, guarded: zmq.Socket[bytes], domain: str) -> None:
+        """Restrict a socket, before it is bound, to the peers of `domain`."""
         guarded.setsockopt(zmq.CURVE_SERVER, 1)
         guarded.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
         guarded.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
-        guarded.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # if nobody answers for the domain, nobody comes in
+        guarded.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without an answer, peers are refused
         self._monitors.append(_Monitor(self._context, guarded, domain))
 
     @property
     def sockets(self) -> list[zmq.Socket[bytes]]:
-        """What to poll for besides the guarded sockets themselves."""
+        """The sockets to poll besides the protected ones."""
         return [self._authenticator.zap_socket, *(monitor.events for monitor in self._monitors)]
 
-    def attend(self) -> None:
-        """Answer the handshakes that wait and tell of those that failed. Does not wait."""
+    def handle_handshakes(self) -> None:
+        """Answer handshakes and log failed ones, without waiting."""
         for monitor in self._monitors:
             for address, reason in monitor.failures():
                 self._refusals.add(address or "an unknown address", reason)
         with contextlib.suppress(zmq.Again):
             for _ in range(AT_ONCE):
                 self._answer(self._authenticator.zap_socket.recv_multipart(zmq.NOBLOCK))
-        self._refusals.tell_rest()
+        self._refusals.log_rest()
 
     def _answer(self, question: list[bytes]) -> None:
         self._address = _as_written(question[3].decode("ascii", "replace"))
@@ -90,45 +90,45 @@ class Gate:
             answering.send(None)
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Called by the authenticator: may the holder of this public key, Z85, come in there?"""
+        """Called by zmq's Authenticator: return whether the public key, Z85, is allowed there."""
         name = self._keys.peers.get(key.decode())
         allowed = name is not None and (role_of(name) == "subscriber") == (domain == "results")
         if not allowed:
-            reason = f"the key of {name} does not open the {domain}" if name else "its key is not in the list"
+            reason = f"the key of {name} is not for the {domain}" if name else "its key is not in the list"
             self._refusals.add(self._address, reason, f"; public key {key.decode()}")
         return allowed
 
     def name_of(self, frame: zmq.Frame) -> str:
-        """Return the name of the key of the peer that a message came from; empty if it has none."""
+        """Return the name of the key of a message's sender; "" if it has none."""
         try:
             return self._keys.peers.get(str(frame.get("User-Id")), "")
         except zmq.ZMQError:  # no such property: no key
             return ""
 
     def close(self) -> None:
-        """After the guarded sockets have been closed."""
+        """Call it after the protected sockets are closed."""
         for monitor in self._monitors:
             monitor.events.close(0)
         self._authenticator.stop()
 
 
 class _Monitor:
-    """What a guarded socket reports of its connections."""
+    """Reads what a protected socket reports of its connections."""
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], guarded: zmq.Socket[bytes], domain: str
     ) -> None:
-        place = f"inproc://gate-{domain}"
+        place = f"inproc://monitor-{domain}"
         guarded.monitor(place, _FAILED | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self.events = context.socket(zmq.PAIR)
-        # Without a limit: at one, ZeroMQ's own thread would stand still until somebody reads.
+        # With a limit, ZeroMQ's thread would wait for us to read.
         self.events.setsockopt(zmq.RCVHWM, 0)
         self.events.connect(place)
         self._addresses: dict[int, str] = {}  # by file descriptor
-        self._failed = ""  # why the handshake failed whose connection is reported closed next
+        self._failed = ""  # why the handshake failed; its connection is reported closed next
 
     def failures(self) -> Iterator[tuple[str, str]]:
-        """Yield address and reason of each handshake that failed; an address that is not known is empty."""
+        """Yield address and reason of each failed handshake; the address is "" if unknown."""
         events = list(self._read())
         closed_at = {
             event.value: at for at, event in enumerate(events) if event.kind == zmq.EVENT_DISCONNECTED
@@ -136,7 +136,7 @@ class _Monitor:
         for at, event in enumerate(events):
             match event.kind:
                 case zmq.EVENT_ACCEPTED:
-                    # Of a connection that is gone the number may be another's: rather no address than that.
+                    # The number of a closed connection may belong to another one by now.
                     gone = closed_at.get(event.value, -1) > at
                     self._addresses[event.value] = "" if gone else _address(event.value)
                 case zmq.EVENT_DISCONNECTED:
@@ -145,9 +145,7 @@ class _Monitor:
                         yield address, self._failed
                     self._failed = ""
                 case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                    self._failed = _REASONS.get(
-                        event.value, "it does not speak ZeroMQ's protocol as it should"
-                    )
+                    self._failed = _REASONS.get(event.value, "it breaks ZeroMQ's protocol")
                 case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
                     self._failed = "it left, or fell silent, without showing a key"
 
@@ -159,35 +157,35 @@ class _Monitor:
 
 
 class Refusals:
-    """Tells of refusals in the log, a few in a while; of the others how many they were."""
+    """Logs refusals, a few in each period; the others are counted."""
 
     def __init__(self) -> None:
         self._until_s = 0.0
-        self._told: Counter[str] = Counter()  # by reason, of which there are few
-        self._untold = 0
+        self._logged: Counter[str] = Counter()  # by reason, of which there are few
+        self._not_logged = 0
 
     def add(self, address: str, reason: str, detail: str = "") -> None:
-        self.tell_rest()
-        if not self._told:
+        self.log_rest()
+        if not self._logged:
             self._until_s = time.monotonic() + LINES_S
-        if self._told[reason] < LINES:
-            self._told[reason] += 1
+        if self._logged[reason] < LINES:
+            self._logged[reason] += 1
             log.warning("refused a peer at %s: %s%s", address, reason, detail)
         else:
-            self._untold += 1
+            self._not_logged += 1
 
-    def tell_rest(self) -> None:
-        """Say how many went untold, once it is time for new ones."""
-        if not self._told or time.monotonic() < self._until_s:
+    def log_rest(self) -> None:
+        """At the end of a period, log how many were not logged."""
+        if not self._logged or time.monotonic() < self._until_s:
             return
-        if self._untold:
-            log.warning("refused %d more in the last %.0f s", self._untold, LINES_S)
-        self._told.clear()
-        self._untold = 0
+        if self._not_logged:
+            log.warning("refused %d more in the last %.0f s", self._not_logged, LINES_S)
+        self._logged.clear()
+        self._not_logged = 0
 
 
 def _address(descriptor: int) -> str:
-    """Return `host:port` of the other end of a connection that ZeroMQ has accepted; empty if it is gone."""
+    """Return `host:port` of the other end of a connection, by its descriptor; "" if it is closed."""
     try:
         connection = socket.socket(fileno=descriptor)
     except OSError:
@@ -197,10 +195,10 @@ def _address(descriptor: int) -> str:
     except OSError:
         return ""
     finally:
-        connection.detach()  # it is ZeroMQ's
+        connection.detach()  # the descriptor is ZeroMQ's
     return f"{_as_written(host)}:{port}"
 
 
 def _as_written(host: str) -> str:
-    """Return an IPv4 address as people know it: sockets for both kinds put IPv6's prefix before it."""
+    """Return an IPv4 address without the prefix that sockets for both IP versions give it."""
     return host.removeprefix("::ffff:")

@@ -1,6 +1,6 @@
-"""How messages travel: `encode` makes the parts of a multipart ZeroMQ message, `decode` is its inverse.
+"""`encode` makes the parts of a multipart ZeroMQ message; `decode`, its inverse, checks them strictly.
 
-`decode` refuses whatever is not exactly right. `pack` and `unpack` do the same for the arrays.
+`pack` and `unpack` do the same for arrays.
 """
 
 import math
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # the supervisor, which sees no arrays, does not load it
     from numpy.typing import NDArray
 
 JPEG_OVERHEAD: Final = 4096
-"""Bytes that the JPEG of a tiny frame may be longer than its pixels: tables and headers."""
+"""By how many bytes a JPEG may exceed the raw pixels: a tiny frame's tables and headers."""
 
 MAX_FRAME_NAME: Final = 64
 """Bytes in the name of a frame in shared memory."""
@@ -47,10 +47,10 @@ _decoder = msgspec.msgpack.Decoder(AnyMessage, strict=True)
 _any_hello_decoder = msgspec.msgpack.Decoder(AnyHello, strict=True)
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""The latter two: a name that is no UTF-8, and lists in lists in lists."""
+"""The last two: a text that is not UTF-8, and deeply nested lists."""
 
 MAX_REFUSAL: Final = 200
-"""Characters of what is wrong with a message: they may be the sender's own."""
+"""Characters of an error: it may quote the sender."""
 
 
 def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
@@ -77,13 +77,13 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
 
 
 def _hello_of_another_protocol(header: Buffer, error: Exception) -> Hello:
-    """What can be read of it, for the broker to refuse. Raises MessageError, of `error`, if it is none."""
+    """Return such a hello, for the broker to refuse. Raises MessageError, from `error`, if it is none."""
     try:
         hello = _any_hello_decoder.decode(header)
         if hello.protocol != PROTOCOL:
             return Hello(hello.role, hello.name, hello.instance, hello.pid, hello.protocol)
     except UNREADABLE:
-        pass  # it was no hello at all: the first error says more
+        pass  # no hello at all: the first error says more
     raise MessageError(f"header: {error}"[:MAX_REFUSAL]) from error
 
 
@@ -94,7 +94,7 @@ def pack(arrays: Mapping[str, "NDArray[Any]"]) -> tuple[list[Array], list[Buffer
 
 
 def unpack(arrays: Sequence[Array], buffers: Sequence[Buffer]) -> "dict[str, NDArray[Any]]":
-    """Return the arrays by name, read-only; parts of one name are put together along the first axis."""
+    """Return the arrays by name, read-only; those of one name are concatenated along the first axis."""
     import numpy as np
 
     parts: dict[str, list[NDArray[Any]]] = {}
@@ -104,7 +104,7 @@ def unpack(arrays: Sequence[Array], buffers: Sequence[Buffer]) -> "dict[str, NDA
 
 
 def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
-    """Raise MessageError unless lengths, counts and numbers agree."""
+    """Raise MessageError unless the buffers have the sizes that the header implies."""
     sizes = [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers]
     match message:
         case Commit(latency_ns=latency_ns):

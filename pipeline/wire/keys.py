@@ -1,7 +1,7 @@
 """CURVE keys: made, found and checked. A pair is two files in ZeroMQ's format, NAME.public and NAME.secret.
 
-NAME is a stage, or STAGE-LABEL where machines have keys of their own. The broker lets in the public keys that
-lie in its directory, each as what it is named for.
+NAME is a stage, or STAGE-LABEL where each machine has its own keys. The broker accepts the public keys in its
+directory, each for the stage that it is named for.
 """
 
 import os
@@ -24,10 +24,10 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import COMMAND
 
 OTHERS: Final = ("supervisor", "subscriber")
-"""Who dials in besides the stages: `run.py` itself, and other programs, which read the results."""
+"""Who connects besides the stages: `run.py` itself, and programs that read the results."""
 
 OLD_NAMES: Final = {"parent": "supervisor"}
-"""Of keys that were made by version 0.1; they work in this release."""
+"""Former names of keys, which work in this release."""
 
 _NAME: Final = re.compile(r"([a-z]+)(-[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 _KEY_LENGTH: Final = 40  # characters of Z85 for 32 bytes
@@ -35,7 +35,7 @@ _KEY_LENGTH: Final = 40  # characters of Z85 for 32 bytes
 
 @dataclass(frozen=True, slots=True)
 class BrokerKeys:
-    """What the broker has: its own secret key, and who may dial in."""
+    """The broker's own secret key, and the keys of its peers."""
 
     secret: bytes = field(repr=False)
     peers: dict[str, str]  # public key, Z85 -> name
@@ -43,7 +43,7 @@ class BrokerKeys:
 
 @dataclass(frozen=True, slots=True)
 class StageKeys:
-    """What a peer has: its own pair, and by what it knows the broker."""
+    """A peer's own pair, and the broker's public key."""
 
     name: str
     broker: bytes
@@ -52,14 +52,14 @@ class StageKeys:
 
 
 class Made(NamedTuple):
-    """What `make_keys` did: names of pairs."""
+    """The names of the pairs that `make_keys` made, and of those that existed."""
 
     made: list[str]
     kept: list[str]
 
 
 def role_of(name: str) -> str:
-    """Return whom a key is for: `detect-attic` is for detect."""
+    """Return the role that a key is for: detect for `detect-attic`."""
     return present_name(name).partition("-")[0]
 
 
@@ -72,11 +72,10 @@ def present_name(name: str) -> str:
 
 
 def make_keys(directory: Path, stages: Sequence[str], extra: Sequence[str] = ()) -> Made:
-    """Make the pairs that `directory` does not have: one for each part of a run, and `extra` ones.
+    """Make the missing pairs in `directory`: one for each of `stages`, for `OTHERS`, and the `extra` names.
 
-    stages: the roles of the run's stages.
-
-    Raises UserError for a name that is no stage's, and a directory that is open or can't be written.
+    Raises UserError for a name that is no stage's, and a directory that is open to others or can't be
+    written.
     """
     peers = [*(role for role in stages if role != "broker"), *OTHERS]
     for name in extra:
@@ -100,7 +99,7 @@ def make_keys(directory: Path, stages: Sequence[str], extra: Sequence[str] = ())
 
 
 def _make_pair(directory: Path, name: str) -> None:
-    """Write both files where only we can enter, then put them in their place: closed from the start."""
+    """Write both files in a private directory first, so that they are never open to others."""
     before = os.umask(0o077)
     workshop = Path(tempfile.mkdtemp(prefix=".making-", dir=directory))
     try:
@@ -113,9 +112,9 @@ def _make_pair(directory: Path, name: str) -> None:
 
 
 def user_directory(stages: Sequence[str]) -> Path:
-    """Return the directory of this user's own keys, made if need be: they guard the loopback.
+    """Return the directory of this user's own keys, for the loopback; make it if there is none.
 
-    Several first starts at once agree: the directory appears whole. Raises UserError if it can't be made.
+    It is made whole or not at all, so that runs may start at once. Raises UserError if it can't be made.
     """
     directory = _state_home() / "emotions" / "keys"
     try:
@@ -136,14 +135,14 @@ def _make_whole(directory: Path, stages: Sequence[str]) -> None:
         make_keys(draft, stages)
         draft.rename(directory)
     except OSError:
-        if not directory.is_dir():  # otherwise somebody was faster: theirs are as good
+        if not directory.is_dir():  # otherwise another run was faster
             raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def _state_home() -> Path:
-    """Where a user's programs keep what they must remember; see the XDG Base Directory Specification."""
+    """Return XDG_STATE_HOME, or its default; see the XDG Base Directory Specification."""
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
     if given.is_absolute():
         return given
@@ -170,7 +169,7 @@ def _home() -> Path:
 
 
 def broker_keys(directory: Path) -> BrokerKeys:
-    """Return the broker's secret key and whom it lets in.
+    """Return the broker's secret key and the keys of its peers.
 
     Raises UserError for what is missing, damaged or open to others.
     """
@@ -220,7 +219,7 @@ def check_directory(directory: Path) -> None:
 
 
 def _the_secret(directory: Path, role: str) -> Path:
-    """Return the one secret file of a role that this machine has."""
+    """Return this machine's secret file for a role."""
     found = sorted(path for path in directory.glob("*.secret") if role_of(path.stem) == role)
     if not found:
         raise UserError(
@@ -234,7 +233,7 @@ def _the_secret(directory: Path, role: str) -> Path:
 
 
 def _read_secret(path: Path) -> tuple[bytes, bytes]:
-    """Return the public and the secret key of a pair that nobody else could have read."""
+    """Return the public and the secret key of a pair; raise UserError if others can read it."""
     _check_private(path, "600")
     public, secret = _load(path)
     if secret is None or not _fits(public, secret):
@@ -254,7 +253,7 @@ def _read_public(path: Path) -> bytes:
 def _load(path: Path) -> tuple[bytes, bytes | None]:
     try:
         return auth.load_certificate(path)
-    except ValueError as error:  # no public key in it
+    except ValueError as error:  # without a public key
         raise _damaged(path) from error
     except OSError as error:
         raise UserError(f"keys: {path} can't be read: {error.strerror}") from error
@@ -267,7 +266,7 @@ def _fits(public: bytes, secret: bytes) -> bool:
 def _is_key(text: bytes) -> bool:
     try:
         return len(text) == _KEY_LENGTH and len(z85.decode(text)) == 32
-    except (KeyError, struct.error):  # a character that Z85 does not have, or five that stand for too much
+    except (KeyError, struct.error):  # not Z85
         return False
 
 
@@ -278,8 +277,8 @@ def _damaged(path: Path) -> UserError:
 
 
 def _check_private(path: Path, mode: str) -> None:
-    """Raise UserError, with the line that mends it, if other users could read or change it."""
-    if sys.platform == "win32":  # which has neither these bits nor user numbers
+    """Raise UserError, with the command to fix it, if other users can read or change it."""
+    if sys.platform == "win32":  # which has no such permissions
         return
     facts = path.stat()
     if facts.st_uid != os.getuid():

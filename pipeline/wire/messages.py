@@ -1,10 +1,10 @@
-"""The messages between the broker and the stages. How they travel: `pipeline/wire/codec.py`.
+"""The messages between the broker and the stages; `codec.py` encodes them.
 
-A message is a small typed header and, beside it, raw buffers: frames and arrays. Nothing is pickled.
+A message is a small typed header and raw buffers: frames and arrays. Nothing is pickled.
 
-Every frame is named by `(source, sequence)`; `epoch` tells which start of its capture process sent it. Times
-are CLOCK_MONOTONIC nanoseconds of the broker's machine: remote stages estimate how far theirs is off
-(`pipeline/wire/session.py`).
+A frame's name is `(source, sequence)`; `epoch` counts the starts of its capture process. Times are
+nanoseconds of the broker's CLOCK_MONOTONIC; remote stages estimate the offset of their own clock
+(`session.py`).
 """
 
 from typing import Annotated, Final, Literal
@@ -16,9 +16,9 @@ from msgspec import Meta
 # as it decodes. Not-a-number is out of every range.
 
 MAX_HEADER_BYTES: Final = 1536 * 1024
-"""Looked at before a header is decoded. The hello of a display that
-writes MAX_SOURCES sources 0.6 MB and the report of a run with MAX_PEERS stages 1.2 MB, if every text in them
-has its greatest length, in letters of four bytes."""
+"""The longest header that is decoded. With texts of the greatest length, in characters of four bytes, the
+hello of a display with MAX_SOURCES sources has 0.6 MB, and the report of a run with MAX_PEERS stages 1.2
+MB."""
 
 MAX_PARTS: Final = 1 + 1024
 """A header and, of a batch for classification, the items of MAX_BATCH frames."""
@@ -26,7 +26,7 @@ MAX_PARTS: Final = 1 + 1024
 MAX_BATCH: Final = 1024
 
 MAX_ITEMS: Final = 5000
-"""Items, such as faces, of one frame: YuNet has so many candidates."""
+"""Items, such as faces, of one frame: as many as YuNet has candidates."""
 
 MAX_ARRAYS: Final = 16
 """Arrays that a step gives, or that all steps give of one frame."""
@@ -36,11 +36,11 @@ MAX_DIMENSIONS: Final = 4
 MAX_SOURCES: Final = 64
 MAX_PEERS: Final = 256
 MAX_WINDOW: Final = 1024
-"""Frames of a source whose outcome is not written yet: the most that `broker.file_window` may be, and what
-is kept of a live source while display is away."""
+"""Frames of a source without a written record: the largest `broker.file_window`, and how many outcomes of a
+live source are kept while display is away."""
 
 MAX_REASONS: Final = 16
-"""Different reasons for which frames of one source are dropped."""
+"""Different reasons for which one source's frames are dropped."""
 
 MAX_REASON_LENGTH: Final = 64
 
@@ -63,28 +63,27 @@ Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON_LENGTH)]
 Text = Annotated[str, Meta(max_length=4096)]
 Index = Annotated[int, Meta(ge=0, le=2**53)]
-Frames = Annotated[int, Meta(ge=0, le=2**40)]  # a claim of so many leaves room to count on
+Frames = Annotated[int, Meta(ge=0, le=2**40)]  # sums of a few fit 64 bits
 Nanoseconds = Annotated[int, Meta(ge=0, le=2**62)]
-Moment = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # ns: before the boot of the machine, if negative
-Duration = Annotated[int, Meta(ge=0, le=10**13)]  # ns: below three hours, so that sums of many fit 64 bits
+Moment = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # ns; negative: before the machine's boot
+Duration = Annotated[int, Meta(ge=0, le=10**13)]  # ns: up to 2.8 hours, so that sums of many fit 64 bits
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Items = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
 Credits = Annotated[int, Meta(ge=0, le=64)]
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Shape = tuple[Side, Side, Literal[3]]
-Seconds = Annotated[float, Meta(ge=-1e15, le=1e15)]  # what a broken video tells is not smaller than that
+Seconds = Annotated[float, Meta(ge=-1e15, le=1e15)]  # time stamps of broken videos too
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, le=100_000)]
 
 # ---------------------------------------------------------------------------------- what they have in common
 
 PROTOCOL: Final = 6
-"""Raised whenever a message changes: peers of another protocol are refused."""
+"""Increased whenever a message changes; peers of another protocol are refused."""
 
 Buffer = bytes | memoryview
 Role = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
-"""capture, display and supervisor have messages of their own, web is sent the reports; every other role does
-one step of the work."""
+"""capture, display and supervisor have their own messages, web is sent reports; any other role is a step."""
 
 DType = Literal["uint8", "float32", "float64"]
 SourceKind = Literal["live", "file"]
@@ -93,7 +92,7 @@ Encoding = Literal["raw", "jpeg", "shared"]
 
 
 class MessageError(ValueError):
-    """What arrived is not a message of this protocol; says what is wrong with it."""
+    """The bytes are not a message of this protocol."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -122,18 +121,18 @@ Outcomes = Annotated[dict[Name, Committed], Meta(max_length=MAX_SOURCES)]
 
 
 class SourceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a capture process says of its source once it is open."""
+    """A source, once its capture process has opened it."""
 
     name: Name  # unique in the run, without credentials
     kind: SourceKind
     width: Side  # px, of the first frame
     height: Side
     fps: Rate  # nominal; 0: unknown
-    frames: Frames = 0  # of a file, as it announces them: nothing is decided by it; 0: unknown
+    frames: Frames = 0  # that a file announces, for the display only; 0: unknown
 
 
 class Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a buffer holds: an array in C order. Its first axis is the items of a frame, such as faces."""
+    """A buffer with an array in C order; its first axis is the items of a frame, such as faces."""
 
     name: Label
     dtype: DType
@@ -151,9 +150,7 @@ class Hello(Message, frozen=True):
 
     role: Role
     name: Label  # as in the log: detect-1
-    instance: (
-        Label  # a secret of the process and its supervisor: the same for each restart, unlike all others
-    )
+    instance: Label  # a secret id of the process, the same after a restart
     pid: Index
     protocol: int
     credits: Credits = 0  # pieces of work that may be under way at this worker
@@ -167,7 +164,7 @@ class Hello(Message, frozen=True):
 
 
 class AnyHello(msgspec.Struct, frozen=True, tag="Hello"):
-    """What a hello begins with in every protocol, so that any two can tell each other why they don't talk."""
+    """The fields that a hello begins with in every protocol, so that another version can be refused."""
 
     role: Role
     name: Name
@@ -177,9 +174,9 @@ class AnyHello(msgspec.Struct, frozen=True, tag="Hello"):
 
 
 class Heartbeat(Message, frozen=True):
-    """Sent by the loop that does the work, so that a stuck one falls silent.
+    """Sent by the loop that does the work, so that a stage that hangs falls silent.
 
-    A remote stage asks for the broker's time with it (`Clock`), and says how its own clock stands to it.
+    With it a remote stage requests the broker's time (`Clock`), and reports its clock's offset.
     """
 
     sent_ns: Nanoseconds = 0  # on the stage's clock; 0: the time is not wanted
@@ -204,7 +201,7 @@ class Frame(Message, frozen=True):
 
 
 class NoFrame(Message, frozen=True):
-    """A frame that exists but brings no pixels: dropped before it was sent, or unreadable."""
+    """A frame without pixels: dropped before it was sent, or unreadable."""
 
     source: Name
     epoch: Index
@@ -217,7 +214,7 @@ class NoFrame(Message, frozen=True):
 
 
 class SourceEnded(Message, frozen=True):
-    """A source has no more frames. `error` says why if it ended before its end.
+    """A source has no more frames. `error` says why if it ended early.
 
     From the supervisor: its capture process can't be kept alive; `epoch` and `frames` mean nothing then.
     """
@@ -229,7 +226,7 @@ class SourceEnded(Message, frozen=True):
 
 
 class Result(Message, frozen=True):
-    """Answer to `Work`: what the step found in a frame, or found out of its items. Buffers: `arrays`."""
+    """Answer to `Work`: the items found in a frame, or results for items. Buffers: `arrays`."""
 
     broker: Label
     work: Index
@@ -239,7 +236,7 @@ class Result(Message, frozen=True):
 
 
 class StepFailed(Message, frozen=True):
-    """Answer to a piece of work that could not be done: its frames are `failed`, the worker lives."""
+    """Answer to `Work` that could not be done: its frames are `failed`."""
 
     broker: Label
     work: Index
@@ -274,14 +271,14 @@ class Died(Message, frozen=True):
 
 
 class Goodbye(Message, frozen=True):
-    """A stage leaves of its own will: what it held is given to others."""
+    """The stage ends in order; its work goes to others."""
 
 
 # -------------------------------------------------------------------------------------- from the broker
 
 
 class Clock(Message, frozen=True):
-    """Answer to a `Heartbeat` with a time: that time, and the broker's own when it came."""
+    """Answer to a `Heartbeat` with a time: that time, and the broker's when it arrived."""
 
     sent_ns: Nanoseconds
     broker_ns: Nanoseconds
@@ -302,18 +299,18 @@ class Accept(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """The peer may not take part; it prints the reason and ends."""
+    """The peer may not take part: it prints the reason and ends."""
 
     reason: Text
 
 
 class Grant(Message, frozen=True):
-    """To a capture: it may send so many frames more; what of its source is written."""
+    """To a capture: it may send `credits` more frames; `committed` is what is written of its source."""
 
     source: Name
     credits: Count
     committed: Committed
-    encoding: Encoding = "raw"  # in which the frames to come are wanted
+    encoding: Encoding = "raw"  # for the next frames
 
 
 class Work(Message, frozen=True):

@@ -1,8 +1,8 @@
 """The links of the web page's process with display, and with the captures of visitors' cameras.
 
-They lie in the run's own directory, so that nobody else reaches them. No side waits for another. Records come
-from display, and pictures for which it was asked; of records those that find no room are left out. A capture
-says when it wants a visitor's next picture, and gets it when there is one.
+Their sockets are in the run's own directory. No side waits for another: display sends records, and frames on
+request; records for which there is no room are dropped. A capture requests a visitor's next picture, and gets
+it when there is one.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import zmq.asyncio
 from pipeline.wire.messages import Buffer
 
 RECORDS: Final = 512
-"""Records that may wait for a page that is busy: some ten seconds of one source."""
+"""Records that may wait for a busy page: some ten seconds of one source."""
 
 REQUESTS: Final = 64
 
@@ -43,10 +43,10 @@ class DisplayEnd:
     """Display's end, for one thread."""
 
     def __init__(self, address: str) -> None:
-        """Dial `address`, ipc; nothing is waited for, and a page that starts again is found again."""
+        """Connect to `address`, ipc, without waiting; it reconnects to a page that is restarted."""
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a page that is not there
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing while the page is away
         self._socket.setsockopt(zmq.SNDHWM, RECORDS)
         self._socket.setsockopt(zmq.RCVHWM, REQUESTS)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
@@ -65,7 +65,7 @@ class DisplayEnd:
             self._socket.send_multipart(parts, zmq.NOBLOCK)
 
     def requests(self) -> Iterator[str]:
-        """Yield the sources whose next frame the page asks for."""
+        """Yield the sources whose next frame the page requests."""
         while True:
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -89,10 +89,10 @@ class PageEnd:
         self._socket.setsockopt(zmq.RCVHWM, RECORDS)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(address)
-        self._display = b""  # identity of the display that is there now
+        self._display = b""  # identity of the present display
 
     async def receive(self) -> Record | Picture:
-        """Wait for what display sends."""
+        """Wait for the next message of display."""
         while True:
             identity, kind, *parts = await self._socket.recv_multipart()
             if kind == _RECORD:
@@ -102,7 +102,7 @@ class PageEnd:
             return Picture(parts[0], width, height, parts[2])
 
     async def request(self, source: str) -> None:
-        """Ask for the next frame of a source. Asking twice does no harm; one may be lost with display."""
+        """Request a source's next frame. A request may be lost with display, and may be repeated."""
         if self._display:
             await self._socket.send_multipart([self._display, json.dumps(source).encode()])
 

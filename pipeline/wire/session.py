@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 HEARTBEAT_S: Final = 0.5
 
 AGAIN_S: Final = 1.0
-"""How long after a reconnection a stage waits to be asked who it is, as a new broker does, before it says."""
+"""After a reconnection a new broker requests a hello; without a request one is sent after this time."""
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ def load_stage_keys(directory: str, role: str) -> "StageKeys | None":
 
 
 class Session:
-    """Use as a context manager: leaving it says goodbye, unless by an error: that is a death."""
+    """A context manager that says goodbye at its end, except after an error, which counts as a death."""
 
     def __init__(self, assignment: Assignment, make_hello: Callable[[], Hello]) -> None:
-        """`make_hello` tells the state of the stage at the time when it is called."""
+        """`make_hello` returns a hello with the present state of the stage."""
         keys = load_stage_keys(assignment.keys, assignment.role)
         self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes, keys)
         self._make_hello = make_hello
@@ -72,16 +72,16 @@ class Session:
 
     @property
     def failed_handshakes(self) -> int:
-        """How many in a row came to nothing, over tcp."""
+        """How many have failed in a row, over tcp."""
         return self._channel.failed_handshakes
 
     @property
     def offset_ns(self) -> int:
-        """What to add to this machine's monotonic clock to have the broker's."""
+        """The broker's monotonic clock minus this machine's."""
         return self._clock.offset_ns
 
     def _say_hello(self) -> None:
-        """Say hello: at once on the broker's own machine, else once its clock is known."""
+        """Say hello; on another machine than the broker's once its clock is known."""
         self._again_s = None
         if self._remote and not self._clock.known:
             self._send_heartbeat()
@@ -92,7 +92,7 @@ class Session:
         self._channel.send(hello)
 
     def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
-        """Wait for a message to this stage; None if none came in time.
+        """Wait for a message; return None if none came in time.
 
         Raises UserError if the broker refuses this stage or its key.
         """
@@ -101,7 +101,7 @@ class Session:
         try:
             received = self._channel.receive(timeout_ms)
         except MessageError as error:
-            log.warning("a message of the broker can't be read and is dropped: %s", error)
+            log.warning("a message of the broker can't be decoded and is dropped: %s", error)
             return None
         if received is None:
             return None
@@ -115,17 +115,17 @@ class Session:
         return received
 
     def _watch_connection(self) -> None:
-        """After one that broke say hello again: whatever was on its way then is sent once more."""
+        """Say hello again after a reconnection, so that lost messages are sent again."""
         now_s = time.monotonic()
         if self._channel.connections > self._connections:
             self._again_s = now_s + AGAIN_S if self._connections else None
             self._connections = self._channel.connections
         if self._again_s is not None and now_s >= self._again_s:
-            log.info("the connection to the broker broke, and is there again")
+            log.info("reconnected to the broker")
             self._say_hello()
 
     def beat(self) -> None:
-        """Show that this loop is alive. Called by the loop that does the work, never from beside it."""
+        """Send a heartbeat if one is due. Only the loop that does the work may call it."""
         now_s = time.monotonic()
         if now_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = now_s + HEARTBEAT_S
@@ -139,9 +139,9 @@ class Session:
         self._channel.send(Heartbeat(now_ns, self._clock.offset_ns, self._clock.error_ns(now_ns)))
 
     def _on_request_hello(self) -> None:
-        """This broker is new, and so may its machine be: what is known of its clock is forgotten."""
+        """The broker is new, perhaps on another machine: forget its clock and say hello."""
         if self._remote and not self._clock.known:
-            return  # the clock is being asked for already; hello follows
+            return  # its clock has been requested; hello follows
         self._clock = ClockOffset()
         self._say_hello()
 
@@ -168,7 +168,7 @@ class Session:
         self.close()
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
-        """Close without a goodbye; what is not sent yet has so long."""
+        """Close without a goodbye; `linger_ms` is left for messages that are not sent yet."""
         self._channel.close(linger_ms)
 
 
@@ -177,12 +177,12 @@ def host_name() -> str:
 
 
 DRIFT: Final = 500e-6
-"""By how much two clocks may run apart: a kernel slews its clock by as much to follow NTP (MAXFREQ of
-linux/timex.h); crystals alone differ by far less. RFC 5905 assumes 15e-6 (PHI)."""
+"""The most that two clocks drift: a kernel slews its clock by as much to follow NTP (MAXFREQ of
+linux/timex.h). Crystals differ by far less; RFC 5905 assumes 15e-6 (PHI)."""
 
 FIRST_ANSWERS: Final = 4
-"""Answers that make a clock known, to questions that were asked after the broker's first answer: the earlier
-ones may have waited for it to start, so that their round trips say little."""
+"""Answers that make a clock known, to requests after the first answer: earlier requests may have waited for
+the broker to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +194,12 @@ class Sample:
     received_ns: int
 
     def error_at(self, now_ns: int) -> int:
-        """By how much the offset may be wrong by now."""
+        """Return the bound of the offset's error at `now_ns`."""
         return self.error_ns + round(DRIFT * (now_ns - self.received_ns))
 
 
 class ClockOffset:
-    """The best that is known of a broker's clock."""
+    """The best estimate of the broker's clock."""
 
     def __init__(self) -> None:
         self._best: Sample | None = None
@@ -208,7 +208,7 @@ class ClockOffset:
 
     @property
     def known(self) -> bool:
-        """Whether enough answers have come to rely on it."""
+        """Whether enough answers have come."""
         return self._answers >= FIRST_ANSWERS
 
     @property
@@ -217,11 +217,11 @@ class ClockOffset:
         return self._best.offset_ns if self._best else 0
 
     def error_ns(self, now_ns: int) -> int:
-        """By how much the offset may be wrong at `now_ns`; 0 before the first answer."""
+        """Return the bound of the offset's error at `now_ns`; 0 before the first answer."""
         return self._best.error_at(now_ns) if self._best else 0
 
     def answer(self, sent_ns: int, broker_ns: int, received_ns: int) -> None:
-        """Take in an answer: sent and received on this machine's clock. One from the future is ignored."""
+        """Use an answer; `sent_ns` and `received_ns` are on this machine's clock."""
         if sent_ns > received_ns:
             return
         if self._first_ns is None:
@@ -234,9 +234,9 @@ class ClockOffset:
 
 
 def _beats(new: Sample, best: Sample) -> bool:
-    """Whether a new answer says more than the best one. All errors grow alike: one is enough to keep.
+    """Whether to replace the best answer: the new one's error is smaller, or the two contradict each other.
 
-    Two that contradict each other tell that a clock has jumped: a machine was suspended.
+    They do so when a clock has jumped, as after a machine was suspended.
     """
     error_ns = best.error_at(new.received_ns)
     return new.error_ns <= error_ns or abs(new.offset_ns - best.offset_ns) > new.error_ns + error_ns

@@ -1,8 +1,8 @@
-"""The sockets. Only they, the keys (security.py) and the door (gate.py) import zmq.
+"""The ZeroMQ sockets of the broker and the stages.
 
-The broker binds a ROUTER for the work and a PUB for the results; every stage dials in with a DEALER. A
-stage takes a new identity at each start, so that its predecessor's late messages are known as such.
-Over tcp both ends have CURVE keys, always; `ipc` is guarded by the directory that the socket lies in.
+The broker binds a ROUTER for the work and a PUB for the results; every stage connects with a DEALER. A stage
+has a new identity at each start, so that late messages of an earlier process are recognised. Over tcp both
+ends always have CURVE keys; `ipc` sockets are in a directory that only their owner can enter.
 """
 
 import contextlib
@@ -18,27 +18,27 @@ from pipeline.common.errors import LateError, UserError
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import AnyMessage, Buffer, Message, MessageError
 
-if TYPE_CHECKING:  # keys are for tcp alone: a run over ipc starts without their modules
-    from pipeline.wire.authenticator import Gate
+if TYPE_CHECKING:  # a run over ipc starts faster without them
+    from pipeline.wire.authenticator import ZapAuthenticator
     from pipeline.wire.keys import BrokerKeys, StageKeys
 
 HIGH_WATER_MARK: Final = 64
-"""Messages in a socket's buffer. Credits keep the number far below; this bounds a peer that breaks them."""
+"""Messages in a socket's buffer. Credits keep it far from full; this bounds peers that ignore them."""
 
 PUBLISH_HIGH_WATER_MARK: Final = 1000
-"""Records that a slow subscriber may lag before it misses some: subscribers never hold up the run."""
+"""Records that a slow subscriber may lag behind before it loses some: it never slows the run down."""
 
 SUBSCRIPTION_BYTES: Final = 4096
-"""The longest message that a subscriber may send: what it subscribes to."""
+"""The longest message of a subscriber, which only names what it subscribes to."""
 
 CURVE_BYTES: Final = 64
-"""What CURVE adds to a part at the most (33 by RFC 26): parts of the greatest length travel over tcp too."""
+"""More than CURVE adds to a message part: 33 by RFC 26."""
 
 HANDSHAKE_MS: Final = 5000
 LINGER_MS: Final = 1000
 
 REDIAL_S: Final = 1.0
-"""ZeroMQ dials no more after a broken handshake; this is how long the stage waits before it does."""
+"""ZeroMQ does not reconnect after a failed handshake; the stage does, after this time."""
 
 _HANDSHAKES: Final = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -49,7 +49,7 @@ _HANDSHAKES: Final = (
 
 
 class Received(NamedTuple):
-    """A message, whom it came from, and its buffers."""
+    """A message with its sender and buffers."""
 
     identity: bytes
     message: AnyMessage
@@ -58,7 +58,7 @@ class Received(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """What arrived and is no message of ours."""
+    """A message that can't be decoded."""
 
     identity: bytes
     reason: str
@@ -71,7 +71,7 @@ def _set_up(socket: zmq.Socket[bytes], max_message_bytes: int) -> None:
     socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes + CURVE_BYTES)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.IPV6, 1)
-    # A connection over which nothing comes back is closed: a host that vanished says no goodbye.
+    # Close a connection without an answer: a host that has vanished does not close it.
     socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
 
@@ -87,7 +87,7 @@ class BrokerChannel:
         Raises UserError if one is in use or can't be bound, ValueError for tcp without keys.
         """
         self._context = zmq.Context()
-        self._gate = None if keys is None else _gate(self._context, keys)
+        self._authenticator = None if keys is None else _zap_authenticator(self._context, keys)
         self._router = self._context.socket(zmq.ROUTER)
         _set_up(self._router, max_message_bytes)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -95,7 +95,7 @@ class BrokerChannel:
         _set_up(self._publisher, SUBSCRIPTION_BYTES)
         self._publisher.setsockopt(zmq.SNDHWM, PUBLISH_HIGH_WATER_MARK)
         self._socket_files: list[Path] = []
-        self._guarded = address.startswith("tcp://")
+        self._over_tcp = address.startswith("tcp://")
         try:
             self._open(self._router, address, "work")
             self._open(self._publisher, publish, "results")
@@ -103,26 +103,26 @@ class BrokerChannel:
             self.close(linger_ms=0)
             raise
         self._poller = zmq.Poller()
-        for socket in (self._router, *(self._gate.sockets if self._gate else ())):
+        for socket in (self._router, *(self._authenticator.sockets if self._authenticator else ())):
             self._poller.register(socket, zmq.POLLIN)
 
     def _open(self, socket: zmq.Socket[bytes], where: str, domain: str) -> None:
-        """Bind, behind the gate if others can reach the address."""
+        """Bind; other addresses than `ipc` get an authenticator."""
         if where.startswith("ipc://"):
             _bind(socket, where)
             self._socket_files.append(Path(where.removeprefix("ipc://")))
             self._socket_files[-1].chmod(0o600)
             return
-        if self._gate is None:
+        if self._authenticator is None:
             raise ValueError(f"{where}: an address that others reach needs keys")
-        self._gate.guard(socket, domain)
+        self._authenticator.protect(socket, domain)
         _bind(socket, where)
 
     def receive(self, timeout_ms: int) -> Iterator[Received | Malformed]:
-        """Wait for a message, then yield all that are there, at most as many as the buffer holds."""
+        """Wait for a message, then yield those that have arrived, up to the size of the buffer."""
         ready = dict(self._poller.poll(timeout_ms))
-        if self._gate is not None:
-            self._gate.attend()
+        if self._authenticator is not None:
+            self._authenticator.handle_handshakes()
         if self._router not in ready:
             return
         for _ in range(HIGH_WATER_MARK):
@@ -131,7 +131,7 @@ class BrokerChannel:
             except zmq.Again:
                 return
             identity = frames[0].bytes
-            key = self._gate.name_of(frames[1]) if self._gate is not None and self._guarded else None
+            key = self._key_of(frames[1])
             try:
                 message, buffers = decode([frame.buffer for frame in frames[1:]])
             except MessageError as error:
@@ -139,8 +139,11 @@ class BrokerChannel:
             else:
                 yield Received(identity, message, buffers, key)
 
+    def _key_of(self, frame: zmq.Frame) -> str | None:
+        return self._authenticator.name_of(frame) if self._authenticator and self._over_tcp else None
+
     def send(self, identity: bytes, message: Message, buffers: Sequence[Buffer] = ()) -> bool:
-        """Send to one peer; False if it is not there any more or takes nothing in."""
+        """Send to one peer; return False if it is not connected or its buffer is full."""
         try:
             self._router.send_multipart([identity, *encode(message, buffers)], zmq.NOBLOCK, copy=False)
         except zmq.Again:
@@ -152,23 +155,23 @@ class BrokerChannel:
         return True
 
     def publish(self, record: Buffer) -> None:
-        """Publish one record, JSON, to whoever has subscribed."""
+        """Publish one record, JSON."""
         self._publisher.send(record)
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
         self._router.close(linger_ms)
         self._publisher.close(linger_ms)
-        if self._gate is not None:
-            self._gate.close()
+        if self._authenticator is not None:
+            self._authenticator.close()
         self._context.term()
         for path in self._socket_files:
             path.unlink(missing_ok=True)
 
 
-def _gate(context: zmq.Context[zmq.Socket[bytes]], keys: "BrokerKeys") -> "Gate":
-    from pipeline.wire.authenticator import Gate
+def _zap_authenticator(context: zmq.Context[zmq.Socket[bytes]], keys: "BrokerKeys") -> "ZapAuthenticator":
+    from pipeline.wire.authenticator import ZapAuthenticator
 
-    return Gate(context, keys)
+    return ZapAuthenticator(context, keys)
 
 
 def _bind(socket: zmq.Socket[bytes], address: str) -> None:
@@ -182,12 +185,12 @@ def _bind(socket: zmq.Socket[bytes], address: str) -> None:
 
 
 class StageChannel:
-    """A stage's connection to the broker. It connects again by itself when the broker is new."""
+    """A stage's connection to the broker. It reconnects by itself to a new broker."""
 
     def __init__(
         self, address: str, name: str, max_message_bytes: int, keys: "StageKeys | None" = None
     ) -> None:
-        """Dial; nothing is waited for. Raises ValueError for tcp without keys."""
+        """Connect, without waiting for the broker. Raises ValueError for tcp without keys."""
         if address.startswith("tcp://") and keys is None:
             raise ValueError(f"{address}: an address that others reach needs keys")
         self._address = address
@@ -197,25 +200,25 @@ class StageChannel:
         _set_up(self._dealer, max_message_bytes)
         self._dealer.setsockopt(zmq.IDENTITY, f"{name}-{os.urandom(6).hex()}".encode())
         self._dealer.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 250)  # of what recovery may take, a small part
+        self._dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 250)  # a small part of the time that recovery may take
         self._poller = zmq.Poller()
         self._poller.register(self._dealer, zmq.POLLIN)
         self.failed_handshakes = 0
-        """In a row. A broker that dies makes for one; more say that the other end is not who it should be."""
+        """In a row. A broker that dies causes one; more mean that the other end has another key."""
         self.connections = 0
-        """Over tcp: how often the broker has been met. What was on its way the last time may be lost."""
+        """Over tcp, how many there have been; messages of the last one may be lost."""
         self._redial_s: float | None = None
         self._events = self._use_keys(keys) if keys is not None else None
         self._dealer.connect(address)
 
     def _use_keys(self, keys: "StageKeys") -> zmq.Socket[bytes]:
-        """Show our key, expect the broker's, and return where the socket tells how handshakes went."""
+        """Use our key and the broker's; return the socket on which ZeroMQ reports handshakes."""
         self._dealer.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
         self._dealer.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
         self._dealer.setsockopt(zmq.CURVE_SERVERKEY, keys.broker)
         self._dealer.monitor("inproc://handshakes", _HANDSHAKES)
         events = self._context.socket(zmq.PAIR)
-        events.setsockopt(zmq.RCVHWM, 0)  # ZeroMQ's own thread never waits for us to read them
+        events.setsockopt(zmq.RCVHWM, 0)  # with a limit, ZeroMQ's thread would wait for us
         events.connect("inproc://handshakes")
         self._poller.register(events, zmq.POLLIN)
         return events
@@ -250,12 +253,12 @@ class StageChannel:
                     self.failed_handshakes += 1
         if self._redial_s is not None and time.monotonic() >= self._redial_s:
             self._redial_s = None
-            with contextlib.suppress(zmq.ZMQError):  # as a rule ZeroMQ has given it up already
+            with contextlib.suppress(zmq.ZMQError):  # as a rule ZeroMQ has disconnected already
                 self._dealer.disconnect(self._address)
             self._dealer.connect(self._address)
 
     def _refusal(self) -> UserError:
-        """What there is to say of a key that is not let in; once it was, frames may have come."""
+        """Return the error for a key that is refused; a LateError once it was accepted before."""
         assert self._keys is not None
         kind = LateError if self.connections else UserError
         return kind(
@@ -264,7 +267,7 @@ class StageChannel:
         )
 
     def send(self, message: Message, buffers: Sequence[Buffer] = ()) -> bool:
-        """Send to the broker; False if the buffer is full, which only a missing broker brings about."""
+        """Send to the broker; return False if the buffer is full: the broker is missing."""
         try:
             self._dealer.send_multipart(encode(message, buffers), zmq.NOBLOCK, copy=False)
         except zmq.Again:

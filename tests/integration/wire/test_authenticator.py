@@ -181,7 +181,7 @@ def test_a_key_opens_what_it_is_named_for(
         use(peer, stage_keys(directory, name))
         peer.connect(addresses[at])
         peer.send_multipart(encode(Heartbeat())) if at == 0 else peer.subscribe(b"")
-        received = turn(broker, caplog, f"the key of {name} does not open the {what}; public key")
+        received = turn(broker, caplog, f"the key of {name} is not for the {what}; public key")
         broker.publish(RECORD)
         assert received + list(broker.receive(50)) == []
         assert not peer.poll(100)
@@ -310,11 +310,11 @@ def test_refusals_are_told_a_few_in_a_while(
     for _ in range(LINES + 7):
         refusals.add("10.0.0.1", "x")
     refusals.add("10.0.0.2", "y", "; z")  # another reason is not lost among the many
-    refusals.tell_rest()
+    refusals.log_rest()
     noisy, other = "refused a peer at 10.0.0.1: x", "refused a peer at 10.0.0.2: y; z"
     assert [record.message for record in caplog.records] == [noisy] * LINES + [other]
     now_s[0] += 11
-    refusals.tell_rest()
+    refusals.log_rest()
     refusals.add("10.0.0.1", "x")
     assert [record.message for record in caplog.records[LINES + 1 :]] == [
         "refused 7 more in the last 10 s",
@@ -341,10 +341,10 @@ def test_no_secret_is_logged(
 def test_if_nobody_answers_for_the_door_nobody_comes_in(
     broker: BrokerChannel, addresses: tuple[str, str], directory: Path
 ) -> None:
-    assert broker._gate is not None
-    broker._poller.unregister(broker._gate._authenticator.zap_socket)
-    broker._gate.attend = lambda: None  # type: ignore[method-assign]
-    broker._gate._authenticator.stop()
+    assert broker._authenticator is not None
+    broker._poller.unregister(broker._authenticator._authenticator.zap_socket)
+    broker._authenticator.handle_handshakes = lambda: None  # type: ignore[method-assign]
+    broker._authenticator._authenticator.stop()
     stage = StageChannel(addresses[0], "detect-1", LIMIT, stage_keys(directory, "detect"))
     stage.send(Heartbeat())
     received: list[object] = []

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.schema import RunSettings
 from pipeline.supervisor.child_main import LATE_STATUS
-from pipeline.supervisor.supervisor import BROKER_START_S, FINISH_S, MOST_ERRORS, SILENT_S
+from pipeline.supervisor.supervisor import BROKER_START_S, FINISH_S, MAX_ERRORS, SILENT_S
 from pipeline.wire.messages import Committed, Died, PeerReport, RequestHello, SourceEnded, StopRequest
 from tests.support.supervisor_world import SOURCE, World, make_source_report
 
@@ -397,7 +397,7 @@ def test_nothing_that_is_remembered_grows_over_months(begun: World) -> None:
         begun.now_s += 20.0
         begun.report(*begun.stages, others=[other], broker=f"broker-{number}", started=True, elapsed_s=2.0)
     supervisor = begun.supervisor
-    assert len(supervisor._errors) <= MOST_ERRORS + 2
+    assert len(supervisor._errors) <= MAX_ERRORS + 2
     assert supervisor._watchdog.joined == {f"run/{name}" for name in begun.stages}
     assert len(supervisor.broker.others) + len(supervisor.broker.returning) <= 2
     assert supervisor.elapsed_s == 1.0 + 2.0 * 1000
