@@ -26,8 +26,7 @@ from pipeline.common.native_output import quiet_native
 from pipeline.config.sources import parse_sources
 from pipeline.supervisor.child_main import die_with_parent
 from pipeline.wire.messages import Delivery
-from stages.capture.open import open_reader
-from stages.capture.reader import Reader, SourceFailed, TimedFrame
+from stages.capture.reader import Reader, SourceFailed, TimedFrame, open_reader
 from stages.classify.classifier import Classifier, open_classifier
 from stages.classify.keras_classifier import output_of
 from stages.detect.detector import Detector, detect_step, open_detector

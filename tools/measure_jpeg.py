@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, parse_sources
-from stages.capture.open import open_reader
+from stages.capture.reader import open_reader
 from stages.capture.spec import CaptureSettings
 from stages.image_codec import ImageReader, to_jpeg
 

@@ -111,8 +111,7 @@ class Analyser:
         It opens with the first record and closes with the iterator. Raises Error if it does not open, or ends
         early.
         """
-        from stages.capture.open import open_reader
-        from stages.capture.reader import SourceFailed
+        from stages.capture.reader import SourceFailed, open_reader
 
         specs = parse_sources([str(source)])
         spec = specs[0]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.wire.messages import Accept, Frame, NoFrame, SourceInfo
-from stages.capture.feed import POLL_MS, Conversation, Feed, OutgoingFrame
+from pipeline.wire.session import Session
+from stages.capture.feed import POLL_MS, Feed, OutgoingFrame
 from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
 from stages.capture.spec import CaptureOptions
 from stages.image_codec import FrameWriter
@@ -259,7 +260,7 @@ class LiveFeed(Feed):
         self._reopen_s: float | None = None  # when; None: it is open
         self._first_ns = 0
 
-    def turn(self, session: Conversation) -> None:
+    def turn(self, session: Session) -> None:
         resting = self.ended is not None or self._back_off_ms() > 0
         frames = [] if resting else self._capture()
         wait_ms = (POLL_MS if self.ended is not None else min(POLL_MS, self._back_off_ms())) if resting else 0

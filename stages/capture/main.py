@@ -12,16 +12,15 @@ import msgspec
 
 from pipeline.common.errors import UserError
 from pipeline.wire.assignment import Assignment, StopFlag
-from pipeline.wire.messages import PROTOCOL, Hello
+from pipeline.wire.messages import Hello
 from pipeline.wire.session import Session
-from stages.capture.feed import Feed
-from stages.capture.file_feed import FileFeed
+from stages.capture.feed import Feed, FileFeed
 from stages.capture.live_feed import LiveFeed, LiveReader, Openings
-from stages.capture.open import open_reader
-from stages.capture.reader import Reader, SourceStuck
+from stages.capture.reader import Reader, SourceStuck, open_reader
 from stages.capture.sources.browser import VisitorCamera, visitor_info
 from stages.capture.spec import CaptureOptions
 from stages.image_codec import FrameWriter
+from stages.worker import who
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +36,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     suspension.listen()
 
     def hello() -> Hello:
-        return Hello(
-            "capture",
-            assignment.name,
-            assignment.instance,
-            os.getpid(),
-            PROTOCOL,
-            source=feed.info,
-            committed={feed.info.name: feed.committed},
-        )
+        return Hello(*who(assignment), source=feed.info, committed={feed.info.name: feed.committed})
 
     try:
         with Session(assignment, hello) as session:
@@ -55,8 +46,8 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
                     feed.suspend()
                     suspension.stop_here()
     except SourceStuck as error:
-        log.error("%s; this process gives itself up", error)
-        _end_now(1)  # its reader is waited for no more: the broker would miss this process meanwhile
+        log.error("%s; this process ends and is started again", error)
+        _end_now(1)  # without waiting for the reader, for which the heartbeats would have to pause
     finally:
         closed = feed.close()
     if not closed:
@@ -65,9 +56,10 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
 
 class Suspension:
-    """The supervisor asks for it with SIGTSTP before it stops the other stages; not on Windows.
+    """Stops this process when the supervisor sends SIGTSTP, which is before it stops the others; not on
+    Windows.
 
-    Until `listen`, the signal stops this process at once.
+    Before `listen` is called, the signal stops the process at once; after it, only `stop_here` does.
     """
 
     def __init__(self) -> None:
@@ -86,20 +78,20 @@ class Suspension:
             self.stop_here()
 
     def stop_here(self) -> None:
-        """Stop until the supervisor goes on; not at all if it already does."""
+        """Stop until SIGCONT, unless that has come already."""
         if sys.platform != "win32" and self.asked:
             self.asked = False
             os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _end_now(status: int) -> NoReturn:
-    """End the process past the interpreter, which would end under a thread that is still inside a driver."""
+    """End the process without the interpreter's shutdown, which may crash under a thread inside a driver."""
     logging.shutdown()
     os._exit(status)
 
 
 def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter | None = None) -> Feed:
-    """Raises UserError if the source does not open or has no frame."""
+    """Open the source's reader and return its feed. Raises UserError if it does not open or has no frame."""
 
     def open_once() -> Reader:
         return open_reader(options.source, options.settings, max_frame_bytes)

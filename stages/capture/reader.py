@@ -1,19 +1,26 @@
-"""What a reader of frames is, and the one that a source needs."""
+"""What a reader of frames is, and the opening of the one that a source needs."""
 
+import math
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.errors import UserError
 from pipeline.config.schema import BrokerSettings
+from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import MAX_SIDE, SourceInfo
+from stages.capture.spec import CaptureSettings
 
 
 def to_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Return a grey (h, w), (h, w, 1), BGR or BGRA picture of 8 or 16 bits or floats 0..1 as BGR uint8.
 
-    Transparent parts show what is stored below them.
+    Transparency is ignored.
     """
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
@@ -30,7 +37,7 @@ BYTES_PER_PIXEL: Final = 3
 MAX_BYTES: Final = BrokerSettings().max_message_bytes
 
 CLOSE_S: Final = 1.0
-"""At the end of a run a picture is waited for no longer: most take far less."""
+"""How long the end of a run waits for a picture that is being read."""
 
 
 class TimedFrame(NamedTuple):
@@ -43,11 +50,11 @@ class TimedFrame(NamedTuple):
 
 
 class SourceFailed(Exception):  # noqa: N818  (an event in a source's life, not a fault of the program)
-    """A source ended before its end, or a live one broke off; one line that says how."""
+    """A file ended too early, or a live source broke off; one line that says how."""
 
 
 class SourceStuck(Exception):  # noqa: N818
-    """The thread that reads has not come back: only the end of the process frees what it holds."""
+    """The reading thread hangs: only the end of the process releases what it holds."""
 
 
 class Reader(Protocol):
@@ -56,16 +63,110 @@ class Reader(Protocol):
     info: SourceInfo
 
     def read(self) -> TimedFrame | None:
-        """Return the next frame, or None at the end. Raises SourceFailed for an end that came too early."""
+        """Return the next frame, None at the end. Raises SourceFailed if the end came too early."""
 
     def close(self) -> None:
         """Give back what the source holds."""
 
 
 def too_large(width: int, height: int, max_bytes: int) -> str:
-    """Say why no room is made for a picture of this size; empty if it is within the limits."""
+    """Return why a picture of this size is refused, "" if it is within the limits."""
     if max(width, height) > MAX_SIDE:
         return f"{width}×{height} px, {MAX_SIDE} is the limit"
     if BYTES_PER_PIXEL * width * height > max_bytes:
         return f"{width}×{height} px are larger than broker.max_message_bytes"
     return ""
+
+
+SOURCES: Final = {
+    "camera": ("stages.capture.sources.camera", "CameraReader"),
+    "stream": ("stages.capture.sources.stream", "open_stream"),
+    "video": ("stages.capture.sources.video", "open_video"),
+    "pipe": ("stages.capture.sources.video", "open_video"),
+    "folder": ("stages.capture.sources.images", "FolderReader"),
+    "demo": ("stages.capture.sources.demo", "open_demo"),
+}
+"""Module and function, by the form of the source: it is called with the source, the settings and the most
+bytes of a picture. A module is imported when it is needed: OpenCV and PyAV take time to load."""
+
+
+def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> Reader:
+    """Open a source; a file is repeated as `settings` say. max_bytes: the most that a picture may have.
+
+    Raises UserError if it does not open or has no frame.
+    """
+    if spec.form not in SOURCES:
+        raise UserError(f"source {spec.text!r}: visitors' cameras come by the web page of a run alone")
+    module, name = SOURCES[spec.form]
+    opener: Callable[[SourceSpec, CaptureSettings, int], Reader] = getattr(import_module(module), name)
+
+    def reopen() -> Reader:
+        return opener(spec, settings, max_bytes)
+
+    opened = reopen()
+    return opened if opened.info.kind == "live" else RepeatingReader(reopen, settings, opened)
+
+
+class RepeatingReader:
+    """A file that is opened again at its end, or after `capture.duration_s`; the times of its frames go
+    on."""
+
+    def __init__(
+        self, reopen: Callable[[], Reader], settings: CaptureSettings, opened: Reader | None = None
+    ) -> None:
+        """`opened`: the first opening, if there was one. Raises what `reopen` raises."""
+        self._reopen = reopen
+        self._reader = opened or reopen()
+        self.info = msgspec.structs.replace(self._reader.info, frames=_announced(self._reader.info, settings))
+        self._left = settings.repeat - 1 if settings.repeat else None
+        self._frames_left = settings.max_frames or None
+        self._start_s = settings.start_s
+        self._end_s = settings.start_s + settings.duration_s if settings.duration_s else math.inf
+        self._offset_s = 0.0
+        self._last_s = 0.0
+        self._step_s = 1 / self.info.fps if self.info.fps else 1.0
+        self._read_in_pass = 0
+
+    def read(self) -> TimedFrame | None:
+        if self._frames_left == 0:
+            return None
+        picture = self._next()
+        if picture is None:
+            if self._left == 0 or self._read_in_pass == 0:
+                return None
+            self._begin_again()
+            picture = self._next()
+            if picture is None:
+                return None
+        self._read_in_pass += 1
+        if self._frames_left is not None:
+            self._frames_left -= 1
+        self._last_s = self._offset_s + picture.time_s
+        return picture._replace(time_s=self._last_s)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _next(self) -> TimedFrame | None:
+        """Return the next picture of this pass, None at its end."""
+        picture = self._reader.read()
+        return None if picture is None or picture.time_s >= self._end_s else picture
+
+    def _begin_again(self) -> None:
+        self._reader.close()
+        self._reader = self._reopen()
+        self._offset_s = self._last_s + self._step_s - self._start_s
+        self._read_in_pass = 0
+        if self._left is not None:
+            self._left -= 1
+
+
+def _announced(info: SourceInfo, settings: CaptureSettings) -> int:
+    """Return the expected number of frames of all passes, 0 if it is not known."""
+    frames = info.frames
+    if frames and settings.duration_s:
+        frames = min(frames, math.ceil(settings.duration_s * (info.fps or 1.0)))
+    if frames and not settings.repeat:
+        return settings.max_frames
+    frames *= settings.repeat
+    return min(frames, settings.max_frames or frames)

@@ -44,7 +44,7 @@ def test_camera_is_unplugged_and_its_driver_hangs(start: Start, quick: list[str]
 
     hangs()
     does("works")
-    run.line("capture-1: camera-0: its driver hangs: no answer for 6 s; this process gives itself up")
+    run.line("capture-1: camera-0: its driver hangs: no answer for 6 s; this process ends")
     run.line(r"capture-1 died \(status 1\); it is started again now")
     until_more_records()
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.sources import parse_sources
 from pipeline.wire.messages import SourceInfo
-from stages.capture.open import open_reader
-from stages.capture.reader import Reader, SourceFailed, TimedFrame
+from stages.capture.reader import Reader, SourceFailed, TimedFrame, open_reader
 from stages.capture.spec import CaptureSettings
 
 SOUND_RATE = 44_100

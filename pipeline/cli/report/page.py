@@ -220,8 +220,10 @@ def _wanted(results: Results, source: str) -> Wanted:
 
 
 def _cut(spec: SourceSpec, wanted: Wanted) -> dict[int, bytes]:
-    from stages.capture.open import open_reader  # which loads OpenCV
-    from stages.capture.reader import SourceFailed
+    from stages.capture.reader import (
+        SourceFailed,
+        open_reader,  # which loads OpenCV
+    )
 
     files: dict[int, bytes] = {}
     reader = open_reader(spec, CaptureSettings())

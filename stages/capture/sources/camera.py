@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
-from stages.capture.reader import SourceFailed, TimedFrame, to_bgr
+from stages.capture.reader import MAX_BYTES, SourceFailed, TimedFrame, to_bgr
 from stages.capture.spec import Camera, CameraMode, CaptureSettings
 
 STALLED_S: Final = 2.0
@@ -28,7 +28,7 @@ STALLED_S: Final = 2.0
 class CameraReader:
     """Gives the frames as they come; `read` waits for the next one."""
 
-    def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
+    def __init__(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> None:
         """Raises UserError unless the camera opens and gives a frame."""
         _silence_opencv()
         self._name = spec.name

@@ -14,6 +14,7 @@ from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, demo_faces
 from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import TimedFrame
+from stages.capture.spec import CaptureSettings
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -173,6 +174,11 @@ class Placed(NamedTuple):
     x: int
     y: int
     ahead: int
+
+
+def open_demo(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "DemoReader":
+    """See DemoReader; its frames are smaller than any `max_bytes`."""
+    return DemoReader(spec, settings.start_s)
 
 
 class DemoReader:

@@ -22,6 +22,7 @@ from pipeline.config.sources import SourceSpec, is_picture, pattern_files
 from pipeline.wire.messages import SourceInfo
 from stages.capture.decoder import say_once
 from stages.capture.reader import MAX_BYTES, TimedFrame, to_bgr, too_large
+from stages.capture.spec import CaptureSettings
 
 FORMATS: Final = (
     "PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "SGI", "SUN", "PCX",
@@ -53,9 +54,9 @@ Image.MAX_IMAGE_PIXELS = None  # its own limit would be told without the size; o
 class FolderReader:
     """Reads each picture once; one that can't be read is told as such and ends nothing."""
 
-    def __init__(self, spec: SourceSpec, max_bytes: int, start_s: float = 0.0) -> None:
+    def __init__(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> None:
         """Raises UserError if there is no picture, none that can be read, or none by `start_s`."""
-        self._paths = _pictures(spec)
+        self._paths, start_s = _pictures(spec), settings.start_s
         folders = {path.parent for path in self._paths}
         self._base = Path(os.path.commonpath(folders)) if len(folders) > 1 else folders.pop()
         if start_s > len(self._paths) - 1:

@@ -56,6 +56,12 @@ KNOWN_HEADS: Final = {
 }
 
 
+def open_video(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "VideoReader":
+    """Open a file or standard input. Raises UserError unless it has a video that can be decoded."""
+    container = open_pipe(spec, max_bytes) if spec.form == "pipe" else open_file(spec, max_bytes)
+    return VideoReader(container, spec, settings, max_bytes)
+
+
 def open_file(spec: SourceSpec, max_bytes: int) -> InputContainer:
     """Open a file. Raises UserError, in one line that says what it is, if there is no video in it."""
     path = Path(spec.text).absolute()  # since FFmpeg would take `12:` of 12:30.mp4 for a protocol

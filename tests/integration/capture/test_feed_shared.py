@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.wire.messages import Accept, Frame, NoFrame, RequestHello, SourceInfo
-from stages.capture.file_feed import FileFeed
+from stages.capture.feed import FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.image_codec import FrameWriter, ImageReader
 from tests.support.feed_conversation import FakeSession, accept, grant, options, turn

@@ -5,9 +5,8 @@ import threading
 import pytest
 
 from pipeline.wire.messages import End, Frame, NoFrame, RequestHello, SourceEnded, StopCapture
-from stages.capture import file_feed
-from stages.capture.feed import POLL_MS
-from stages.capture.file_feed import FileFeed
+from stages.capture import feed as feed_module
+from stages.capture.feed import POLL_MS, FileFeed
 from stages.capture.reader import SourceFailed, SourceStuck, TimedFrame
 from tests.support.feed_conversation import FakeSession, accept, grant, options, sequences, turn
 from tests.support.media import ListReader, pictures
@@ -22,7 +21,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 100.0
-        monkeypatch.setattr(file_feed, "time", self)
+        monkeypatch.setattr(feed_module, "time", self)
 
     def monotonic(self) -> float:
         return self.now_s
@@ -105,7 +104,7 @@ class SlowReader(ListReader):
 
 
 def test_a_slow_disk_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_feed, "POLL_MS", 10)
+    monkeypatch.setattr(feed_module, "POLL_MS", 10)
     reader = SlowReader()
     feed, session = FileFeed(reader, options(), 1000), FakeSession()
     assert turn(feed, session, accept(), grant(8), times=4) == []
@@ -119,9 +118,9 @@ def test_a_slow_disk_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_disk_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_feed, "POLL_MS", 10)
-    monkeypatch.setattr(file_feed, "STUCK_S", 0.025)
-    monkeypatch.setattr(file_feed, "CLOSE_S", 0.01)
+    monkeypatch.setattr(feed_module, "POLL_MS", 10)
+    monkeypatch.setattr(feed_module, "STUCK_S", 0.025)
+    monkeypatch.setattr(feed_module, "CLOSE_S", 0.01)
     reader = SlowReader()
     feed, session = FileFeed(reader, options(), 1000), FakeSession()
     turn(feed, session, accept(), grant(8))

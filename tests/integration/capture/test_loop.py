@@ -13,13 +13,13 @@ from pipeline.common.files import PROJECT
 HANGING = """
 import sys, threading
 from pipeline.wire.assignment import StopFlag
-from stages.capture import file_feed, live_feed, main
+from stages.capture import feed, live_feed, main
 from tests.support.broker_world import make_assignment
 from tests.support.feed_conversation import options
 from tests.support.media import ListReader, pictures
 
 kind, address, close_s, stuck_s = sys.argv[1:]
-file_feed.CLOSE_S = live_feed.CLOSE_S = float(close_s)
+feed.CLOSE_S = live_feed.CLOSE_S = float(close_s)
 live_feed.STUCK_S = float(stuck_s)
 
 class Hangs(ListReader):
@@ -64,4 +64,4 @@ def test_a_process_that_gives_itself_up_waits_for_its_reader_no_more(tmp_path: P
     """The broker would take it for hung meanwhile, and its parent kill it."""
     ended = run_hanging(tmp_path, "live", close_s=1000, stuck_s=0.3)
     assert ended.returncode == 1
-    assert re.search("clip: its driver hangs: .*; this process gives itself up\n$", ended.stderr)
+    assert re.search("clip: its driver hangs: .*; this process ends and is started again\n$", ended.stderr)

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.wire.messages import Frame, NoFrame
-from stages.capture.feed import Feed
-from stages.capture.file_feed import FileFeed
+from stages.capture.feed import Feed, FileFeed
 from stages.capture.live_feed import LiveFeed
 from stages.capture.reader import TimedFrame
 from tests.support.feed_conversation import FakeSession, accept, grant, options, turn
@@ -46,7 +45,7 @@ def test_a_live_frame_that_is_passed_over_is_not_encoded(monkeypatch: pytest.Mon
 
 def test_times_are_on_the_brokers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sent again to another broker, a frame has that one's time."""
-    monkeypatch.setattr("stages.capture.file_feed.clock_ns", lambda: 5_000)
+    monkeypatch.setattr("stages.capture.feed.clock_ns", lambda: 5_000)
     feed, session = make()
     session.offset_ns = 1_000_000
     (frame,) = turn(feed, session, accept(), grant(1))

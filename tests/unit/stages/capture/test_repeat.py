@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.capture.open import RepeatingReader
+from stages.capture.reader import RepeatingReader
 from stages.capture.spec import CaptureSettings
 from tests.support.media import ListReader, open_source, pictures, play, write_clip
 
