@@ -40,6 +40,7 @@ from bench.document import latency_ms, latency_text, open_console, rate, rate_ce
 from bench.measure import pace_for, say, whole_passes
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
+from pipeline.common.progress import progress
 from pipeline.config.schema import PipelineSettings
 
 END_S: Final = 30.0
@@ -258,14 +259,17 @@ class Duel:
     this: list[ClipRun] = field(default_factory=list)
     other: list[ClipRun] = field(default_factory=list)
 
-    def take_turns(self, pair: list[Checkout], folder: Path, rounds: int = 1) -> None:
-        """Run each once a round, and say what came of it."""
+    def take_turns(
+        self, pair: list[Checkout], folder: Path, advance: Callable[[int], None], rounds: int = 1
+    ) -> None:
+        """Run each once a round, and print its rates."""
         for _ in range(rounds):
             for checkout, found in zip(pair, (self.this, self.other), strict=True):
                 pace_fps, record = self.pace_fps, self.record
                 found.append(
                     run_clip(checkout, self.source, self.frames, folder, pace_fps=pace_fps, record=record)
                 )
+                advance(1)
             this, other = (f"{found[-1].fps:.1f}" for found in (self.this, self.other))
             rates = f"{pair[0].name} {this}, {pair[1].name} {other} frames/s"
             say(f"{self.label}, run {len(self.other)}: {rates}")
@@ -285,16 +289,17 @@ def run_against(settings: PipelineSettings, options: Options, against: Against) 
         few = min(options.runs, SIDE_RUNS)
         main = Duel(label(source, clip), source, frames)
         paced = Duel(f"{main.label}, at a pace", source, frames)
-        for number in range(options.runs):
-            main.take_turns(pair, folder)
-            if number == 0:  # the slower one sets the pace
-                paced.pace_fps, reason = pace_for(min(main.this[0].fps, main.other[0].fps))
-            paced.take_turns(pair, folder)
         others = [Duel("drawn and recorded", source, frames, record=True)]
         if large := scaled(settings, source, clip, min(frames, SIDE_FRAMES), folder):
             others.append(Duel("the same at 1920×1080", large[0], large[1].frames))
-        for duel in others:
-            duel.take_turns(pair, folder, few)
+        with progress("runs", 2 * (2 * options.runs + len(others) * few)) as advance:
+            for number in range(options.runs):
+                main.take_turns(pair, folder, advance)
+                if number == 0:  # the slower one sets the pace
+                    paced.pace_fps, reason = pace_for(min(main.this[0].fps, main.other[0].fps))
+                paced.take_turns(pair, folder, advance)
+            for duel in others:
+                duel.take_turns(pair, folder, advance, few)
     document = {
         "machine": machine,
         "source": Path(source).name,

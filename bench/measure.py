@@ -15,6 +15,7 @@ import psutil  # type: ignore[import-untyped]
 from bench.job import BareCost, ClipInfo, LoopRun, run_job
 from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
+from pipeline.common.progress import progress
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import parse_sources
 from pipeline.config.stage import cores
@@ -246,28 +247,30 @@ def measure(
 ) -> Measured:
     """Run all in turn, `runs` times: what disturbs the machine for a while then disturbs all alike."""
     found = Measured(scene, [], {threads: [] for threads in sorted({1, cores()})}, [], [], [])
-    results = folder / "results.jsonl"
-
-    for number in range(1, runs + 1):
-        if tutorial:
-            few = scene.tutorial_frames
-            found.tutorial.append(run_job(LoopRun, "tutorial", settings, scene.source, few, output=results))
-        for threads, of_plain in found.plain.items():
-            of_plain.append(
-                run_job(
-                    LoopRun, "plain", settings, scene.source, scene.frames, threads=threads, output=results
+    results, source, frames, few = folder / "results.jsonl", scene.source, scene.frames, scene.tutorial_frames
+    parts = tutorial + len(found.plain) + (1 if throughput_only else 3)
+    with progress(scene.label, runs * parts) as advance:
+        for number in range(1, runs + 1):
+            if tutorial:
+                found.tutorial.append(run_job(LoopRun, "tutorial", settings, source, few, output=results))
+                advance(1)
+            for threads, of_plain in found.plain.items():
+                of_plain.append(
+                    run_job(LoopRun, "plain", settings, source, frames, threads=threads, output=results)
                 )
-            )
-        found.pipeline.append(run_pipeline(settings, scene.source, scene.frames, results))
-        say(_line(found, number, runs))
-        if throughput_only:
-            continue
-        found.bare.append(run_job(BareCost, "bare", settings, scene.source, scene.tutorial_frames))
-        if number == 1:  # the same pace in all runs
-            pace_fps, reason = pace_for(found.pipeline[0].fps)
-            found = found._replace(pace_fps=pace_fps, pace_reason=reason)
-        paced = run_pipeline(settings, scene.source, scene.frames, results, found.pace_fps)
-        found.paced.append(paced)
+                advance(1)
+            found.pipeline.append(run_pipeline(settings, source, frames, results))
+            advance(1)
+            say(_line(found, number, runs))
+            if throughput_only:
+                continue
+            found.bare.append(run_job(BareCost, "bare", settings, source, few))
+            advance(1)
+            if number == 1:  # the same pace in all runs
+                pace_fps, reason = pace_for(found.pipeline[0].fps)
+                found = found._replace(pace_fps=pace_fps, pace_reason=reason)
+            found.paced.append(run_pipeline(settings, source, frames, results, found.pace_fps))
+            advance(1)
     return found
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256
 from pipeline.common.labels import EMOTIONS, FACE_SIZE
+from pipeline.common.progress import progress
 from trainer.pictures import FER2013, Part, Picture, Reading, open_pictures
-from trainer.progress import progress
 from trainer.votes import read_votes
 
 SPLIT_SEED: Final = 2013

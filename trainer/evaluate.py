@@ -15,10 +15,10 @@ from rich.table import Table
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
 from pipeline.common.model_card import read_card
+from pipeline.common.progress import progress
 from trainer.augment import as_in_video
 from trainer.dataset import Faces, load_for_scoring
 from trainer.pictures import Part, reading_of
-from trainer.progress import progress
 from trainer.votes import majority, read_votes
 
 WIDTH: Final = 120

@@ -14,11 +14,11 @@ from rich.console import Console
 from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder
 from pipeline.common.model_card import read_all_keys
+from pipeline.common.progress import bar
 from trainer.checkpoint import STATE, Progress
 from trainer.dataset import TRAINING_PARTS, Dataset, folds, missing_emotions, read_dataset
 from trainer.model_file import load_keras
 from trainer.pictures import reading_of
-from trainer.progress import bar
 from trainer.settings import (
     BACKENDS,
     MODELS,

@@ -22,9 +22,9 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from pipeline.common.progress import progress
 from trainer.model_file import OnnxModel
 from trainer.onnx_graph import INPUT
-from trainer.progress import progress
 
 BATCH: Final = 64
 """Faces a batch, of which the least and the greatest activation are taken together."""

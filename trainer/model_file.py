@@ -1,5 +1,6 @@
 """Model files as networks that predict, and what a network costs: size and speed."""
 
+import functools
 import importlib.util
 import os
 import platform
@@ -20,7 +21,7 @@ from pipeline.common.errors import UserError, first_line
 from pipeline.common.labels import EMOTIONS, LABEL_SETS
 from pipeline.common.model_card import Card, card_path, read_model
 from pipeline.common.native_output import quiet_native
-from trainer.progress import progress
+from pipeline.common.progress import progress
 
 OUTPUT_SHAPE: Final = (None, len(EMOTIONS))
 
@@ -99,9 +100,10 @@ def open_keras_model(path: Path) -> Any:
     return open_model(path)
 
 
+@functools.cache
 def load_keras() -> None:
     """Import Keras and its backend without their log lines; call it before any module that imports Keras."""
-    with quiet_native():
+    with progress("loading Keras", 1), quiet_native():  # some seconds, of which none can be counted
         import keras
 
         keras.ops.zeros(1)  # the first operation starts the backend's devices, which log as well

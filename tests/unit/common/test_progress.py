@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from trainer import progress
+from pipeline.common import progress
 
 
 def advance_all(monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
