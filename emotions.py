@@ -9,8 +9,7 @@ for record in emotions.watch("0"):
     print(record.faces)
 """
 
-from pipeline.api.analyser import Analyser, draw, load
-from pipeline.api.watch import Watch, watch
+from pipeline.api import Analyser, Watch, draw, load, watch
 from pipeline.common.errors import UserError as Error
 from pipeline.common.labels import EMOTIONS
 from stages.display.record import FaceRecord, Record

@@ -1,7 +1,6 @@
-"""`python run.py check`: is the configuration sound, what would run, which parts are missing.
+"""`python run.py check`: whether the configuration is valid, what would run, and what is missing.
 
-Nothing heavy is loaded and nothing is opened: packages are asked for their versions, files looked for. Only
-with --cameras each camera is opened, in another process.
+Nothing heavy is loaded. Cameras alone are opened, with --cameras, in another process.
 """
 
 import os
@@ -41,10 +40,9 @@ def run_check(
     config: Path | None = None,
     cameras: bool = False,
 ) -> int:
-    """Print the listing; return 0 if the pipeline would run and 2 if something that it needs is missing.
+    """Print a line for each part; return 0 if the pipeline would run, 2 if something is missing.
 
-    only: the roles that run here, None for all. config: the file that was named, None for the usual one.
-    cameras: open each camera, and say what it gives.
+    only: the roles that run here; None: all. config: the file of --config, if any. cameras: open each camera.
     """
     lines = [*system_lines(config), *package_lines(PROJECT / "requirements.txt")]
     for spec in reversed(STAGES):  # sources first
@@ -69,7 +67,7 @@ def system_lines(config: Path | None) -> list[CheckLine]:
 
 
 def package_lines(requirements: Path) -> list[CheckLine]:
-    """Return a line for each package that is pinned."""
+    """Return a line for each pinned package."""
     if not requirements.is_file():
         return [CheckLine("note", "packages", f"no {requirements} to compare with")]
     pins = re.findall(r"^([\w.-]+)==([\w.]+)", requirements.read_text(encoding="utf-8"), re.MULTILINE)
@@ -77,11 +75,11 @@ def package_lines(requirements: Path) -> list[CheckLine]:
 
 
 def key_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[CheckLine]:
-    """Return what becomes of the keys: nothing to say of runs over `ipc` alone."""
+    """Return whether the keys of tcp addresses are there; no line for a run over `ipc` alone."""
     broker, named = settings.broker, settings.security.keys
     work, publishes = is_tcp(broker.address), is_tcp(broker.publish) and _runs("broker", only)
     if not (work or publishes):
-        return [CheckLine("note", "keys", f"{named}: not used, as no address is tcp")] if named else []
+        return [CheckLine("note", "keys", f"{named}: not used, since no address is tcp")] if named else []
     if not named:
         return [CheckLine("ok", "keys", "this user's own, made when they are needed")]
     from pipeline.wire.keys import check_keys  # which loads zmq
@@ -95,19 +93,19 @@ def key_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[C
 
 
 def process_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[CheckLine]:
-    """Return which processes would start, with the threads that each is given."""
-    # Where no source is named, one camera or the demo is taken: one process all the same.
+    """Return how many processes would start, and the threads of each."""
+    # Without a source there is one too: a camera or the demo.
     try:
         specs = parse_sources(settings.of(CaptureSettings).sources or ["demo"])
         plan = make_plan((BROKER, *STAGES), settings, specs, only, Path("run"))
-    except UserError:  # a line above says what is missing
+    except UserError:  # an earlier line says what is missing
         return []
     threads = Counter((process.role, process.threads) for process in plan.processes)
     return [_processes_line(role, number, each) for (role, each), number in threads.items()]
 
 
 def _processes_line(role: str, number: int, threads: int) -> CheckLine:
-    """Return how many processes a stage has, with a note where they are more than can run at once."""
+    """Return a stage's processes and threads; it is a note if they exceed the cores."""
     text = f"{_count(number, 'process', 'es')}, {_count(threads, 'thread')} each"
     if number * threads > cores() and number * threads > 1:
         return CheckLine("note", role, f"{text}: more than this machine's {_count(cores(), 'core')}")
@@ -146,14 +144,14 @@ def _print(lines: Sequence[CheckLine]) -> None:
 
 
 LIMIT_S: Final = 60.0
-"""For all cameras: each is opened some eight times."""
+"""For all cameras: each is opened about eight times."""
 
 RATE_TOLERANCE: Final = 0.05
-"""29.97 frames a second are the 30 that were asked for."""
+"""29.97 frames a second pass for 30."""
 
 
 def camera_lines(settings: CaptureSettings) -> list[CheckLine]:
-    """Return a line for each camera. They are opened in another process, in which a driver may hang."""
+    """Return a line for each camera. They are opened in another process, since drivers may hang."""
     asked = settings.camera_width, settings.camera_height, settings.camera_fps
     command = [sys.executable, "-P", "-m", "stages.capture.sources.camera", "list", *map(str, asked)]
     environment = os.environ | {"PYTHONPATH": python_path()}
@@ -170,10 +168,12 @@ def camera_lines(settings: CaptureSettings) -> list[CheckLine]:
 
 
 def camera_line(camera: Camera, settings: CaptureSettings) -> CheckLine:
-    """Return what a camera gives, and whether it is what was asked for."""
+    """Return what a camera delivers, and whether it is what the settings ask for."""
     name = f"camera {camera.number}"
     if camera.got is None:
-        return CheckLine("note", name, "gives no picture; is it free, and may you read it?")
+        return CheckLine(
+            "note", name, "gives no picture; check that no other program uses it, and your permissions"
+        )
     modes = ", ".join(map(_mode, camera.modes))
     missed = _missed(camera.got, settings)
     if missed:
@@ -182,7 +182,7 @@ def camera_line(camera: Camera, settings: CaptureSettings) -> CheckLine:
 
 
 def _missed(got: CameraMode, settings: CaptureSettings) -> str:
-    """Return what was asked for and not got; "" if there is nothing."""
+    """Return the settings that the camera does not meet; "" if there are none."""
     missed = []
     for key, value in (("width", got.width), ("height", got.height)):
         asked = getattr(settings, f"camera_{key}")

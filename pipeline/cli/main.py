@@ -1,6 +1,6 @@
-"""The command line: reads it and hands over; nothing is done here.
+"""The command line: parses the arguments and calls what they ask for.
 
-A usage error is one line on stderr and status 2, as is every UserError.
+A usage error, like every UserError, is one line on stderr and status 2.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
-from pipeline.common.files import COMMAND
+from pipeline.common.files import COMMAND, same_file
 from pipeline.common.native_output import take_any_text
 from pipeline.config.loader import nearest, override
 from pipeline.config.schema import PipelineSettings
@@ -28,7 +28,7 @@ USAGE_STATUS: Final = 2
 INTERRUPTED_STATUS: Final = 130
 
 PROGRAM: Final = COMMAND.removeprefix("python ")
-"""As it stands in usage and errors."""
+"""The name in usage and errors."""
 
 _EPILOG: Final = f"""\
 examples:
@@ -40,19 +40,18 @@ examples:
   {COMMAND} --source 0 --results - --quiet | jq .  records for another program
 
 commands:
-  check            is the configuration sound, what would run, what is missing, which cameras are there
-  report RESULTS   what a run that is over has found: a table, a page (--out), JSON (--json)
+  check            whether the configuration is valid, what would run, what is missing
+  report RESULTS   what a finished run has found: a table, a page (--out), JSON (--json)
   bench            frames per second, latency, batches, efficiency, against loops in one process
-  keys DIR         make the keys that tcp addresses beyond this machine need
+  keys DIR         make the keys for tcp addresses beyond this machine
 
-`{COMMAND} COMMAND --help` says more of each. Without a command, the pipeline runs; q in the window or
-Ctrl-C ends it. Nothing is stored unless --results or --record asks for it. Every setting with its default
-is in pipeline.toml.
+`{COMMAND} COMMAND --help` describes each. Without a command the pipeline runs; q in the window or Ctrl-C
+ends it. Nothing is stored without --results or --record. pipeline.toml has every setting with its default.
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, with the nearest name for a mistyped option."""
+    """An ArgumentParser with one-line errors, which suggests the nearest name for a mistyped option."""
 
     def __init__(self, program: str, **options: Any) -> None:
         super().__init__(
@@ -64,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         call = self.prog.replace(PROGRAM, COMMAND, 1)
-        self.exit(USAGE_STATUS, f"{PROGRAM}: error: {message} ({call} --help says what there is)\n")
+        self.exit(USAGE_STATUS, f"{PROGRAM}: error: {message} (see {call} --help)\n")
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         options, unknown = self.parse_known_args(arguments)
@@ -108,7 +107,7 @@ def _run(words: Sequence[str]) -> int:
         epilog=_EPILOG,
     )
     settings, only, _ = _pipeline_options(parser, words)
-    from pipeline.cli.resolve import run  # here, as below: help and usage errors need none of it
+    from pipeline.cli.resolve import run  # imported here, as below, so that help and usage errors are fast
 
     return run(settings, only)
 
@@ -116,12 +115,12 @@ def _run(words: Sequence[str]) -> int:
 def _check(words: Sequence[str]) -> int:
     parser = _Parser(
         f"{PROGRAM} check",
-        description="Says whether the configuration is sound, what would run and what is missing.",
+        description="Shows whether the configuration is valid, what would run and what is missing.",
     )
     parser.add_argument(
         "--cameras",
         action="store_true",
-        help="open each camera: its sizes and rates, and what it gives for the capture.camera_… settings",
+        help="open each camera: its sizes and rates, and what it delivers for capture.camera_…",
     )
     settings, only, options = _pipeline_options(parser, words)
     from pipeline.cli.check import run_check
@@ -187,22 +186,22 @@ def _keys(words: Sequence[str]) -> int:
     parser = _Parser(
         f"{PROGRAM} keys",
         description="Makes CURVE key pairs for the broker, each stage, run.py itself (supervisor) and\n"
-        "programs that read the results (subscriber). Pairs that are there are kept. See docs/machines.md.",
+        "programs that read the results (subscriber). Existing pairs are kept. See docs/machines.md.",
     )
     parser.add_argument(
-        "directory", metavar="DIR", type=Path, help="made if need be; must be closed to others"
+        "directory", metavar="DIR", type=Path, help="made if it does not exist; must be closed to other users"
     )
     parser.add_argument(
         "names",
         metavar="STAGE-LABEL",
         nargs="*",
-        help="more pairs, so that each machine can have its own: detect-attic",
+        help="more pairs, for machines with keys of their own: detect-attic",
     )
     options = parser.read(words)
     from pipeline.wire.keys import make_keys
 
     made, kept = make_keys(options.directory, [spec.role for spec in STAGES], options.names)
-    for text, names in (("made", made), ("kept, as they were there", kept)):
+    for text, names in (("made", made), ("kept", kept)):
         if names:
             print(f"{text}: {', '.join(names)}")
     print(
@@ -216,10 +215,10 @@ def _keys(words: Sequence[str]) -> int:
 def _report(words: Sequence[str]) -> int:
     parser = _Parser(
         f"{PROGRAM} report",
-        description="Says what was found in a run that is over: when each face was in view, what it showed,\n"
+        description="Shows what a finished run has found: when each face was in view, what it showed,\n"
         "and which frames were dropped or failed. See docs/report.md.",
     )
-    parser.add_argument("results", metavar="RESULTS", type=Path, help="a .jsonl file that --results has made")
+    parser.add_argument("results", metavar="RESULTS", type=Path, help="a .jsonl file of --results")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write one self-contained HTML page there")
     parser.add_argument("--json", metavar="FILE", default="", help="write the figures there; -: print them")
     parser.add_argument(
@@ -227,13 +226,13 @@ def _report(words: Sequence[str]) -> int:
         metavar="CLIP",
         action="append",
         default=[],
-        help="the file that was analysed, to show a picture of each face on the page; repeatable",
+        help="the analysed file, for a picture of each face on the page; repeatable",
     )
     parser.add_argument(
         "--uncertain-below",
         metavar="P",
         type=_share,
-        help="a face is uncertain where its confidence is lower (default: where the run said so, else 0.5)",
+        help="faces with a lower confidence are uncertain (default: as in the results, else 0.5)",
     )
     options = parser.read(words)
     from pipeline.cli.report.command import ReportOptions, run_report
@@ -259,7 +258,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _pipeline_options(
     parser: _Parser, words: Sequence[str]
 ) -> tuple[PipelineSettings, frozenset[str] | None, argparse.Namespace]:
-    """Read the options of `run` and `check`: the settings, the roles of --only, and all as given."""
+    """Parse the options of `run` and `check`; return the settings, the roles of --only, and all options."""
     _add_common(parser)
     parser.add_argument(
         "--source",
@@ -268,10 +267,15 @@ def _pipeline_options(
         help="0, /dev/video0, a file, a folder, 'pics/*.jpg', rtsp://…, - (standard input), demo, "
         "demo:8 (faces), browser (visitors of the web page); clip.mkv#1: a file's second video; repeatable",
     )
-    parser.add_argument("--start", metavar="S", type=_seconds, help="begin so far in a file, seconds")
-    parser.add_argument("--duration", metavar="S", type=_seconds, help="take so much of each source, seconds")
+    parser.add_argument("--start", metavar="S", type=_seconds, help="where to begin in a file, seconds")
     parser.add_argument(
-        "--cropped", action="store_const", const="cropped", help="each picture is a face: none is looked for"
+        "--duration", metavar="S", type=_seconds, help="how much of each source to take, seconds"
+    )
+    parser.add_argument(
+        "--cropped",
+        action="store_const",
+        const="cropped",
+        help="each picture is a face; none is searched for",
     )
     parser.add_argument(
         "--display",
@@ -303,7 +307,7 @@ def _pipeline_options(
     _check_outputs(settings)
     address = settings.broker.address
     if only is not None and not address:
-        parser.error("--only needs --broker ADDRESS: where the other stages are met")
+        parser.error("--only needs --broker ADDRESS, where all stages connect")
     if only is None or "broker" in only:
         for text, name in ((address, "broker.address"), (settings.broker.publish, "broker.publish")):
             if text:
@@ -342,7 +346,7 @@ def _roles(parser: _Parser, text: str | None) -> frozenset[str] | None:
 
 
 def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[str] | None) -> None:
-    """Refuse options of a stage that does not run here: they would be ignored silently."""
+    """Refuse options of a stage that does not run here, which would be ignored."""
     if only is None:
         return
     belongs = {"source": "capture", "start": "capture", "duration": "capture", "cropped": "detect"}
@@ -353,51 +357,42 @@ def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[st
 
 
 def _check_outputs(settings: PipelineSettings) -> None:
-    """Refuse to write over what is read: an output is opened anew at the start of a run."""
+    """Refuse outputs that would overwrite a source."""
     display = settings.of(DisplaySettings)
     try:
         sources = parse_sources(settings.of(CaptureSettings).sources)
         read = [path for source in sources for path in paths_of(source)]
     except (UserError, OSError):
-        return  # the sources are looked at later, and refused with what is wrong
+        return  # refused later, with the cause
     for text in (display.results, display.record, settings.log.file):
-        if text and any(_same_file(text, path) for path in read):
+        if text and any(same_file(text, path) for path in read):
             raise UserError(f"{text} is a source of this run; write to another file")
     folders = {path.absolute().parent for path in read if is_picture(path)}
-    if len(folders) > 1:  # names keep what differs
+    if len(folders) > 1:  # their names keep the folders in which they differ
         folders.add(Path(os.path.commonpath(folders)))
-    if display.record and any(_same_file(display.record, folder) for folder in folders):
+    if display.record and any(same_file(display.record, folder) for folder in folders):
         raise UserError(f"{display.record} holds pictures of this run's source; write to another folder")
 
 
-def _same_file(text: str, path: Path) -> bool:
-    try:
-        return Path(text).samefile(path)
-    except OSError:  # one of them is no file: an output to be made, or a source of another kind
-        return False
-
-
-def _share(text: str) -> float:
+def _number(text: str, expected: str, most: float = math.inf) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+        value = math.nan
+    if not 0 <= value <= most or value == math.inf:
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
     return value
+
+
+def _share(text: str) -> float:
+    return _number(text, "a number from 0 to 1", 1)
+
+
+def _seconds(text: str) -> float:
+    return _number(text, "seconds, such as 12.5")
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"expected seconds, such as 12.5, found {text!r}")
-    return seconds

@@ -1,4 +1,4 @@
-"""What a run must settle before its first process starts; what is wrong with it is one line at once."""
+"""Resolves what the settings leave open, and starts the run."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ REFUSED_STATUS: Final = 2
 def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
     """Run the pipeline, or the stages in `only`, until its end; return the exit status.
 
-    Raises UserError for what is wrong before any process has started.
+    Raises UserError for what is wrong before the first process starts.
     """
     reporter = open_reporter(settings.log, _summary_to(settings, only))
     try:
@@ -46,19 +46,19 @@ def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
 
 
 def _summary_to(settings: PipelineSettings, only: frozenset[str] | None) -> TextIO | None:
-    """Return where the summary goes; None: to standard output."""
+    """Return the file for the summary; None: standard output."""
     if not settings.log.status:
         return StringIO()
     taken = settings.of(DisplaySettings).results == STDOUT and (only is None or "display" in only)
-    return sys.stderr if taken else None  # records leave no room for it on standard output
+    return sys.stderr if taken else None  # standard output has the records
 
 
 def prepare(
     settings: PipelineSettings, only: frozenset[str] | None, reporter: Reporter
 ) -> tuple[PipelineSettings, list[SourceSpec]]:
-    """Settle what the settings leave open: sources, detector, labels, display; log what was chosen.
+    """Resolve what the settings leave open: sources, detector, labels, display; log the choices.
 
-    Raises UserError for a source, model or display that can't be had.
+    Raises UserError for a source, model or display that can't be used.
     """
     settings = settings.replace(choose_page(settings, only))
     for spec in STAGES:
@@ -102,7 +102,7 @@ def choose_page(settings: PipelineSettings, only: frozenset[str] | None) -> Disp
 def choose_threshold(settings: PipelineSettings) -> DisplaySettings:
     """Return the display's settings with the confidence below which faces are uncertain.
 
-    It is the model card's where that is left open; UNCERTAIN_BELOW where the card has none, or is not here.
+    If the settings leave it open it is the model card's, or UNCERTAIN_BELOW without one.
     """
     display, classify = settings.of(DisplaySettings), settings.of(ClassifySettings)
     if display.uncertain_below >= 0:
@@ -112,12 +112,12 @@ def choose_threshold(settings: PipelineSettings) -> DisplaySettings:
         card = read_card(path)
         found = card.uncertain_below(choose_labels(card, classify.labels, path))
     except UserError:
-        found = None  # a display alone on its machine needs no model
+        found = None  # a machine with display alone needs no model
     return msgspec.structs.replace(display, uncertain_below=UNCERTAIN_BELOW if found is None else found)
 
 
 def find_sources(texts: list[str], reporter: Reporter) -> list[SourceSpec]:
-    """Return the sources asked for; else the first camera that opens, else the demo."""
+    """Return the named sources; without one the first camera that opens, else the demo."""
     if texts:
         return parse_sources(texts)
     command = [sys.executable, "-P", "-m", "stages.capture.sources.camera"]

@@ -1,4 +1,4 @@
-"""The project's folder, and files that are written whole or not at all."""
+"""The project's folder; files that are written whole or not at all."""
 
 import contextlib
 import hashlib
@@ -17,10 +17,10 @@ INSTALLED: Final = not (_CODE / "run.py").is_file()
 """Whether this is an installed package and not a checkout."""
 
 PROJECT: Final = _CODE / "pipeline" / "installed" if INSTALLED else _CODE
-"""The folder of pipeline.toml and models/; setup.py copies them into the package."""
+"""The folder of pipeline.toml and models/, which setup.py copies into the package."""
 
 COMMAND: Final = "emotions" if INSTALLED else "python run.py"
-"""How the command line is called, for messages."""
+"""How to call the command line, for messages."""
 
 UNFINISHED: Final = ".unfinished-"
 
@@ -29,9 +29,9 @@ UNFINISHED: Final = ".unfinished-"
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, and move it to `path` once the block succeeds.
 
-    A kill at any moment leaves the old file or the new one. Raises UserError if it can't be written.
+    After a kill at any moment there is the old file or the new one. Raises UserError if it can't be written.
     """
-    # The suffix stays at the end: Keras and matplotlib choose the format by it.
+    # It has the same suffix, by which Keras and matplotlib choose the format.
     temporary = path.with_name(UNFINISHED + path.name)
     try:
         yield temporary
@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}); choose another place"
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # if it could not even be created
+        with contextlib.suppress(OSError):  # it was never created
             temporary.unlink(missing_ok=True)
 
 
@@ -52,9 +52,17 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all. Raises UserError if it can't be written."""
+    """Write indented JSON, whole or not at all. Raises UserError if it can't be written."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Return whether two paths are of the same existing file."""
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False
 
 
 def make_folder(path: Path) -> None:
@@ -66,10 +74,7 @@ def make_folder(path: Path) -> None:
 
 
 def python_path() -> str:
-    """Return the PYTHONPATH with which another interpreter finds the same code.
-
-    That is a checkout's folder before whatever the user has set; installed code is found without it.
-    """
+    """Return a PYTHONPATH with which another interpreter finds the same code; a checkout comes first."""
     inherited = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join(part for part in ("" if INSTALLED else str(_CODE), inherited) if part)
 

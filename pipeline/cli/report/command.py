@@ -1,4 +1,4 @@
-"""`python run.py report`: what was found in a run that is over, as a table, a page and JSON."""
+"""`python run.py report`: what a finished run has found, as a table, a page and JSON."""
 
 import sys
 from pathlib import Path
@@ -21,14 +21,14 @@ from pipeline.cli.report.summary import (
     said,
 )
 from pipeline.common.errors import UserError
-from pipeline.common.files import replacing
+from pipeline.common.files import replacing, same_file
 
 MOST_ROWS: Final = 30
-"""Tracks of a source in the terminal, those that were seen longest; page and JSON have all."""
+"""Tracks of a source in the terminal, those seen longest; page and JSON have all."""
 
 
 class ReportOptions(NamedTuple):
-    """What is asked for."""
+    """The options of the command."""
 
     results: Path
     out: Path | None = None  # the page
@@ -38,9 +38,9 @@ class ReportOptions(NamedTuple):
 
 
 def run_report(options: ReportOptions) -> int:
-    """Read the results, print the table, write what is asked for; return the exit status 0.
+    """Read the results, print the table, write the page and the JSON; return 0.
 
-    Raises UserError for results, a clip or an output that can't be had.
+    Raises UserError for results or a clip that can't be read, and an output that can't be written.
     """
     _check_outputs(options)
     results = read_results(options.results, options.uncertain_below)
@@ -74,7 +74,7 @@ def print_summary(results: Results, console: Console) -> None:
             console.print(_table(source))
         more = len(source.tracks) - MOST_ROWS
         if more > 0:
-            console.print(Text(f"and {number(more)} faces that were seen for a shorter time", style="dim"))
+            console.print(Text(f"and {number(more)} more, in view for less time", style="dim"))
         console.print()
 
 
@@ -120,17 +120,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _check_outputs(options: ReportOptions) -> None:
-    """Refuse to write over what is read."""
+    """Refuse outputs that would overwrite an input."""
     read = [str(options.results), *options.clips]
     for path in (options.out, Path(options.json) if options.json not in ("", "-") else None):
-        if path is not None and any(_same_file(path, text) for text in read):
+        if path is not None and any(same_file(path, text) for text in read):
             raise UserError(f"{path} is what the report is made from; write to another file")
     if options.out is None and options.clips:
         raise UserError("--faces puts pictures on the page: it needs --out FILE")
-
-
-def _same_file(path: Path, text: str) -> bool:
-    try:
-        return path.samefile(text)
-    except OSError:  # one of them is no file yet
-        return False
