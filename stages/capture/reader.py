@@ -1,5 +1,7 @@
 """What a reader of frames is, and the opening of the one that a source needs."""
 
+import functools
+import logging
 import math
 from collections.abc import Callable
 from importlib import import_module
@@ -15,6 +17,8 @@ from pipeline.config.schema import BrokerSettings
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import MAX_SIDE, SourceInfo
 from stages.capture.spec import CaptureSettings
+
+log = logging.getLogger(__name__)
 
 
 def to_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -67,6 +71,12 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Give back what the source holds."""
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Log a line about a source once, however often the source is opened."""
+    log.info("%s", line)
 
 
 def too_large(width: int, height: int, max_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""The protocol of face detectors, the one that the settings choose, and the crops of its faces."""
+"""What a face detector is, the one that the settings choose, and the crops of its faces."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -80,3 +80,23 @@ def detect_step(
     for crop, face in zip(crops, faces, strict=True):
         crop[:] = crop_face(image, detector.square(face), crop_shape)
     return faces, crops
+
+
+class WholeFrame:
+    """Returns the whole picture as its face."""
+
+    fingerprint = "cropped"
+
+    def __init__(self, settings: DetectSettings, path: Path | None = None) -> None:
+        """There is nothing to load."""
+
+    def detect(self, image: NDArray[np.uint8], around: Sequence[Box] | None = None) -> list[Face]:
+        """See Detector."""
+        height, width = image.shape[:2]
+        return [Face((0.0, 0.0, float(width), float(height)), 1.0)]
+
+    def square(self, face: Face) -> tuple[float, float, float]:
+        """Return the smallest square round the middle that holds the whole picture."""
+        _, _, width, height = face.box_px
+        side = max(width, height)
+        return (width - side) / 2, (height - side) / 2, side

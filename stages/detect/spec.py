@@ -29,7 +29,7 @@ class DetectorKind(NamedTuple):
 DETECTORS: Final = {
     "yunet": DetectorKind("stages.detect.yunet", "YuNetDetector", YUNET),
     "haar": DetectorKind("stages.detect.haar", "HaarDetector"),
-    "cropped": DetectorKind("stages.detect.cropped", "WholeFrame"),
+    "cropped": DetectorKind("stages.detect.detector", "WholeFrame"),
 }
 """By the word in `detect.model`; the module is imported when it is chosen."""
 

@@ -22,14 +22,14 @@ from stages.capture.reader import MAX_BYTES, SourceFailed, TimedFrame, to_bgr
 from stages.capture.spec import Camera, CameraMode, CaptureSettings
 
 STALLED_S: Final = 2.0
-"""A read that fails after so long has waited in vain: of a camera that is gone it fails at once."""
+"""A read that fails only after this long timed out; without the camera it fails at once."""
 
 
 class CameraReader:
-    """Gives the frames as they come; `read` waits for the next one."""
+    """Reads the frames as they come; `read` waits for the next one."""
 
     def __init__(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> None:
-        """Raises UserError unless the camera opens and gives a frame."""
+        """Raise UserError unless the camera opens and gives a frame. `max_bytes` is not needed."""
         _silence_opencv()
         self._name = spec.name
         self._capture = _open(spec, settings)
@@ -59,7 +59,7 @@ class CameraReader:
 
 
 def _silence_opencv() -> None:
-    """What is wrong with a source is said once, in our words: OpenCV adds nothing."""
+    """Silence OpenCV's own messages about cameras: the errors here say what is wrong."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
@@ -78,24 +78,24 @@ def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:
 
 
 MOST_CAMERAS: Final = 4
-"""Tried where the system does not list them."""
+"""Numbers that are tried where the system does not list its cameras."""
 
 SIZES: Final = ((320, 240), (640, 480), (800, 600), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160))
-"""Asked for, px: cameras answer with the nearest size that they have. OpenCV can't list them."""
+"""Sizes that are asked for, px: cameras give the nearest that they have. OpenCV can't list them."""
 
 
 def candidates() -> list[int]:
-    """Numbers of cameras that may be there: on Linux, those that have a device."""
+    """Return the numbers of possible cameras; on Linux, of those that have a device."""
     listed = sorted(int(p.name[5:]) for p in Path("/dev").glob("video*") if p.name[5:].isdigit())
     return listed if sys.platform.startswith("linux") else list(range(MOST_CAMERAS))
 
 
 def cameras(settings: CaptureSettings) -> Iterator[Camera]:
-    """Yield the cameras, each after it was tried in all sizes, which takes seconds."""
+    """Yield the cameras; each is first tried in all sizes, which takes seconds."""
     for number in candidates():
         got = _try(number, settings)
         if got is None:
-            if sys.platform.startswith("linux"):  # elsewhere the number was a guess
+            if sys.platform.startswith("linux"):  # elsewhere the number is a guess
                 yield Camera(number)
             continue
         asked = [CaptureSettings(camera_width=width, camera_height=height) for width, height in SIZES]
@@ -104,7 +104,7 @@ def cameras(settings: CaptureSettings) -> Iterator[Camera]:
 
 
 def _try(number: int, settings: CaptureSettings) -> CameraMode | None:
-    """Open a camera and return what it gives; None if that is nothing."""
+    """Open a camera and return what it gives, None if it gives nothing."""
     try:
         reader = CameraReader(SourceSpec(str(number), "camera", "probe"), settings)
     except UserError:

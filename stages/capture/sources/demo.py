@@ -20,10 +20,10 @@ Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 EXPRESSIONS: Final = ("neutral", "happy", "surprise", "sad")
-"""What the shipped model says of the faces, in the order in which they are shown."""
+"""The emotions that the shipped model sees in the faces, in the order in which they are shown."""
 
-# Parts of the face: where, and over what width and height (standard deviations of a Gaussian), in px of the
-# head that is cut out of the portrait, 275×340.
+# Parts of the face: centre, and standard deviations of a Gaussian in width and height, px of the head that is
+# cut out of the portrait, 275×340.
 _PARTS: Final = {
     "left corner": ((103, 255, 18, 16),),
     "right corner": ((183, 252, 18, 16),),
@@ -37,9 +37,8 @@ _PARTS: Final = {
     "lower lids": ((97, 175, 16, 7), (181, 172, 16, 7)),
 }
 
-# How far each part moves, right and down, in px: found by a random search for small movements of which the
-# shipped model is sure. A face at rest is moved a little too: the model calls the portrait 70 % neutral and
-# 28 % sad.
+# How far each part moves, right and down, px: found by a random search for small movements that the shipped
+# model is confident about. "neutral" moves too: the model calls the portrait 70 % neutral and 28 % sad.
 _MOVES: Final[dict[str, dict[str, tuple[float, float]]]] = {
     "neutral": {
         "left corner": (-2.0, -3.5),
@@ -91,7 +90,7 @@ _INSIDE: Final = np.array([30, 22, 58], np.float32)  # of an open mouth, BGR
 
 
 class Expressions:
-    """One face in all its expressions, made when they are first asked for."""
+    """One face in all its expressions, each made when it is first needed."""
 
     def __init__(self, face: Image, scale: float) -> None:
         """`face` is the head, uint8 BGR (height, width, 3), `scale` times as large as in the portrait."""
@@ -136,9 +135,8 @@ class Expressions:
 def _open_mouth(x: Floats, y: Floats, opened: float) -> tuple[Floats, Floats]:
     """Return where the pixels at `x`, `y` come from, y again, and which lie inside the mouth, 0 to 1.
 
-    The lower lip moves down by `opened` px in the middle of the mouth, the chin with it. What comes to light
-    is no part of the portrait.
-    """
+    The lower lip moves down by `opened` px in the middle of the mouth, and the chin with it; the inside of
+    the mouth is not in the portrait."""
     middle, line, half = _MOUTH
     below = y - line - np.float32(_MOUTH_SLOPE) * (x - middle)
     gap = opened * np.sqrt(np.maximum(1 - ((x - middle) / half) ** 2, 0))
@@ -182,13 +180,13 @@ def open_demo(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "D
 
 
 class DemoReader:
-    """300 frames of 960×540, the same each time; the last leads back to the first.
+    """300 frames of 960×540, always the same, which can be repeated without a jump.
 
     `demo` is a scene: two faces cross, one comes, one leaves. `demo:N` has N faces in every frame.
     """
 
     def __init__(self, spec: SourceSpec, start_s: float = 0.0) -> None:
-        """Raises UserError if it is over by `start_s`."""
+        """Raise UserError if it ends before `start_s`."""
         start = math.ceil(start_s * FPS)
         self.info = SourceInfo(spec.name, "file", WIDTH, HEIGHT, FPS, max(0, FRAMES - start))
         head = _portrait()[HEAD]
@@ -238,7 +236,7 @@ class DemoReader:
         turn = 2 * math.pi * number / FRAMES
         width, height = self._size
         middle, way = (WIDTH - width) / 2, 300.0
-        # They meet a moment after an expression has changed and before the next one does.
+        # They meet just after an expression has changed, well before the next change.
         across = way * math.cos(turn - 2 * math.pi * 35 / FRAMES)
         yield Placed(round(middle - across), 16, 0)
         yield Placed(round(middle + across), 30, 1)
@@ -248,7 +246,7 @@ class DemoReader:
         yield Placed(round(190 - (width + 1 + 190) * _visit(number, 45, 225)), below - 6, 3)
 
     def _grid_places(self, number: int) -> Iterator[Placed]:
-        """A block of faces that glides on a figure of eight, while each sways in its cell."""
+        """A grid of faces that moves on a figure of eight, while each face sways in its cell."""
         turn = 2 * math.pi * number / FRAMES
         free_x, free_y = (1 - SPREAD) * WIDTH, (1 - SPREAD) * HEIGHT
         left = free_x * (0.5 + 0.5 * math.sin(turn))
@@ -264,10 +262,7 @@ class DemoReader:
 
 
 def _visit(number: int, comes: int, leaves: int) -> float:
-    """Return how far away a visitor is, from 0, in view, to 1.
-
-    From frame `comes` on, and from frame `leaves` on, it moves for 35 frames.
-    """
+    """Return how far out of view a visitor is, 0 to 1; coming and leaving take 35 frames each."""
     since_come, since_left = (number - comes) % FRAMES, (number - leaves) % FRAMES
     if since_come < since_left:  # it came after it last left
         return 1 - _smooth(since_come / 35)
@@ -275,13 +270,13 @@ def _visit(number: int, comes: int, leaves: int) -> float:
 
 
 def _smooth(share: float) -> float:
-    """Return 0 to 1 without a jolt at either end."""
+    """Return the smoothstep of a share: 0 to 1 with zero slope at both ends."""
     share = min(max(share, 0.0), 1.0)
     return share * share * (3 - 2 * share)
 
 
 def _paste(image: NDArray[np.uint8], face: NDArray[np.uint8], x: int, y: int) -> None:
-    """Put a face into a frame; what lies outside is cut off."""
+    """Copy a face into a frame; what lies outside is cut off."""
     height, width = face.shape[:2]
     left, right = max(0, x), min(image.shape[1], x + width)
     if left < right:
@@ -289,7 +284,7 @@ def _paste(image: NDArray[np.uint8], face: NDArray[np.uint8], x: int, y: int) ->
 
 
 def _grid(faces: int, aspect: float) -> tuple[int, int]:
-    """Columns and rows that leave the tiles, of the given width by height, as large as can be."""
+    """Return the columns and rows for the largest tiles of an aspect (width by height)."""
 
     def tile_height(columns: int) -> float:
         return min(HEIGHT / math.ceil(faces / columns), WIDTH / columns / aspect)
@@ -299,7 +294,7 @@ def _grid(faces: int, aspect: float) -> tuple[int, int]:
 
 
 def _portrait() -> NDArray[np.uint8]:
-    """The portrait (600, 512, 3), BGR; found without loading matplotlib."""
+    """Return the portrait (600, 512, 3), BGR, without importing matplotlib."""
     package = importlib.util.find_spec("matplotlib")
     path = Path(package.origin).parent / PORTRAIT if package and package.origin else Path(PORTRAIT)
     image = cv2.imread(str(path))
@@ -309,7 +304,7 @@ def _portrait() -> NDArray[np.uint8]:
 
 
 def _background() -> NDArray[np.uint8]:
-    """A soft slate gradient (540, 960, 3), BGR."""
+    """Return a slate gradient (540, 960, 3), BGR."""
     down = np.linspace(0, 1, HEIGHT)[:, None, None]
     across = np.linspace(0, 1, WIDTH)[None, :, None]
     top, bottom, glow = np.array([74, 60, 50]), np.array([40, 32, 28]), np.array([22, 18, 12])

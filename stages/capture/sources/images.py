@@ -20,23 +20,22 @@ from PIL import Image, ImageOps
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, is_picture, pattern_files
 from pipeline.wire.messages import SourceInfo
-from stages.capture.decoder import say_once
-from stages.capture.reader import MAX_BYTES, TimedFrame, to_bgr, too_large
+from stages.capture.reader import MAX_BYTES, TimedFrame, say_once, to_bgr, too_large
 from stages.capture.spec import CaptureSettings
 
 FORMATS: Final = (
     "PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "SGI", "SUN", "PCX",
     "DCX", "PSD", "QOI", "DDS", "ICO", "ICNS",
 )  # fmt: skip
-"""Those of PICTURE_SUFFIXES. Each decoder more is one more that a crafted file may break: what no photograph
-comes in is left out."""
+"""Those of PICTURE_SUFFIXES. A crafted file could break any decoder, so formats without photographs are left
+out."""
 
 VIDEO_SUFFIXES: Final = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".wmv", ".3gp")
 )
-"""Only for saying what lies in a folder without pictures: a file is a video whatever its name is."""
+"""For the error about a folder without pictures; elsewhere a video may have any name."""
 
-# What Pillow raises for a file that is cut off, damaged or no picture, its Exif tags included.
+# What Pillow raises for a file that is cut off, damaged or no picture, or for its Exif tags.
 BROKEN: Final = (
     OSError,
     SyntaxError,
@@ -48,14 +47,14 @@ BROKEN: Final = (
     struct.error,
 )
 
-Image.MAX_IMAGE_PIXELS = None  # its own limit would be told without the size; ours is stricter
+Image.MAX_IMAGE_PIXELS = None  # ours is stricter, and its error says the size
 
 
 class FolderReader:
-    """Reads each picture once; one that can't be read is told as such and ends nothing."""
+    """Reads each picture once; for one that can't be read it returns the reason and goes on."""
 
     def __init__(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> None:
-        """Raises UserError if there is no picture, none that can be read, or none by `start_s`."""
+        """Raise UserError if there is no picture, none that can be read, or none after `capture.start_s`."""
         self._paths, start_s = _pictures(spec), settings.start_s
         folders = {path.parent for path in self._paths}
         self._base = Path(os.path.commonpath(folders)) if len(folders) > 1 else folders.pop()
@@ -74,7 +73,7 @@ class FolderReader:
         self.info = SourceInfo(spec.name, "file", first.shape[1], first.shape[0], 0.0, frames)
 
     def read(self) -> TimedFrame | None:
-        """Pictures have no time of their own: each is a second after the one before."""
+        """Return the next picture, None at the end; each is a second after the one before."""
         if self._next >= len(self._paths):
             return None
         path, time_s = self._paths[self._next], float(self._next)
@@ -88,7 +87,7 @@ class FolderReader:
 
 
 def _pictures(spec: SourceSpec) -> list[Path]:
-    """Return the pictures that a source names, in the natural order of their names; say what is left out.
+    """Return a source's pictures, in the natural order of their names; log what is left out.
 
     Raises UserError if there is none.
     """
@@ -114,7 +113,7 @@ def _pictures(spec: SourceSpec) -> list[Path]:
 
 
 def left_out(paths: Iterable[Path]) -> str:
-    """Say what of a folder is no picture: `2 .txt, 1 .mp4, 3 folders`; empty if there is nothing."""
+    """Return a summary of files that are no pictures: `2 .txt, 1 .mp4, 3 folders`; "" for none."""
     kinds = Counter(
         "folders" if path.is_dir() else _utf8(path.suffix.lower()) or "without suffix" for path in paths
     )
@@ -122,17 +121,17 @@ def left_out(paths: Iterable[Path]) -> str:
 
 
 def _utf8(name: str) -> str:
-    """Return a name as a message can hold it: what is not UTF-8 in it becomes a question mark."""
+    """Return a name with question marks for what is not UTF-8, which messages can't hold."""
     return name.encode("utf-8", "replace").decode()
 
 
 def read_picture(path: Path, max_bytes: int = MAX_BYTES) -> tuple[NDArray[np.uint8] | None, str]:
     """Return a picture (h, w, 3), BGR, uint8, or None and why it can't be read.
 
-    One of more than `max_bytes` is refused by what its header claims, before there is room made for it.
+    One of more than `max_bytes` is refused by its header, before any memory is allocated for it.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe may block, a device may have no end
             return None, "unreadable: not a file"
         data = _read(path, 2 * max_bytes)  # raw with 16 bits for each colour
     except OSError as error:
@@ -153,7 +152,7 @@ def read_picture(path: Path, max_bytes: int = MAX_BYTES) -> tuple[NDArray[np.uin
 
 
 def _decode(picture: Image.Image) -> NDArray[np.uint8]:
-    """Upright, as a phone's Exif tag says; transparent parts show what is stored below them."""
+    """Return the picture as BGR, uint8, upright by its Exif tag; transparency is ignored."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode == "F":  # 0 to 1, or to 255
         values = np.asarray(upright)
@@ -164,14 +163,14 @@ def _decode(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _read(path: Path, limit: int) -> bytes | None:
-    """The whole file; None if it is longer."""
+    """Return the whole file, None if it is longer than `limit` bytes."""
     if path.stat().st_size > limit:
         return None
     with path.open("rb") as file:
-        return file.read(limit)  # of one that grows meanwhile, no more
+        return file.read(limit)  # no more of one that grows meanwhile
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """img2 before img10; of names that count alike, as img1 and img01, always the same one first."""
+    """Return a sort key: img2 before img10, and a fixed order for equal numbers, such as img1 and img01."""
     parts = re.split(r"(\d+)", str(path))
     return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, str(path))]

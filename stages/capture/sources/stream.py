@@ -1,6 +1,6 @@
-"""Network addresses, read with PyAV: its time-outs hold, and its errors say what is wrong.
+"""Network streams, read with PyAV, which keeps its time-outs and says what is wrong.
 
-What an http or ftp address gives may be a file, which has an end: it is read as one.
+An http or ftp address may give a file, which has an end; it is read as a file.
 """
 
 import tempfile
@@ -15,41 +15,42 @@ from av.container import InputContainer
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.messages import SourceInfo
-from stages.capture.decoder import Decoder, choose_stream, limits, say_once
-from stages.capture.reader import SourceFailed, TimedFrame
-from stages.capture.sources.video import VideoReader
+from stages.capture.reader import SourceFailed, TimedFrame, say_once
+from stages.capture.sources.video import Decoder, VideoReader, choose_stream, limits
 from stages.capture.spec import CaptureSettings
 
 TIMEOUT_S: Final = 4.0
-"""To connect, to find the video, and for each picture: decoding begins with a whole one, every 1 to 4 s."""
+"""For connecting, finding the video, and each picture: key frames, which decoding begins with, come every 1
+to 4 s."""
 
 SEGMENT_TIMEOUT_S: Final = 12.0
 """For each picture of HLS and DASH, which come in segments of 2 to 10 s."""
 
 FILE_TIMEOUT_S: Final = 30.0
-"""For each part of a file: nothing is lost by waiting."""
+"""For each part of a file, where waiting loses nothing."""
 
 SENDER_TIMEOUT_S: Final = 12.0
 """For a sender that has yet to begin, where this end waits for one."""
 
 FETCH_S: Final = 8.0
-"""For a file that has to be fetched as a whole before it can be read: a source is waited for 15 s."""
+"""For fetching a file as a whole before it is read; opening a source may take 15 s in all."""
 
 STALLED_SHARE: Final = 0.95
-"""Of the time-out. What comes with its end is no sign of life, but a picture that FFmpeg still held."""
+"""Share of the time-out after which a picture does not count: FFmpeg returns the last one it held when it
+expires."""
 
 OPTIONS: Final = {
-    "rtsp_transport": "tcp",  # over udp, lost packets become grey smears in pictures that pass for whole
-    # No file of this machine.
+    "rtsp_transport": "tcp",  # over udp, lost packets leave grey smears that are not reported
+    # None of this machine's files.
     "protocol_whitelist": "tcp,tls,udp,rtp,srtp,srt,http,https,httpproxy,crypto,data,ftp,rtmp,rtmps,rtmpt,"
     "ffrtmphttp",
 }
-FILE_OPTIONS: Final = {"reconnect": "1", "reconnect_delay_max": "4"}  # a connection that broke: from there on
+FILE_OPTIONS: Final = {"reconnect": "1", "reconnect_delay_max": "4"}  # a broken connection continues there
 LISTENS: Final = "?listen=1"
 MAY_BE_FILES: Final = ("http", "https", "ftp")
 SEGMENTED: Final = ("hls", "dash")
 NO_END: Final = ("mpjpeg", "image2pipe")
-TEXTS: Final = ("tty", "concat")  # which FFmpeg would show, or take for a list of files
+TEXTS: Final = ("tty", "concat")  # FFmpeg would show the text, or take it for a list of files
 NO_VIDEO: Final = (
     "no video comes from there; of a web page with a player, give the address of the video itself"
 )
@@ -57,7 +58,7 @@ PLAYLIST_LIMIT: Final = 4 * 1024 * 1024  # bytes: a day of segments takes half o
 
 
 def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "StreamReader | VideoReader":
-    """Open an address. Raises UserError unless it opens and gives a picture."""
+    """Open an address. Raises UserError unless it gives a picture."""
     failed = f"source {spec.shown!r}: this stream does not open"
     scheme = spec.text.partition(":")[0].lower()
     options = OPTIONS | limits(max_bytes)
@@ -69,7 +70,7 @@ def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> 
     is_file = scheme in MAY_BE_FILES and _has_end(container, spec.text)
     if not is_file and not segmented:
         return StreamReader(container, spec, settings, max_bytes, TIMEOUT_S)
-    # Opened again with the time-out that suits it, which PyAV takes when it opens alone.
+    # Open it again with the right time-out, which PyAV takes only when it opens.
     container.close()
     if is_file:
         extra = {} if segmented or scheme == "ftp" else FILE_OPTIONS
@@ -96,12 +97,12 @@ def _open(address: str, options: dict[str, str], timeout_s: float, failed: str) 
 
 
 def _fetched(spec: SourceSpec, max_bytes: int) -> InputContainer | None:
-    """Fetch a whole file: its index is at its end, and its server gives no parts of files.
+    """Fetch a whole file whose index is at its end, from a server that gives no parts of files.
 
-    Returns None if that takes too long, or it is no video either.
+    Returns None if that takes too long, or it is no video.
     """
     until_s = time.monotonic() + FETCH_S
-    with tempfile.NamedTemporaryFile(prefix="emotions-") as file:  # open, it is read on without its name
+    with tempfile.NamedTemporaryFile(prefix="emotions-") as file:  # FFmpeg keeps it open once it is removed
         try:
             for part in _parts(spec.text):
                 if time.monotonic() > until_s:
@@ -118,14 +119,14 @@ def _fetched(spec: SourceSpec, max_bytes: int) -> InputContainer | None:
 
 
 def _parts(address: str) -> Iterator[bytes]:
-    """Yield the bytes of what an address gives. Raises av.FFmpegError."""
+    """Yield the bytes behind an address. Raises av.FFmpegError."""
     with av.open(address, format="data", options=OPTIONS, timeout=TIMEOUT_S) as data:
         for packet in data.demux():
             yield bytes(packet)
 
 
 def _has_end(container: InputContainer, address: str) -> bool:
-    """Whether it is a file: it says how long it is; a playlist, that it is over."""
+    """Return whether it is a file: it has a length, or is a playlist that is complete."""
     name = container.format.name
     if name == "hls":
         return container.duration is not None and _is_over(address)
@@ -135,7 +136,7 @@ def _has_end(container: InputContainer, address: str) -> bool:
 
 
 def _is_over(address: str) -> bool:
-    """Whether an HLS playlist, or the first of those that it lists, has its end: one of an event may grow."""
+    """Return whether an HLS playlist, or the first one that it lists, is complete and can't grow."""
     for _ in range(2):
         text = b""
         try:
@@ -156,7 +157,7 @@ def _is_over(address: str) -> bool:
 
 
 class StreamReader:
-    """Gives the frames as they come; `read` waits for the next one."""
+    """Reads the frames as they come; `read` waits for the next one."""
 
     def __init__(
         self,
@@ -166,13 +167,13 @@ class StreamReader:
         max_bytes: int,
         timeout_s: float,
     ) -> None:
-        """Raises UserError unless the stream gives a frame; closes it then."""
+        """Raise UserError, and close the container, unless the stream gives a frame."""
         self._name = spec.name
         self._start_s = time.monotonic()
         self._container = container
         self._timeout_s = timeout_s
         self._paced = container.format.name in SEGMENTED
-        self._play_s: float | None = None  # when a picture of time 0 is due, of segments that come in one go
+        self._play_s: float | None = None  # when time 0 is due, of segments, which come all at once
         failed = f"source {spec.shown!r}: this stream does not open"
         try:
             stream = choose_stream(container, spec.stream, spec.name)
@@ -210,7 +211,7 @@ class StreamReader:
         self._container.close()
 
     def _first_size(self) -> tuple[int, int]:
-        """Width and height, px. Raises SourceFailed if there is no picture, or one that is too large."""
+        """Return width and height, px. Raises SourceFailed if no picture comes, or one that is too large."""
         if self._decoder.refused:
             raise SourceFailed(self._decoder.refused)
         first = self.read()
@@ -219,7 +220,8 @@ class StreamReader:
         return first.image.shape[1], first.image.shape[0]
 
     def _wait_for(self, frame: av.VideoFrame) -> None:
-        """Wait until a picture is due by its own clock; one that is late or far ahead sets the clock anew."""
+        """Wait until a picture is due by the stream's clock, which is reset by one that is late or far
+        ahead."""
         if frame.pts is None:
             return
         now_s = time.monotonic()
@@ -230,7 +232,7 @@ class StreamReader:
         self._play_s = now_s - frame.time
 
     def _next_packet(self) -> "av.Packet[av.VideoStream] | None":
-        """None if none came in time. Raises SourceFailed if the stream is over."""
+        """Return the next packet, None if none came in time. Raises SourceFailed if the stream is over."""
         try:
             packet = next(self._packets, None)
         except av.ExitError:

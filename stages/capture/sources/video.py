@@ -1,6 +1,6 @@
-"""Video files, read with PyAV, which tells a file that was cut off from one that has ended.
+"""Video files, read with PyAV, which tells a file that was cut off from one that has ended; their decoding.
 
-A bare stream (.h264) says nothing about its length: in one, only what the decoder stumbles over is noticed.
+A bare stream (.h264) does not say how long it is: of one, only what the decoder can't read is noticed.
 """
 
 import contextlib
@@ -8,42 +8,139 @@ import math
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import av
+import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Discard, Disposition
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.assignment import STDIN_VARIABLE
 from pipeline.wire.messages import SourceInfo
-from stages.capture.decoder import Decoder, choose_stream, limits
-from stages.capture.reader import SourceFailed, TimedFrame
+from stages.capture.reader import BYTES_PER_PIXEL, SourceFailed, TimedFrame, say_once, too_large
 from stages.capture.spec import CaptureSettings
 
+PICTURES: Final = Disposition.attached_pic | Disposition.timed_thumbnails
+"""Cover art and thumbnails, which containers list among their videos."""
+
+
+def limits(max_bytes: int) -> dict[str, str]:
+    """Return the options that keep FFmpeg from allocating larger pictures, at any time in a video."""
+    return {"max_pixels": str(max_bytes // BYTES_PER_PIXEL)}
+
+
+def choose_stream(container: InputContainer, wanted: int | None, name: str) -> av.VideoStream:
+    """Return the video to play; the others are not read. Cover art does not count.
+
+    wanted: its number among the videos, from 0. None: the largest of those marked as default, or else of all;
+    of several the first. Raises UserError, without the source, if there is none.
+    """
+    videos = [stream for stream in container.streams.video if not stream.disposition & PICTURES]
+    if not videos:
+        cover = "; its only picture is a cover" if container.streams.video else ""
+        raise UserError(f"no video in it{cover}; a video file is expected")
+    sizes = [f"#{number} {_size(stream)}" for number, stream in enumerate(videos)]
+    if wanted is not None and wanted >= len(videos):
+        raise UserError(f"no video #{wanted} in it; it has {', '.join(sizes)}")
+    if wanted is None:
+        marked = [stream for stream in videos if stream.disposition & Disposition.default] or videos
+        chosen = max(marked, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
+        if len(videos) > 1:
+            number = videos.index(chosen)
+            said = f"{name}: {len(videos)} videos: {', '.join(sizes)}; #{number} is played"
+            say_once(f"{said}, {name}#{number + 1 if number + 1 < len(videos) else 0} would be another")
+    else:
+        chosen = videos[wanted]
+    for stream in container.streams.video:
+        stream.discard = Discard.default if stream is chosen else Discard.all
+    return chosen
+
+
+def _size(stream: av.VideoStream) -> str:
+    context = stream.codec_context
+    return f"{context.width}×{context.height} {context.name}"
+
+
+class Decoder:
+    """The decoder of a video stream. `refused`: why its pictures are too large by their header, else ""."""
+
+    def __init__(self, stream: av.VideoStream, threads: int, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._reformatter = VideoReformatter()
+        self._pixel_ratio = float(stream.sample_aspect_ratio or 1)
+        context = stream.codec_context
+        context.thread_count = threads
+        context.options = limits(max_bytes)
+        self.refused = self._refused(context.width, context.height)
+
+    def picture(self, frame: av.VideoFrame, time_s: float) -> TimedFrame:
+        """Return the frame in BGR, upright and with square pixels; if it is too large, only the reason."""
+        reason = self._refused(frame.width, frame.height)
+        if reason:
+            return TimedFrame(None, time_s, reason=reason)
+        width, height = self._shown_size(frame.width, frame.height)
+        image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()
+        return TimedFrame(np.ascontiguousarray(upright(image, frame), np.uint8), time_s)
+
+    def _refused(self, width: int, height: int) -> str:
+        larger = too_large(width, height, self._max_bytes)
+        return larger or too_large(*self._shown_size(width, height), self._max_bytes)
+
+    def _shown_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size in square pixels: one side is enlarged, so that no detail is lost."""
+        if self._pixel_ratio > 1:
+            return _stretched(width, self._pixel_ratio), height
+        return width, _stretched(height, 1 / self._pixel_ratio)
+
+
+def _stretched(side: int, ratio: float) -> int:
+    """Return the enlarged side, even if it was even: recordings are smaller and faster then."""
+    step = 1 if side % 2 else 2
+    return side if ratio == 1 else step * round(side * ratio / step)
+
+
+def upright(image: NDArray[Any], frame: av.VideoFrame) -> NDArray[Any]:
+    """Return the picture turned by quarters and mirrored as the frame's display matrix says."""
+    side_data: Any = frame.side_data
+    matrix = side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return image
+    # A point (x, y) is shown at (a·x + c·y, b·x + d·y).
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
 NO_VIDEO: Final = ("tty", "image2", "concat", "hls", "dash")
-"""Formats of FFmpeg that would take a text for a video, or open files that the user has not named."""
+"""FFmpeg's formats that show text as video, or open files that the user has not named."""
 
 PLAYLIST_SUFFIXES: Final = (".m3u8", ".m3u")
 PLAYLIST_PROTOCOLS: Final = "file,crypto,data,http,https,tcp,tls"
 
 COUNT_TOLERANCE: Final = 1
-"""Frames that a container may count and not show, as its first one before an edit list does."""
+"""Frames that a container may count but not show, such as one before an edit list's start."""
 
 TAG_TOLERANCE_S: Final = 0.1
-"""Where the duration of the video stream is known: a last frame may be shown longer than the others."""
+"""Tolerance where the video stream's own duration is known: the last frame may be shown longer."""
 
 MOST_BROKEN: Final = 1000
-"""Parts of a video: a demuxer that meets more has lost its way for good."""
+"""Broken parts after which reading stops: a demuxer does not recover from that many."""
 
 DURATION_TOLERANCE_S: Final = 0.5
-"""Where only the duration of the whole is known, which sound may stretch."""
+"""Tolerance where only the container's duration is known, which includes the sound."""
 
 SEEK_MARGIN_S: Final = 10.0
-"""Reading begins so long before the place asked for: formats without an index may be off by seconds, and a
-decoder needs a whole picture to begin with."""
+"""How long before the start reading begins: seeking without an index may be seconds off, and a decoder needs
+a key frame first."""
 
 HEIC: Final = "a HEIC picture, which neither Pillow nor OpenCV reads; convert it to JPEG"
 KNOWN_HEADS: Final = {
@@ -63,8 +160,8 @@ def open_video(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "
 
 
 def open_file(spec: SourceSpec, max_bytes: int) -> InputContainer:
-    """Open a file. Raises UserError, in one line that says what it is, if there is no video in it."""
-    path = Path(spec.text).absolute()  # since FFmpeg would take `12:` of 12:30.mp4 for a protocol
+    """Open a file. Raises UserError, which says what the file is, if there is no video in it."""
+    path = Path(spec.text).absolute()  # FFmpeg takes the `12:` of 12:30.mp4 for a protocol
     failed = f"source {spec.text!r}"
     if not path.is_file():
         raise UserError(
@@ -94,7 +191,7 @@ def open_file(spec: SourceSpec, max_bytes: int) -> InputContainer:
 
 
 def open_pipe(spec: SourceSpec, max_bytes: int) -> InputContainer:
-    """Open the command line's standard input, once. Raises UserError if there is no video in it."""
+    """Open the command line's standard input, once. Raises UserError if it has no video."""
     number = os.environ.pop(STDIN_VARIABLE, "")
     if not number:
         raise UserError(f"{spec.name}: standard input can be read only once, and from its first byte")
@@ -102,7 +199,7 @@ def open_pipe(spec: SourceSpec, max_bytes: int) -> InputContainer:
         raise UserError(
             "source '-': standard input is a terminal; pipe a video into it: … | run.py --source -"
         )
-    # A file that was redirected can be searched, as an .mp4 with its index behind the pictures has to be.
+    # In a redirected file FFmpeg can seek, which an .mp4 with its index at the end needs.
     file = stat.S_ISREG(os.fstat(int(number)).st_mode) and Path(f"/dev/fd/{number}").exists()
     name, protocol = (f"/dev/fd/{number}", "file") if file else (f"pipe:{number}", "pipe")
     try:
@@ -115,14 +212,14 @@ def open_pipe(spec: SourceSpec, max_bytes: int) -> InputContainer:
 
 
 def what_it_is(head: bytes) -> str:
-    """Return what a file is that is often named by mistake, told from its first bytes; else an empty text."""
+    """Return what a file is, by its first bytes, if it is of a kind often named by mistake; else ""."""
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
         return HEIC
     return next((what for magic, what in KNOWN_HEADS.items() if head.startswith(magic)), "")
 
 
 class Packets:
-    """The packets of a video, and what is noticed of it on the way; a broken one ends nothing."""
+    """The packets of a video; broken ones are counted and skipped."""
 
     def __init__(self, container: InputContainer, stream: av.VideoStream) -> None:
         self._container, self._stream = container, stream
@@ -142,7 +239,7 @@ class Packets:
                 packet = next(self._demuxer, None)
             except av.InvalidDataError:
                 self.broken += 1
-                self._demuxer = self._demux()  # goes on behind it
+                self._demuxer = self._demux()  # continues after the broken packet
                 continue
             except av.FFmpegError as error:
                 silent = isinstance(error, av.ExitError)
@@ -151,7 +248,7 @@ class Packets:
             if packet is None:
                 return
             if packet.stream.index == self._stream.index:
-                if packet.size:  # not the one that asks the decoder for what it holds back
+                if packet.size:  # empty packets flush the decoder
                     self.hidden += packet.is_discard
                     self.torn = packet.is_corrupt
                     self.broken += packet.is_corrupt
@@ -167,7 +264,7 @@ class VideoReader:
     def __init__(
         self, container: InputContainer, spec: SourceSpec, settings: CaptureSettings, max_bytes: int
     ) -> None:
-        """Raises UserError unless there is a video whose first frame can be decoded; closes it then."""
+        """Raise UserError, and close the container, unless the first frame of a video can be decoded."""
         self._name = spec.name
         self._container = container
         self._start_s = settings.start_s
@@ -220,7 +317,7 @@ class VideoReader:
         return next(self._frames, None)
 
     def _decode(self) -> Iterator[TimedFrame]:
-        """Yield all frames that can be decoded; a broken packet does not end the video."""
+        """Yield all frames that can be decoded."""
         for packet in self._packets:
             try:
                 frames = packet.decode()
@@ -231,20 +328,20 @@ class VideoReader:
                 self._last_s = self._time_s(frame)
                 self._decoded += 1
                 if self._last_s < self._start_s:
-                    self._packets.broken = 0  # what lies before the start is not missed
+                    self._packets.broken = 0  # damage before the start does not matter
                     continue
                 self._packets.broken += frame.is_corrupt
                 yield self._decoder.picture(frame, self._last_s)
 
     def _first_time_s(self) -> float:
-        """When the clip begins, picture or sound, by its own clock: that is second 0 for players too."""
+        """Return when the clip's picture or sound begins by its own clock: second 0, as in players."""
         start_time: Any = self._container.start_time  # None where it is not known
         if start_time is not None:
             return float(start_time / av.time_base)
         return float((self._stream.start_time or 0) * (self._stream.time_base or 0))
 
     def _seek(self) -> None:
-        """Skip what lies well before the start, where that can be done; the rest is decoded and discarded."""
+        """Seek to well before the start where possible; the rest is decoded and discarded."""
         place_s = self._start_s - SEEK_MARGIN_S
         if place_s > 0 and self._container.duration is not None and self._stream.start_time is not None:
             with contextlib.suppress(av.FFmpegError):
@@ -272,9 +369,9 @@ class VideoReader:
             raise SourceFailed(f"{self._name}: damaged: {packets.broken} parts of it are broken or too large")
 
     def _counted(self) -> int:
-        """Frames that the container says it shows; 0 if it does not say."""
+        """Return how many frames the container says that it shows, 0 if it does not say."""
         counted, index = self._stream.frames, self._stream.index_entries
-        if "mp4" in self._container.format.name:  # its index, less what an edit list cuts off, is read first
+        if "mp4" in self._container.format.name:  # its index has no frames that an edit list leaves out
             counted = min(counted, len(index))
         return max(0, counted - self._packets.hidden - self._empty_places)
 
@@ -285,12 +382,12 @@ class VideoReader:
         return max(0, frames - math.floor(self._start_s * fps))
 
     def _check_duration(self) -> None:
-        """Sound that reaches the end shows that the file is whole, though its pictures end before."""
+        """Raise SourceFailed if neither picture nor sound reaches the duration that the container says."""
         tagged_s = _tagged_duration_s(self._stream)
         duration_s = tagged_s or (self._container.duration or 0) / av.time_base
         if not duration_s or not self.info.fps:
             return
-        # Matroska counts from 0 and not from the first frame.
+        # Matroska's duration counts from 0 and not from the first frame.
         end_s = self._last_s + max(0.0, self._origin_s) + 1 / self.info.fps
         missing_s = duration_s - (end_s if tagged_s else max(end_s, self._packets.sound_end_s))
         if missing_s > (TAG_TOLERANCE_S if tagged_s else DURATION_TOLERANCE_S):
@@ -298,9 +395,9 @@ class VideoReader:
 
 
 def _empty_places(container: InputContainer, stream: av.VideoStream) -> int:
-    """How many frames an AVI counts that were dropped when it was recorded: they have a place and no data.
+    """Return how many frames an AVI counts without data, which were dropped when it was recorded.
 
-    Told from the index at its end. Without one, 0.
+    They are known from the index at its end; without one, 0.
     """
     entries = stream.index_entries
     if container.format.name != "avi" or not len(entries):
@@ -310,6 +407,6 @@ def _empty_places(container: InputContainer, stream: av.VideoStream) -> int:
 
 
 def _tagged_duration_s(stream: av.VideoStream) -> float:
-    """The duration of the video alone, in which Matroska says it ("00:01:02.500000000"); 0 if not said."""
+    """Return the video's own duration, s, which Matroska has as "00:01:02.500000000"; 0 if not known."""
     match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0

@@ -8,14 +8,14 @@ from PIL import Image
 
 from pipeline.common.errors import UserError
 from pipeline.config.sources import PICTURE_SUFFIXES
-from stages.capture import decoder
+from stages.capture import reader
 from stages.capture.sources.images import FORMATS, read_picture
 from tests.support.media import noise, open_source, play, write_noise
 
 
 @pytest.fixture(autouse=True)
 def _nothing_said_before() -> None:
-    decoder.say_once.cache_clear()
+    reader.say_once.cache_clear()
 
 
 def save(path: Path, number: int = 0, kind: str | None = None) -> Path:

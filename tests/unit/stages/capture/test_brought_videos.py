@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.wire.assignment import STDIN_VARIABLE
-from stages.capture import decoder
+from stages.capture import reader
 from tests.support.media import (
     ONE,
     UNIT,
@@ -32,7 +32,7 @@ SMALL = [noise(n, 32, 24) for n in range(10)]
 
 @pytest.fixture(autouse=True)
 def _nothing_said_before() -> None:
-    decoder.say_once.cache_clear()
+    reader.say_once.cache_clear()
 
 
 def shape(text: str | Path) -> tuple[int, ...]:
