@@ -26,7 +26,7 @@ class Smoothed(msgspec.Struct, frozen=True):
 
     emotion: str
     confidence: float  # the averaged probability of `emotion`
-    uncertain: bool  # whether `confidence` is below display.uncertain_below
+    uncertain: bool  # whether `confidence` is too low to be shown: display.uncertain_below
     probabilities: dict[str, float]
 
 

@@ -62,7 +62,7 @@ class DisplaySettings(Settings, frozen=True):
     mode: Mode = "auto"  # the benchmark's is draw: as a window would, and nothing is shown
     results: ResultsFile = ""  # .jsonl or .csv file; -: standard output; empty: none
     record: RecordPath = ""  # .mkv or .mp4 file, or a folder for pictures; empty: none
-    smoothing_s: Annotated[float, Meta(ge=0)] = 0.3  # time constant of the shown probabilities; 0: off
+    smoothing_s: Annotated[float, Meta(ge=0)] = 0.5  # time constant of the shown probabilities; 0: off
     uncertain_below: Annotated[float, Meta(ge=-1, le=1)] = -1.0  # smoothed confidence; -1: the model card's
     mirror: bool = False  # show the window as a mirror does; files are never mirrored
 

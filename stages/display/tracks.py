@@ -199,14 +199,33 @@ LEAD: Final = 0.05
 """A new emotion is shown once its smoothed probability is this much above that of the one shown: else two
 that are about as probable would alternate with the noise (docs/labels.md has other values)."""
 
+SHORT: Final = 0.2
+"""Time constant of the recent mean, as a share of `smoothing_s`."""
+
+CLEAR_LEAD: Final = 0.2
+"""A new emotion that leads by this much in the recent mean is shown at once, and the frames before it are
+forgotten: they showed another expression."""
+
+MOST_OF_A_FRAME: Final = 0.5
+"""Largest share of the newest frame in the recent mean, so that at low rates too no single frame makes a
+change."""
+
+BAND: Final = 0.05
+"""A face becomes uncertain this much below the threshold, and certain again this much above it: else a
+confidence near it would flicker between the two."""
+
 
 class SmoothedTrack(msgspec.Struct, frozen=True):
-    """The state of one track."""
+    """What is known of one track. Means are of the probabilities, in the order of EMOTIONS; a weight is that
+    of all frames in its mean so far, the last one's being 1."""
 
     time_s: float  # of the last frame with its face
-    weight: float  # of all frames so far, the last one's being 1
-    mean: list[float]  # weighted mean of the probabilities, in the order of EMOTIONS
+    weight: float
+    mean: list[float]
+    recent_weight: float
+    recent: list[float]
     shown: int  # index into EMOTIONS
+    uncertain: bool
 
 
 class Smoother:
@@ -217,15 +236,20 @@ class Smoother:
         smoothing_s: float = 0.0,
         uncertain_below: float = 0.0,
         tracks: dict[int, SmoothedTrack] | None = None,
+        *,
         lead: float = LEAD,
+        clear_lead: float = CLEAR_LEAD,
     ) -> None:
         """Continue from `tracks`, by their numbers.
 
-        A frame weighs exp(-age / `smoothing_s`) of the newest; with 0 nothing is smoothed, and `lead` not
-        used. Faces with less confidence than `uncertain_below` are marked as uncertain."""
+        A frame counts exp(-age / `smoothing_s`) as much as the newest; 0 turns smoothing off, and with it
+        what holds a shown emotion: `lead`, `clear_lead` and BAND. Faces of less confidence than
+        `uncertain_below` are marked as uncertain.
+        """
         self._smoothing_s = smoothing_s
         self._uncertain_below = uncertain_below
         self._lead = lead
+        self._clear_lead = clear_lead
         self._tracks = dict(tracks or {})
 
     @property
@@ -242,7 +266,7 @@ class Smoother:
         order of EMOTIONS. `alone`: the picture is not part of a video, so nothing is averaged.
         """
         if self._smoothing_s == 0 or alone:
-            return [self._shown(row, _highest(row)) for row in rows]
+            return [_smoothed(row, _highest(row), max(row) < self._uncertain_below) for row in rows]
         # A track unseen for this long has ended, and its number is not used again.
         self._tracks = {
             i: track for i, track in self._tracks.items() if time_s - track.time_s <= MAX_UNSEEN_S
@@ -250,22 +274,45 @@ class Smoother:
         return [self._update_track(time_s, track_id, row) for track_id, row in zip(ids, rows, strict=True)]
 
     def _update_track(self, time_s: float, track_id: int, row: Sequence[float]) -> Smoothed:
-        before = self._tracks.get(track_id) or SmoothedTrack(time_s, 0.0, list(row), _highest(row))
-        weight = 1.0 + before.weight * math.exp(-max(0.0, time_s - before.time_s) / self._smoothing_s)
-        mean = [old + (new - old) / weight for old, new in zip(before.mean, row, strict=True)]
-        leading = _highest(mean)
-        shown = leading if mean[leading] >= mean[before.shown] + self._lead else before.shown
-        self._tracks[track_id] = SmoothedTrack(time_s, weight, mean, shown)
-        return self._shown(mean, shown)
+        before = self._tracks.get(track_id)
+        track = self._begin(time_s, row) if before is None else self._go_on(before, time_s, row)
+        self._tracks[track_id] = track
+        return _smoothed(track.mean, track.shown, track.uncertain)
 
-    def _shown(self, probabilities: Sequence[float], emotion: int) -> Smoothed:
-        values = [round(value, 4) for value in probabilities]
-        return Smoothed(
-            emotion=EMOTIONS[emotion],
-            confidence=values[emotion],
-            uncertain=values[emotion] < self._uncertain_below,
-            probabilities=dict(zip(EMOTIONS, values, strict=True)),
-        )
+    def _begin(self, time_s: float, row: Sequence[float]) -> SmoothedTrack:
+        mean, shown = list(row), _highest(row)
+        return SmoothedTrack(time_s, 1.0, mean, 1.0, mean, shown, mean[shown] < self._uncertain_below)
+
+    def _go_on(self, before: SmoothedTrack, time_s: float, row: Sequence[float]) -> SmoothedTrack:
+        age_s = max(0.0, time_s - before.time_s)
+        weight = 1.0 + before.weight * math.exp(-age_s / self._smoothing_s)
+        mean = _moved(before.mean, row, weight)
+        kept = max(math.exp(-age_s / (SHORT * self._smoothing_s)), 1.0 - MOST_OF_A_FRAME)
+        recent_weight = 1.0 + before.recent_weight * kept
+        recent = _moved(before.recent, row, recent_weight)
+        shown = before.shown
+        if recent[_highest(recent)] >= recent[shown] + self._clear_lead:
+            shown, weight, mean = _highest(recent), recent_weight, recent
+        elif mean[_highest(mean)] >= mean[shown] + self._lead:
+            shown = _highest(mean)
+        band = BAND if before.uncertain else -BAND
+        uncertain = mean[shown] < self._uncertain_below + band
+        return SmoothedTrack(time_s, weight, mean, recent_weight, recent, shown, uncertain)
+
+
+def _moved(mean: Sequence[float], row: Sequence[float], weight: float) -> list[float]:
+    """Return a mean with one more row in it; weight: of all rows, the last one's being 1."""
+    return [old + (new - old) / weight for old, new in zip(mean, row, strict=True)]
+
+
+def _smoothed(probabilities: Sequence[float], emotion: int, uncertain: bool) -> Smoothed:
+    values = [round(value, 4) for value in probabilities]
+    return Smoothed(
+        emotion=EMOTIONS[emotion],
+        confidence=values[emotion],
+        uncertain=uncertain,
+        probabilities=dict(zip(EMOTIONS, values, strict=True)),
+    )
 
 
 def _highest(values: Sequence[float]) -> int:

@@ -8,6 +8,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,21 +17,23 @@ from bench.measure import say
 from pipeline.cli.resolve import choose_threshold
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from stages.display.spec import DisplaySettings
-from stages.display.tracks import LEAD
+from stages.display.tracks import CLEAR_LEAD, LEAD, Smoother
 from stages.stage import read_settings
 from tools.measuring import table
-from tools.steadiness.figures import delays, read_faces, steadiness
+from tools.steadiness.figures import Seen, Steadiness, delays, read_faces, steadiness
 from tools.steadiness.splice import write_splice
 
 MOSAIC: Final = Path("../shared/video/mosaic_public.avi")
-OTHERS: Final = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+OTHERS: Final = (0.0, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Time constants, s, beside the setting."""
 
 FACES: Final = 20
 """Faces that each tile of the spliced video shows: 19 changes."""
 
 REACH_PX: Final = 40.0
+
+NO_LEAD: Final = 2.0
+"""No emotion leads by so much: changes come by the slow mean alone."""
 
 
 def run(source: str, folder: Path) -> Path:
@@ -44,11 +47,6 @@ def run(source: str, folder: Path) -> Path:
     return results
 
 
-def clip_rows(results: Path, display: DisplaySettings) -> dict[str, Any]:
-    """Return a clip's figures with the settings."""
-    return steadiness(read_faces(results, display.smoothing_s, display.uncertain_below))._asdict()
-
-
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run everything, and print the tables."""
     display = choose_threshold(read_settings())
@@ -57,28 +55,39 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         results = {source: run(source, folder) for source in args.clips}
         changes = write_splice(args.mosaic, folder / "splice.mkv", args.faces)
         spliced = run(str(folder / "splice.mkv"), folder)
-        clips = {source: clip_rows(path, display) for source, path in results.items()}
+
+        def seen(path: Path, smoothing_s: float, clear_lead: float = args.clear_lead) -> list[Seen]:
+            threshold = display.uncertain_below
+            return read_faces(path, Smoother(smoothing_s, threshold, lead=args.lead, clear_lead=clear_lead))
+
+        clips = {s: steadiness(seen(path, display.smoothing_s))._asdict() for s, path in results.items()}
         others = []
-        for smoothing_s in sorted({*OTHERS, display.smoothing_s}):
-            late = delays(
-                read_faces(spliced, smoothing_s, display.uncertain_below, args.lead), changes, REACH_PX
-            )
-            rates = [
-                steadiness(read_faces(path, smoothing_s, display.uncertain_below, args.lead))
-                for path in results.values()
-            ]
-            seconds = sum(rate.seconds for rate in rates)
-            changes_a_s = sum(rate.smoothed * rate.seconds for rate in rates) / max(seconds, 1e-9)
-            others.append({"smoothing_s": smoothing_s, "changes_a_second": changes_a_s, **late._asdict()})
+        for clear_lead in (args.clear_lead, NO_LEAD):
+            for smoothing_s in sorted({*OTHERS, display.smoothing_s})[clear_lead == NO_LEAD :]:
+                rates = [steadiness(seen(path, smoothing_s, clear_lead)) for path in results.values()]
+                faces = seen(spliced, smoothing_s, clear_lead)
+                row = {"smoothing_s": smoothing_s, "clear_lead": clear_lead, **over_all(rates)}
+                row["spliced_labelled"] = steadiness(faces).labelled
+                others.append(row | delays(faces, changes, REACH_PX)._asdict())
     document = {
         "smoothing_s": display.smoothing_s,
         "lead": args.lead,
+        "clear_lead": args.clear_lead,
         "uncertain_below": display.uncertain_below,
         "clips": clips,
         "spliced": others,
     }
     show(document)
     return document
+
+
+def over_all(rates: Sequence[Steadiness]) -> dict[str, float]:
+    """Return the changes a second over all clips."""
+    seconds = max(sum(rate.seconds for rate in rates), 1e-9)
+    return {
+        "changes_a_second": sum(rate.smoothed * rate.seconds for rate in rates) / seconds,
+        "labelled_a_second": sum(rate.labelled * rate.seconds for rate in rates) / seconds,
+    }
 
 
 def show(document: dict[str, Any]) -> None:
@@ -105,21 +114,24 @@ def show(document: dict[str, Any]) -> None:
     print(table(header, rows))
     delay_header = (
         "smoothing_s",
+        "clear lead",
         "changes a second, all clips",
-        "true changes",
+        "with uncertain",
+        "spliced",
         "never shown",
         "median",
         "p90",
         "p95",
-        "longest",
     )
     delay_rows = [
         (
             f"{row['smoothing_s']:g}",
+            "none" if row["clear_lead"] == NO_LEAD else f"{row['clear_lead']:g}",
             f"{row['changes_a_second']:.2f}",
-            row["changes"],
-            row["never"],
-            *(f"{1000 * row[key]:.0f} ms" for key in ("median_s", "p90_s", "p95_s", "longest_s")),
+            f"{row['labelled_a_second']:.2f}",
+            f"{row['spliced_labelled']:.2f}",
+            f"{row['never']} of {row['changes']}",
+            *(f"{1000 * row[key]:.0f} ms" for key in ("median_s", "p90_s", "p95_s")),
         )
         for row in document["spliced"]
     ]
@@ -138,6 +150,9 @@ def main() -> int:
     parser.add_argument("--mosaic", type=Path, default=MOSAIC, help="faces to splice, with their .json")
     parser.add_argument("--faces", type=int, default=FACES, help=f"spliced, of each tile (default {FACES})")
     parser.add_argument("--lead", type=float, default=LEAD, help=f"of a new emotion (default {LEAD})")
+    parser.add_argument(
+        "--clear-lead", type=float, default=CLEAR_LEAD, help=f"in the recent mean (default {CLEAR_LEAD})"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     args = parser.parse_args()
     try:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.tracks import LEAD, Smoother
+from stages.display.tracks import Smoother
 from tools.steadiness.splice import FPS, HOLD, Change
 
 LONGEST_GAP_S: Final = 0.5
@@ -63,10 +63,9 @@ class _Record(msgspec.Struct):
     faces: list[_Face]
 
 
-def read_faces(results: Path, smoothing_s: float, uncertain_below: float, lead: float = LEAD) -> list[Seen]:
+def read_faces(results: Path, smoother: Smoother) -> list[Seen]:
     """Return the faces of a .jsonl file, with what another smoothing would have shown."""
     decoder = msgspec.json.Decoder(_Record)
-    smoother = Smoother(smoothing_s, uncertain_below, lead=lead)
     seen = []
     for line in results.read_bytes().splitlines():
         record = decoder.decode(line)

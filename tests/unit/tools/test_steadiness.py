@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.labels import EMOTIONS
+from stages.display.tracks import Smoother
 from tools.steadiness.figures import delays, read_faces, steadiness
 from tools.steadiness.splice import FPS, HOLD, Change, write_splice
 
@@ -26,24 +27,26 @@ def write_results(path: Path, emotions: list[str]) -> Path:
 
 def test_changes_a_second(tmp_path: Path) -> None:
     results = write_results(tmp_path / "r.jsonl", ["happy", "happy", "sad", "happy", "happy"] * 20)
-    found = steadiness(read_faces(results, 0.5, 0.0))
+    found = steadiness(read_faces(results, Smoother(0.5)))
     assert found.seconds == pytest.approx(99 / FPS)
     assert (found.own, found.smoothed) == (pytest.approx(40 / 99 * FPS), 0.0)
     assert found.uncertain == 0.0
-    plain = steadiness(read_faces(results, 0.0, 0.0))
+    plain = steadiness(read_faces(results, Smoother()))
     assert plain.smoothed == plain.own
 
 
 def test_delay_of_a_true_change(tmp_path: Path) -> None:
     results = write_results(tmp_path / "r.jsonl", ["happy"] * HOLD + ["sad"] * HOLD)
     change = Change(HOLD, (100.0, 100.0), "happy", "sad")
-    at_once = delays(read_faces(results, 0.0, 0.0), [change], 40.0)
+    at_once = delays(read_faces(results, Smoother()), [change], 40.0)
     assert (at_once.changes, at_once.never, at_once.longest_s) == (1, 0, 0.0)
-    smoothed = delays(read_faces(results, 0.5, 0.0), [change], 40.0)
-    assert 0.3 < smoothed.median_s < 0.5
+    smoothed = delays(read_faces(results, Smoother(0.5)), [change], 40.0)
+    assert 0.05 < smoothed.median_s < 0.2
+    slow = delays(read_faces(results, Smoother(0.5, clear_lead=2.0)), [change], 40.0)
+    assert 0.3 < slow.median_s < 0.5
     elsewhere = Change(HOLD, (300.0, 100.0), "happy", "sad")
     unseen = Change(HOLD, (100.0, 100.0), "happy", "fear")
-    assert delays(read_faces(results, 0.5, 0.0), [elsewhere, unseen], 40.0).changes == 0
+    assert delays(read_faces(results, Smoother(0.5)), [elsewhere, unseen], 40.0).changes == 0
 
 
 def test_spliced_tiles_change_when_it_is_said(tmp_path: Path) -> None:

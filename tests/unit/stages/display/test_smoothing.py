@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.tracks import LEAD, MAX_UNSEEN_S, SmoothedTrack, Smoother
+from stages.display.tracks import BAND, CLEAR_LEAD, LEAD, MAX_UNSEEN_S, SHORT, SmoothedTrack, Smoother
 
 FPS = 25
 
@@ -34,7 +34,7 @@ def test_first_frame_is_shown_as_it_is() -> None:
 
 
 def test_a_frame_counts_less_the_older_it_is() -> None:
-    smoother = Smoother(0.5)
+    smoother = Smoother(0.5, clear_lead=2.0)
     for time_s, values in ((0.0, HAPPY), (0.2, SAD), (0.7, SAD)):
         (found,) = smoother.update(time_s, [1], [values])
     weights = [math.exp(-(0.7 - time_s) / 0.5) for time_s in (0.0, 0.2, 0.7)]
@@ -47,17 +47,45 @@ def test_single_frames_change_nothing() -> None:
     assert set(shown(Smoother(0.5), values)) == {"happy"}
 
 
+LEANING = row(happy=0.5, sad=0.4), row(happy=0.42, sad=0.52)
+"""Two expressions of which neither is clear."""
+
+
 @pytest.mark.parametrize("fps", [5, 25, 100])
-def test_a_change_that_lasts_is_shown_after_the_same_time_at_any_rate(fps: int) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "expected_s"),
+    [
+        (HAPPY, SAD, SHORT * 0.5 * math.log(2 / (1 - CLEAR_LEAD / 0.8))),
+        (*LEANING, 0.5 * math.log(2 / (1 - LEAD / 0.1))),
+    ],
+)
+def test_a_change_that_lasts_is_shown_after_the_same_time_at_any_rate(
+    fps: int, old: list[float], new: list[float], expected_s: float
+) -> None:
     smoother = Smoother(0.5)
     for number in range(3 * fps):
-        smoother.update(number / fps, [1], [HAPPY])
+        smoother.update(number / fps, [1], [old])
     delay = next(
         number / fps
         for number in range(3 * fps)
-        if smoother.update(3 + number / fps, [1], [SAD])[0].emotion == "sad"
+        if smoother.update(3 + number / fps, [1], [new])[0].emotion == "sad"
     )
-    assert delay == pytest.approx(0.5 * math.log(2 / (1 - LEAD / 0.8)), abs=1 / fps + 0.01)
+    assert delay == pytest.approx(expected_s, abs=1 / fps + 0.01)
+
+
+def test_what_came_before_a_clear_change_is_forgotten() -> None:
+    smoother = Smoother(0.5)
+    found = [smoother.update(n / FPS, [1], [HAPPY if n < 50 else SAD])[0] for n in range(56)]
+    changed = next(face for face in found if face.emotion == "sad")
+    assert changed.confidence > changed.probabilities["happy"] + CLEAR_LEAD
+    assert found[-1].confidence > 0.75
+
+
+@pytest.mark.parametrize("fps", [5, 12.5, 25])
+def test_one_frame_changes_nothing_at_any_rate(fps: float) -> None:
+    smoother = Smoother(0.5)
+    found = {smoother.update(n / fps, [1], [SAD if n % 8 == 7 else HAPPY])[0].emotion for n in range(50)}
+    assert found == {"happy"}
 
 
 def test_emotions_that_are_almost_as_probable_do_not_take_turns() -> None:
@@ -76,7 +104,15 @@ def test_confidence_is_that_of_the_emotion_shown() -> None:
 def test_below_the_threshold_a_face_is_uncertain() -> None:
     smoother = Smoother(0.5, uncertain_below=0.6)
     assert not smoother.update(0.0, [1], [row(happy=0.6, sad=0.4)])[0].uncertain
-    assert smoother.update(0.04, [1], [row(happy=0.5, sad=0.5)])[0].uncertain
+    assert smoother.update(0.0, [2], [row(happy=0.59, sad=0.41)])[0].uncertain
+
+
+def test_near_the_threshold_a_face_stays_what_it_is() -> None:
+    smoother = Smoother(0.5, uncertain_below=0.6)
+    low, high = 0.6 - 0.9 * BAND, 0.6 + 0.9 * BAND
+    for sure, uncertain in ((0.61, False), (low, False), (0.3, True), (high, True), (0.9, False)):
+        found = [smoother.update(sure + n, [1], [row(happy=sure, fear=0.01)])[0].uncertain for n in range(9)]
+        assert found[-1] == uncertain, sure
 
 
 def test_tracks_do_not_mix() -> None:
