@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from pipeline.wire.messages import Buffer, Encoding
 
 PLACES: Final = 32
-"""Frames in a file: twice the window that a file source has by default."""
+"""Frames in a shared file: twice a file source's default window."""
 
 MOST_MAPPED: Final = 128
-"""Files that a reader keeps mapped: two for each of the sources that a run may have."""
+"""Files that a reader keeps mapped: two for each possible source of a run."""
 
 _NAME: Final = re.compile(r"(?P<file>[A-Za-z0-9-]{1,60})\.(?P<place>[0-9]{1,2})")
 
 
 @dataclass
 class _File:
-    """A file of PLACES frames, of which the first `reserved` have memory."""
+    """A shared file of PLACES frames, of which the first `reserved` have memory."""
 
     path: Path
     mapped: mmap.mmap
@@ -39,7 +39,7 @@ class _File:
         return len(self.mapped) // PLACES
 
     def take(self) -> int | None:
-        """Return a place that is free; None if there is none, or no memory for one."""
+        """Return a free place, None if there is none, or no memory for one."""
         if self.free:
             return self.free.pop()
         if self.reserved == PLACES or not self._reserve():
@@ -48,7 +48,7 @@ class _File:
         return self.reserved - 1
 
     def _reserve(self) -> bool:
-        """Get memory for the next place: a page that can't be had later would end the process."""
+        """Allocate the next place: running out of memory at the first write would kill the process."""
         try:
             with self.path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), self.reserved * self.frame_bytes, self.frame_bytes)
@@ -58,10 +58,13 @@ class _File:
 
 
 class FrameWriter:
-    """Capture's side."""
+    """Capture's side of shared memory.
+
+    Frames are written into files of the run's directory in /dev/shm, and a place is reused once the record of
+    its frame is written. A file holds many frames, since each mapping takes a descriptor."""
 
     def __init__(self, directory: Path, owner: str) -> None:
-        """`owner` is in the names of the files: they are this process's alone."""
+        """owner: the process's name, which begins the names of its files."""
         self._directory = directory
         self._prefix = f"{owner}-{os.getpid()}"
         self._of_predecessor = list(directory.glob(f"{owner}-*-*"))
@@ -69,7 +72,7 @@ class FrameWriter:
         self._made = 0
 
     def write(self, image: NDArray[np.uint8]) -> str | None:
-        """Copy a frame (height, width, 3) into a file; return its name, None where there is no room."""
+        """Copy a frame (height, width, 3) into a file; return its name, None if there is no room."""
         for file in [file for file in self._files.values() if file.frame_bytes >= image.nbytes]:
             if (place := file.take()) is not None:
                 return self._write(file, place, image)
@@ -83,17 +86,17 @@ class FrameWriter:
         return f"{file.path.name}.{place}"
 
     def free(self, name: str) -> None:
-        """Nobody needs this frame any more."""
+        """Let the place of a frame be reused."""
         file, _, place = name.rpartition(".")
         self._files[file].free.append(int(place))
 
     def free_predecessor(self) -> None:
-        """Nobody needs the frames of the process that this one replaces any more."""
+        """Remove the files of the process that this one replaces."""
         while self._of_predecessor:
             self._of_predecessor.pop().unlink(missing_ok=True)
 
     def _make(self, frame_bytes: int) -> _File | None:
-        """Return a new file for frames of a size; None if it can't be made."""
+        """Return a new file for frames of a size, None if it can't be made."""
         self._remove_unused()
         path = self._directory / f"{self._prefix}-{self._made}"
         try:
@@ -107,7 +110,7 @@ class FrameWriter:
         return made
 
     def _remove_unused(self) -> None:
-        """Remove files that nobody needs: they are too small for what comes now, or had no memory to give."""
+        """Remove files without frames: they are too small by now, or had no memory left."""
         for name, file in list(self._files.items()):
             if len(file.free) == file.reserved:
                 file.path.unlink(missing_ok=True)
@@ -119,16 +122,16 @@ def _private(path: str, flags: int) -> int:
 
 
 class FrameReader:
-    """The side of detect and display."""
+    """Detect's and display's side of shared memory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._mapped: OrderedDict[str, mmap.mmap] = OrderedDict()
 
     def read(self, name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Return the frame of a name, (height, width, 3), which is read-only and not a copy.
+        """Return a frame by its name, (height, width, 3), read-only and not copied.
 
-        Raises OSError if there is none of that name, or it is smaller.
+        Raises OSError if there is no such frame, or it is smaller.
         """
         match = _NAME.fullmatch(name)
         if match is None:
@@ -155,7 +158,7 @@ _END = b"\xff\xd9"  # the marker that closes a JPEG: a decoder makes up what is 
 
 
 class BadFrame(Exception):  # noqa: N818  (what arrived, not a fault of the program)
-    """What arrived is not the frame that was announced; one line that says how."""
+    """What arrived is not the announced frame; one line that says why."""
 
 
 def to_jpeg(image: NDArray[np.uint8], quality: int) -> Buffer:
@@ -168,10 +171,10 @@ def to_jpeg(image: NDArray[np.uint8], quality: int) -> Buffer:
 
 
 class ImageReader:
-    """Turns what arrives into pictures."""
+    """Turns the buffers of frames into pictures."""
 
     def __init__(self, max_bytes: int, frames: str = "") -> None:
-        """A JPEG may make no more than `max_bytes` of pixels: what raw pixels could have brought as well.
+        """max_bytes: of a JPEG's pixels, as of a raw frame's.
 
         frames: the directory of shared frames; "" where there is none.
         """
@@ -179,7 +182,7 @@ class ImageReader:
         self._shared = FrameReader(Path(frames)) if frames else None
 
     def image(self, buffer: Buffer, encoding: Encoding, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Return the picture of a buffer, `shape` (height, width, 3), BGR; it may be read-only.
+        """Return the picture in a buffer, `shape` (height, width, 3), BGR; it may be read-only.
 
         Raises BadFrame for what is not there, for a JPEG that claims another size, before it is decoded, and
         for one that is broken.

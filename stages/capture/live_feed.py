@@ -1,4 +1,4 @@
-"""A live source's frames: the newest goes out, whatever can't is counted with its reason."""
+"""Live sources: the newest frame is sent, and every frame that is not is counted with its reason."""
 
 import logging
 import threading
@@ -22,11 +22,21 @@ from stages.image_codec import FrameWriter
 from stages.worker import clock_ns
 
 MOST_SPANS: Final = 1024
-"""So many of the newest frames keep their exact times: far more than are ever under way."""
+"""The newest frames, which keep their exact times: far more than are ever under way."""
+
+STUCK_S: Final = 15.0
+"""Silence after which a driver hangs: reads give up by themselves after 4 s, opening after 12 s."""
+
+FIRST_BACK_OFF_S: Final = 0.5
+LONGEST_BACK_OFF_S: Final = 30.0
+QUEUED: Final = 64  # outcomes queued at once: as many as the socket's buffer takes
+AHEAD: Final = 1024  # outcomes sent and not yet written: the broker is not flooded after a long absence
+
+log = logging.getLogger(__name__)
 
 
 class Span(NamedTuple):
-    """Frames numbered without gaps, their times taken as even between the first's and the last's."""
+    """Frames numbered without gaps, whose times are evenly spaced from the first to the last."""
 
     first: int
     frames: int
@@ -34,17 +44,17 @@ class Span(NamedTuple):
     last_ns: int
 
     def at(self, sequence: int) -> int:
-        """The time of one frame, ns."""
+        """Return the time of a frame, ns."""
         step = (sequence - self.first) / max(1, self.frames - 1)
         return self.first_ns + round(step * (self.last_ns - self.first_ns))
 
     def after(self, sequence: int) -> "Span":
-        """The part from `sequence` on."""
+        """Return the part from `sequence` on."""
         return Span(sequence, self.first + self.frames - sequence, self.at(sequence), self.last_ns)
 
 
 class Spans:
-    """Frames numbered without gaps. Beyond MOST_SPANS the oldest share one: they have no picture to date."""
+    """The times of frames numbered without gaps; those older than MOST_SPANS are interpolated."""
 
     def __init__(self) -> None:
         self._spans: deque[Span] = deque()
@@ -54,7 +64,7 @@ class Spans:
         return self._spans[0].first if self._spans else None
 
     def add(self, sequence: int, captured_ns: int) -> None:
-        """The next frame."""
+        """Add the next frame."""
         self._spans.append(Span(sequence, 1, captured_ns, captured_ns))
         if len(self._spans) > MOST_SPANS:
             old, next_one = self._spans.popleft(), self._spans.popleft()
@@ -62,7 +72,7 @@ class Spans:
             self._spans.appendleft(joined)
 
     def precede(self, first: int, until: int, captured_ns: int) -> None:
-        """Frames from `first` up to and without `until`, the oldest that is here: all of one time."""
+        """Add frames from `first` up to, without, `until`, before all others; they have the same time."""
         if first < until:
             self._spans.appendleft(Span(first, until - first, captured_ns, captured_ns))
 
@@ -73,28 +83,24 @@ class Spans:
                 self._spans.appendleft(span.after(before))
 
     def since(self, sequence: int) -> Iterator[tuple[int, int]]:
-        """Number and time, ns, of the frames from `sequence` on."""
+        """Yield number and time, ns, of the frames from `sequence` on."""
         for span in self._spans:
             for number in range(max(sequence, span.first), span.first + span.frames):
                 yield number, span.at(number)
 
 
-STUCK_S: Final = 15.0
-"""A driver hangs that has not come back by then: a read gives up by itself after 4 s, opening after 12 s."""
-
-
 class LiveFrame(NamedTuple):
-    """A picture and when it was there; without the picture: a newer one has taken its place."""
+    """A picture and its time; None for a picture that a newer one has replaced."""
 
     captured_ns: int
     picture: TimedFrame | None
-    is_news: bool = True  # False: the opening before this one has begun with the same pictures
+    is_news: bool = True  # False: so far the same pictures as in the opening before
 
 
 class Openings:
-    """Tells a source that goes on after it broke off from one that begins again with the same pictures.
+    """Tells a source that continues after it broke off from one that begins again with the same pictures.
 
-    Kept of an opening is a checksum of its first 1, 2, 4, 8, … pictures: as small for a day as for a clip.
+    It keeps a checksum of the first 1, 2, 4, 8, … pictures of an opening, however long that is.
     """
 
     def __init__(self) -> None:
@@ -108,12 +114,15 @@ class Openings:
         self._is_news = False
 
     def next_opening(self) -> None:
-        if self._count:  # one that gave nothing has shown nothing
+        if self._count:  # an opening without pictures says nothing
             self._before, self._before_count = self._sums, self._count
         self._begin()
 
     def is_news(self, image: NDArray[np.uint8] | None) -> bool:
-        """Take in the next picture of this opening; a sixteenth of its rows and columns is looked at."""
+        """Return whether this opening, with its next picture, differs from the one before.
+
+        Every sixteenth row and column is compared.
+        """
         self._sum = zlib.crc32(b"" if image is None else image[::16, ::16].tobytes(), self._sum)
         self._count += 1
         if self._count.bit_count() == 1:
@@ -125,14 +134,14 @@ class Openings:
 
 
 class LiveReader:
-    """One opening of a source: the newest of its pictures, and the times of those that it replaced."""
+    """One opening of a source, read by a thread: its newest picture, and the times of those it replaced."""
 
     def __init__(
         self, name: str, open_source: Callable[[], Reader], openings: Openings | None = None
     ) -> None:
-        """`openings`: of the same source, one after the other."""
+        """`openings`: shared by all readers of the source."""
         self.file: Reader | None = None
-        """The source if it turned out to be a file: it is open, and not read here."""
+        """The open source if it turns out to be a file, which is not read here."""
 
         self.info: SourceInfo | None = None
         self._name = name
@@ -146,15 +155,15 @@ class LiveReader:
         self._thread.start()
 
     def opened(self) -> SourceInfo:
-        """Wait until the source is open. Raises UserError if it does not open, SourceStuck if that hangs."""
+        """Wait until the source is open. Raises UserError if it does not open, SourceStuck if it hangs."""
         while self.info is None:
             self._wait(STUCK_S, lambda: self.info is not None)
         return self.info
 
     def take(self, timeout_s: float) -> list[LiveFrame]:
-        """Wait for a picture; return all since the last call, of which the newest alone has its pixels.
+        """Wait for a picture; return all since the last call, of which only the newest has its pixels.
 
-        Raises SourceFailed or UserError when the source has failed, behind its last picture, and SourceStuck.
+        After the last picture of a source that failed it raises SourceFailed or UserError; also SourceStuck.
         """
         self._wait(timeout_s, lambda: bool(self._mailbox))
         with self._changed:
@@ -166,13 +175,16 @@ class LiveReader:
         self._stopped = True
 
     def close(self) -> bool:
-        """Wait, not for long, until the source is closed; False if its reader hangs."""
+        """Wait up to CLOSE_S for the source to close; return False if its reader hangs."""
         self.stop()
         self._thread.join(CLOSE_S)
         return not self._thread.is_alive()
 
     def _wait(self, timeout_s: float, there: Callable[[], bool]) -> None:
-        """Silence is what was waited in vain: a process that was stopped, or a clock, makes none."""
+        """Wait until `there` is true, or raise why it can't be.
+
+        Only time spent waiting here counts as silence: a stopped process or a changed clock adds none.
+        """
         with self._changed:
             self._changed.wait_for(lambda: there() or self._failure is not None, timeout_s)
             if there():
@@ -223,16 +235,8 @@ class LiveReader:
                 self._changed.notify()
 
 
-FIRST_BACK_OFF_S: Final = 0.5
-LONGEST_BACK_OFF_S: Final = 30.0
-QUEUED: Final = 64  # outcomes made ready to be sent at once: as many as the socket's buffer takes
-AHEAD: Final = 1024  # outcomes told and not yet written: after a long absence the broker is not flooded
-
-log = logging.getLogger(__name__)
-
-
 class LiveSource(Protocol):
-    """What a feed needs of `live_reader.LiveReader`."""
+    """What a LiveFeed reads from: a LiveReader, or a visitor's camera."""
 
     def take(self, timeout_s: float) -> list[LiveFrame]: ...
 
@@ -242,7 +246,7 @@ class LiveSource(Protocol):
 
 
 class LiveFeed(Feed):
-    """Reads at the source's rate; one that breaks off is opened again, after a while that grows."""
+    """Reads at the source's rate; a source that breaks off is opened again, after a growing delay."""
 
     def __init__(
         self, source: LiveSource, info: SourceInfo, reopen: Callable[[], LiveSource], options: CaptureOptions,
@@ -251,9 +255,9 @@ class LiveFeed(Feed):
         super().__init__(info, options, max_frame_bytes, writer)
         self._source = source
         self._reopen = reopen
-        self._uncommitted = Spans()  # their outcomes should the broker vanish
-        self._next_queued = 0  # all frames before are in the line of what is to be sent, or sent
-        self._of_lost_broker = 0  # frames before this one are lost with a broker
+        self._uncommitted = Spans()  # frames without a written record
+        self._next_queued = 0  # all frames before are queued or sent
+        self._of_lost_broker = 0  # frames before this one were lost with a broker
         self._begun = False
         self._failures = 0  # in a row
         self._repeats = False  # whether it has given the same pictures again since it failed
@@ -266,7 +270,7 @@ class LiveFeed(Feed):
         wait_ms = (POLL_MS if self.ended is not None else min(POLL_MS, self._back_off_ms())) if resting else 0
         while self.listen(session, wait_ms) and not self.over:
             wait_ms = 0
-        self.send(session)  # what has waited goes first, so that the newest frame finds its credit
+        self.send(session)  # what waits goes first, so that the newest frame gets a credit
         if self.ended is None and not self.over and self._begun:
             for live_frame in frames:
                 if self.ended is None:
@@ -274,10 +278,10 @@ class LiveFeed(Feed):
                 self.send(session)
 
     def on_accept(self, message: Accept) -> None:
-        """What a vanished broker held is dropped, and counted so."""
+        """Count what a lost broker had as dropped."""
         self.next_sequence = max(self.next_sequence, message.next_sequence)
         first = self._uncommitted.first
-        # Of an earlier process; the broker that had them is gone.
+        # Frames of an earlier process, whose broker is gone.
         self._uncommitted.precede(
             message.next_sequence, self.next_sequence if first is None else first, clock_ns()
         )
@@ -304,9 +308,9 @@ class LiveFeed(Feed):
         return isinstance(header, Frame)
 
     def queue_more(self) -> bool:
-        """Frames that are numbered and did not go out: only their outcomes are left to tell."""
+        """Queue the outcomes of frames that are numbered and were not sent."""
         ahead = self._next_queued - self.committed.offset
-        room = QUEUED if self.ended is not None else min(QUEUED, AHEAD - ahead)  # the end is told behind all
+        room = QUEUED if self.ended is not None else min(QUEUED, AHEAD - ahead)  # the end comes after all
         for sequence, captured_ns in islice(self._uncommitted.since(self._next_queued), max(0, room)):
             reason = "broker_restarted" if sequence < self._of_lost_broker else "superseded"
             where = self.info.name, self.epoch, sequence, captured_ns, self._time_s(captured_ns)
@@ -315,7 +319,7 @@ class LiveFeed(Feed):
         return bool(self._unsent)
 
     def _capture(self) -> list[LiveFrame]:
-        """Wait for pictures, not for long."""
+        """Wait up to POLL_MS for pictures, and open the source again if it is time."""
         if self._reopen_s is not None:
             self._source, self._reopen_s = self._reopen(), None
         try:
@@ -330,7 +334,7 @@ class LiveFeed(Feed):
         return frames
 
     def _take(self, live_frame: LiveFrame) -> None:
-        """Number a frame and put it in line; what can't go out at once is superseded by the next one."""
+        """Number a frame and queue it; one that can't be sent at once is superseded by the next."""
         captured_ns, picture, _ = live_frame
         self._first_ns = self._first_ns or captured_ns
         duration_s = self.options.settings.duration_s
@@ -350,7 +354,7 @@ class LiveFeed(Feed):
         return (captured_ns - (self._first_ns or captured_ns)) / 1e9
 
     def _failed(self, what: str) -> None:
-        """The source is closed until it is opened again; after enough failures in a row it ends."""
+        """Wait before the source is opened again; end it after too many failures in a row."""
         attempts = self.options.settings.reopen_attempts
         if self._failures >= attempts:
             same = ", which gave the same pictures each time" if self._repeats else ""

@@ -73,13 +73,12 @@ COLOURS: Final[dict[str, Colour]] = {
     "surprise": (233, 180, 86),
     "neutral": (225, 225, 225),
 }
-"""BGR. Okabe and Ito's palette, which people with any colour vision tell apart; the word always stands there
-too."""
+"""BGR. Okabe and Ito's palette, which people with any colour vision can tell apart."""
 
 UNCERTAIN: Final = (160, 160, 160)
-"""BGR, of a face whose emotion is uncertain: darker than neutral."""
+"""BGR of an uncertain emotion: darker than neutral."""
 
-_SMALLEST: Final = 0.3  # font scale: capitals of about 7 px, the least that can be read
+_SMALLEST: Final = 0.3  # font scale: capitals of about 7 px, the smallest that can be read
 _LARGEST: Final = 1 / 600  # font scale for each pixel of the frame's shorter side
 _BLACK: Final = (0, 0, 0)
 _WHITE: Final = (255, 255, 255)
@@ -98,8 +97,8 @@ class _Label(NamedTuple):
 def draw_faces(image: Image, faces: Sequence[FaceRecord]) -> None:
     """Draw the faces of a frame into `image`, uint8 BGR (height, width, 3), which is changed.
 
-    Labels lie over the boxes, so that no box crosses a text. Where a crowd leaves no room for a whole label,
-    it is the emotion alone; large faces, the nearest ones, are served first.
+    Labels are drawn over all boxes. In a crowd, labels that would overlap have no confidence; large faces are
+    placed first.
     """
     ordered = sorted(faces, key=lambda face: -face.box[2] * face.box[3])
     thickness = line_px(image)
@@ -123,13 +122,13 @@ def colour_of(face: FaceRecord) -> Colour:
 
 
 def line_px(image: Image) -> int:
-    """Return how thick a box's line is on a frame of this size, px."""
+    """Return the thickness of a box's line on a frame of this size, px."""
     shorter: int = min(image.shape[:2])
     return max(1, round(shorter / 270))
 
 
 def mirrored(face: FaceRecord, width: int) -> FaceRecord:
-    """Return the face as it stands in the mirror image of a frame that is `width` px wide."""
+    """Return the face as in the mirror image of a frame that is `width` px wide."""
     x, y, w, h = face.box
     return msgspec.structs.replace(face, box=(width - x - w, y, w, h))
 
@@ -137,7 +136,7 @@ def mirrored(face: FaceRecord, width: int) -> FaceRecord:
 def _draw_box(image: Image, box: Box, colour: Colour, thickness: int) -> None:
     x, y, width, height = box
     low, high = (round(x), round(y)), (round(x + width), round(y + height))
-    # The dark rim keeps a light box visible on a light picture. Upright lines need no antialiasing.
+    # The dark rim makes a light box visible on a light picture.
     cv2.rectangle(image, low, high, _BLACK, thickness + 2)
     cv2.rectangle(image, low, high, colour, thickness)
 
@@ -148,14 +147,14 @@ def _touch(a: _Label, b: _Label) -> bool:
 
 
 def _scale(image: Image, face: FaceRecord, text: str) -> float:
-    """Return the font scale that makes the text about as wide as the face, within what can be read."""
+    """Return the font scale that makes the text about as wide as the face, within limits."""
     (unit_width, _), _ = text_size(text, 1.0)
     shorter: int = min(image.shape[:2])
     return min(max(_SMALLEST, 1.2 * face.box[2] / unit_width), max(_SMALLEST, shorter * _LARGEST))
 
 
 def _place(image: Image, face: FaceRecord, text: str, scale: float, thickness: int) -> _Label:
-    """Return the label above the face's box, moved as far as it takes to lie inside the frame."""
+    """Return the label above the face's box, moved into the frame where necessary."""
     frame_height, frame_width = image.shape[:2]
     x, y, _, _ = face.box
     (text_width, text_height), below = text_size(text, scale)
@@ -216,10 +215,9 @@ def write(image: Image, lines: Sequence[str], corner: Corner) -> None:
 
 
 def draw_bars(image: Image, face: FaceRecord, corner_px: tuple[float, float], scale: float) -> None:
-    """Draw a bar for each smoothed probability of a face beside `corner_px`, the box's right upper corner.
+    """Draw a bar for each smoothed probability of a face, as near to `corner_px` as there is room.
 
-    Where there is no room the bars lie as near as there is. `image`, uint8 BGR, is changed; `scale` is the
-    font scale of texts.
+    `corner_px` is the box's right upper corner, `scale` the font scale; `image`, uint8 BGR, is changed.
     """
     row, pad, bar = round(_ROW * scale), round(8 * scale), round(_BAR * scale)
     (name, _), _ = cv2.getTextSize(max(EMOTIONS, key=len) + "  ", FONT, 0.8 * scale, 1)
@@ -252,7 +250,7 @@ EMPTY: Final = (40, 32, 28)  # BGR
 
 
 class Tile(NamedTuple):
-    """Where a picture lies: its left upper corner and size on the canvas, px, and how much it is enlarged."""
+    """A picture's place: its left upper corner and size on the canvas, px, and how much it is enlarged."""
 
     x: int
     y: int
@@ -261,7 +259,7 @@ class Tile(NamedTuple):
     scale: float
 
     def inside(self, x: float, y: float) -> tuple[float, float] | None:
-        """Return the place in the picture of a point of the canvas, px of either; None if it lies outside."""
+        """Return the point of the picture, px, at a point of the canvas; None if that is outside the tile."""
         if not (self.x <= x < self.x + self.width and self.y <= y < self.y + self.height):
             return None
         return (x - self.x) / self.scale, (y - self.y) / self.scale
@@ -276,9 +274,9 @@ def cells(count: int) -> list[tuple[int, int, int, int]]:
 
 
 def compose(images: list[Image | None]) -> tuple[Image, list[Tile]]:
-    """Return one picture of all, uint8 BGR, and where each lies in it; an absent one leaves its cell empty.
+    """Return one picture of all, uint8 BGR, and the tile of each; the cell of an absent one stays empty.
 
-    A picture that is alone keeps its size.
+    A single picture keeps its size.
     """
     if len(images) == 1 and images[0] is not None:
         height, width = images[0].shape[:2]
@@ -295,7 +293,7 @@ def compose(images: list[Image | None]) -> tuple[Image, list[Tile]]:
 
 
 def fit_into(canvas: Image, image: Image) -> Tile:
-    """Put an image into the middle of `canvas`, as large as there is room; both uint8 BGR (h, w, 3)."""
+    """Copy an image into the middle of `canvas`, as large as fits; both uint8 BGR (h, w, 3)."""
     height, width = canvas.shape[:2]
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))

@@ -16,16 +16,16 @@ from stages.display.sinks.sink import Image, Opening, Outcome, Sink
 from stages.display.spec import window_trouble
 
 LARGEST: Final = (1280, 720)
-"""A window opens no larger than this, px, which fits on every screen of today; people resize it."""
+"""Largest size of a new window, px, which fits on every screen; users can resize it."""
 
 SMALLEST: Final = (480, 360)
-"""A window opens so large that one of its sides reaches this, px."""
+"""One side of a new window has at least this size, px."""
 
 REDRAW_S: Final = 1 / 30
-"""The window is drawn no more often: with several sources a picture of all of them takes 10 ms of a core."""
+"""Shortest time between two drawings, which take 10 ms of a core with several sources."""
 
 RATE_S: Final = 2.0  # over which frames a second and latency are taken
-NOTE_S: Final = 3.0  # how long it is said that a picture was saved
+NOTE_S: Final = 3.0  # how long a note is shown, such as that a picture was saved
 
 DETAILS: Final = ("labels", "labels and bars", "picture only")
 HELP: Final = (
@@ -40,14 +40,14 @@ HELP: Final = (
 
 
 class Arrival(NamedTuple):
-    """When a frame was shown, and how long it took from its capture."""
+    """When a frame was shown, and its latency."""
 
     at_s: float
     latency_ms: float
 
 
 class View:
-    """One source in the window: its newest frame, and how fast frames come."""
+    """One source in the window: its newest frame and its rate."""
 
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
@@ -61,7 +61,7 @@ class View:
             self._arrivals.popleft()
 
     def rate(self) -> str:
-        """Return frames a second and median latency, empty while too little is known."""
+        """Return frames a second and median latency as text, "" for less than two frames."""
         if len(self._arrivals) < 2:
             return ""
         took_s = self._arrivals[-1].at_s - self._arrivals[0].at_s
@@ -76,7 +76,7 @@ class Window(Sink):
     watched = True
 
     def __init__(self, run: Opening) -> None:
-        """Open the window, which says what is awaited. Raises UserError in one line if there is no screen."""
+        """Open the window. Raises UserError if there is no screen."""
         sources, self._mirror = run.sources, run.settings.mirror
         _quiet_qt()
         if trouble := window_trouble():
@@ -98,7 +98,7 @@ class Window(Sink):
         self._show()
 
     def write(self, outcome: Outcome) -> None:
-        """Take a frame: it is shown with the next look at the window's events."""
+        """Keep the frame; `poll` draws it."""
         if outcome.image is None:
             return
         view = self._views.setdefault(outcome.record.source, View())
