@@ -1,17 +1,17 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""The exception for users, who see it as one line."""
 
 
 class UserError(Exception):
-    """Something that the user can mend, told in one line: what, where, expected, found, what to do.
+    """One line for the user: what, where, expected, found, what to do.
 
-    It is printed without a traceback. Found before the first frame it ends the run with status 2.
+    It is printed without a traceback. Before the first frame it ends the run with status 2.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """What another's `error` says, as a part of one line; its class where it says nothing."""
+    """Return the first line of an error's text, or its class if there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class LateError(UserError):
-    """A UserError that happens once frames have come, as a full disk does: it ends the run with status 1."""
+    """A UserError after the first frame, such as a full disk: it ends the run with status 1."""

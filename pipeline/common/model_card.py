@@ -1,7 +1,7 @@
 """The card of an emotion model: `emotion.json` beside `emotion.keras` and `emotion.onnx`.
 
-It describes both files and holds the sha256 of each. A model file is refused without its card, or if its
-sha256 differs; both are checked before anything heavy is imported.
+It describes both files and has the sha256 of each. A model file without its card, or with another sha256, is
+refused before anything heavy is imported.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pipeline.common.labels import EMOTIONS, FACE_SIZE, LABEL_SETS
 FORMAT: Final = 1
 INPUT_SHAPE: Final = (FACE_SIZE, FACE_SIZE, 1)
 SIZES: Final = range(16, 513)
-"""Pixels that a side of a model's faces may have."""
+"""Pixels of the side of a model's faces."""
 MAX_BYTES: Final = 1 << 28
 """Largest model file that is read: 256 MiB."""
 
@@ -31,7 +31,7 @@ class CardInput(msgspec.Struct, frozen=True):
 
 
 class OnnxFile(msgspec.Struct, frozen=True):
-    """The same network for ONNX Runtime. Other keys (command, calibration, loss) are not parsed."""
+    """The network for ONNX Runtime. Other keys (command, calibration, loss) are not parsed."""
 
     file: str
     sha256: str
@@ -56,7 +56,7 @@ class Card(msgspec.Struct, frozen=True):
     """Metrics by label set, as in {"fer2013": {"top1": 0.66, …}}."""
     onnx: OnnxFile | None = None
     not_learned: dict[str, tuple[str, ...]] = {}
-    """By label set the emotions that the model never names, if there are any."""
+    """By label set, the emotions that the model never predicts."""
 
     @property
     def crop_shape(self) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ def card_path(model: Path) -> Path:
 def new_card(
     model: Path | None, outputs: Sequence[str] = ("fer2013",), shape: Sequence[int] = INPUT_SHAPE
 ) -> dict[str, Any]:
-    """Return the keys that every card must have, for faces of `shape`, and the Keras file if there is one."""
+    """Return the keys that every card has, for faces of `shape`, and for the Keras file if there is one."""
     return {
         "format": FORMAT,
         **({} if model is None else {"file": model.name, "sha256": sha256(model)}),
@@ -112,7 +112,7 @@ def read_card(model: Path) -> Card:
 
 
 def read_model(model: Path) -> tuple[Card, bytes]:
-    """Return the card of a model file and the very bytes that were checked. Raises as `read_card` does."""
+    """Return the card of a model file and its checked bytes. Raises as `read_card` does."""
     card, _, content = _read(model)
     return card, content
 
@@ -129,7 +129,7 @@ def read_all_keys(model: Path) -> dict[str, Any]:
 
 
 def find_model(text: str) -> Path:
-    """Return the path that `classify.model` names: from here or, failing that, beside run.py."""
+    """Return the path of `classify.model`: in the working directory or else beside run.py."""
     beside = PROJECT / text
     return beside if not Path(text).exists() and beside.exists() else Path(text)
 

@@ -55,7 +55,7 @@ def quiet_native() -> Iterator[None]:
 
 
 def _buffer() -> IO[bytes]:
-    """Return a file in memory where the system has that, so that a full disk does not prevent a start."""
+    """Return a file in memory if the system has that: a full disk must not prevent a start."""
     if hasattr(os, "memfd_create"):
         return open(os.memfd_create("stderr"), "w+b")  # noqa: PTH123 - there is no path
     return tempfile.TemporaryFile()

@@ -1,7 +1,6 @@
 """The tables of `pipeline.toml` that belong to no stage, and what all tables share.
 
-A stage's own table is in its spec. The defaults stand there and here and, commented, in `pipeline.toml`; a
-test holds them equal.
+A stage's table is in its spec. `pipeline.toml` repeats all defaults with comments; a test compares them.
 """
 
 from typing import Annotated, Final, TypeVar
@@ -12,7 +11,7 @@ from msgspec import Meta
 from pipeline.wire.messages import MAX_WINDOW
 
 MAX_WORKERS: Final = 96
-"""Processes of one stage: two such stages and MAX_SOURCES captures stay below MAX_PEERS."""
+"""Processes of one stage: two such stages and MAX_SOURCES captures are fewer than MAX_PEERS."""
 
 MAX_THREADS: Final = 256
 
@@ -27,15 +26,15 @@ LogLevel = Annotated[str, Meta(extra={"choices": ("debug", "info", "warning", "e
 
 
 DRAIN_S: Final = 2.0
-"""After a stop: how long frames under way may take before the broker drops them."""
+"""How long frames under way may take after a stop, before the broker drops them."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all tables share: they are immutable, and an unknown key is an error."""
+    """Base of all tables: immutable, and an unknown key is an error."""
 
 
 class BrokerSettings(Settings, frozen=True):
-    """`[broker]`: addresses, and the bounds of what the broker holds and how long it waits."""
+    """`[broker]`: addresses, limits and timeouts."""
 
     address: str = ""  # empty: ipc in a directory of the run's own
     publish: str = ""  # where results are published; empty: beside `address`
@@ -44,20 +43,20 @@ class BrokerSettings(Settings, frozen=True):
     file_window: Annotated[int, Meta(ge=1, le=MAX_WINDOW)] = 16  # frames of a file that may be under way
     file_share: Fraction = 0.2  # least share of detection that files get beside live sources
     max_message_bytes: Positive = 128 * 1024 * 1024  # a longer message part closes its connection
-    peer_timeout_s: Seconds = 1.5  # a stage silent for longer, and than 20 of its steps, is given up
+    peer_timeout_s: Seconds = 1.5  # a stage that is silent for longer, and for 20 of its steps, times out
 
 
 class NetworkSettings(Settings, frozen=True):
-    """`[network]`: how frames travel to other machines."""
+    """`[network]`: the encoding of frames for other machines."""
 
     encoding: Encoding = "auto"
     jpeg_quality: Annotated[int, Meta(ge=1, le=100)] = 90
 
 
 class SecuritySettings(Settings, frozen=True):
-    """`[security]`: who may take part over the network."""
+    """`[security]`: the keys for the network."""
 
-    keys: str = ""  # directory of CURVE keys; empty: this user's own, good for the loopback only
+    keys: str = ""  # directory of CURVE keys; empty: this user's own, for the loopback only
 
 
 class RunSettings(Settings, frozen=True):
@@ -65,11 +64,11 @@ class RunSettings(Settings, frozen=True):
 
     start_timeout_s: Seconds = 30.0  # a stage must be ready by then
     stop_timeout_s: Seconds = 5.0  # how long stages may take to end before they are killed
-    max_restarts: Positive = 5  # deaths of one role without progress between them that end the run
+    max_restarts: Positive = 5  # deaths of one role without a written frame in between that end the run
 
 
 class WordsSettings(Settings, frozen=True):
-    """`[words]`: what emotions are called where people see them; records keep the names of the fields."""
+    """`[words]`: the words that people see; records have the names of the fields."""
 
     angry: str = "angry"
     disgust: str = "disgust"
@@ -95,7 +94,7 @@ S = TypeVar("S", bound=Settings)
 
 
 class PipelineSettings:
-    """The whole of `pipeline.toml`: its tables by their type, each with its defaults if it is left out."""
+    """All tables of `pipeline.toml` by their type; a missing one has its defaults."""
 
     def __init__(self, *tables: Settings) -> None:
         self._tables: dict[type[Settings], Settings] = {type(table): table for table in tables}
@@ -111,7 +110,7 @@ class PipelineSettings:
         return all(self.of(kind) == other.of(kind) for kind in self._tables.keys() | other._tables.keys())
 
     def replace(self, *tables: Settings) -> "PipelineSettings":
-        """Return the settings with other tables in place of those of the same types."""
+        """Return the settings with these tables replaced."""
         return PipelineSettings(*(self._tables | {type(table): table for table in tables}).values())
 
     @property
@@ -143,4 +142,4 @@ CORE_TABLES: Final[dict[str, type[Settings]]] = {
     "words": WordsSettings,
     "log": LogSettings,
 }
-"""Those that belong to no stage."""
+"""The tables that belong to no stage."""

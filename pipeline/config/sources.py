@@ -1,4 +1,4 @@
-"""What a source is called and of which kind it is, told from its text and the names of files alone."""
+"""The names and kinds of sources, from their texts and the names of files alone."""
 
 import glob
 import re
@@ -18,10 +18,10 @@ PICTURE_SUFFIXES: Final = (
     ".pfm", ".tga", ".icb", ".vda", ".vst", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".pcx", ".dcx", ".psd",
     ".qoi", ".dds", ".ico", ".icns",
 )  # fmt: skip
-"""What Pillow decodes into a picture by itself: not what needs other programs, as .eps, or is only named."""
+"""What Pillow decodes by itself, without other programs such as those for .eps."""
 
 MOVING_SUFFIXES: Final = (".gif", ".apng")
-"""Of a single file: FFmpeg plays it, all its frames. In a folder it is a picture, its first frame."""
+"""A single file of these is played by FFmpeg with all frames; in a folder only its first frame counts."""
 
 STREAM_SCHEMES: Final = (
     "rtsp", "rtsps", "http", "https", "ftp", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt", "tcp",
@@ -54,12 +54,12 @@ class SourceSpec(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The text as errors may show it."""
+        """The text for messages."""
         return without_credentials(self.text) if self.form == "stream" else self.text
 
     @property
     def kind(self) -> SourceKind:
-        """As far as the text tells: what an http address gives may turn out to be a file."""
+        """By the text alone: an http address may turn out to be a file."""
         return "live" if self.form in ("camera", "stream", "browser") else "file"
 
 
@@ -108,7 +108,7 @@ def _visitors(text: str) -> int:
 
 
 def demo_faces(text: str, default: int) -> int:
-    """How many faces `demo:N` asks for."""
+    """Return N of `demo:N`."""
     match = _DEMO.fullmatch(text)
     return int(match["faces"]) if match and match["faces"] else default
 
@@ -142,7 +142,7 @@ def _read(text: str) -> list[tuple[str, SourceForm, int | None]]:
 
 
 def _path_of(url: str) -> str:
-    """Return the path in a file:// address; %20 and its like are decoded unless a file is called so."""
+    """Return the path in a file:// address; %20 and the like are decoded unless such a file exists."""
     plain = url[len("file://") :]
     if _exists(plain):
         return plain
@@ -151,7 +151,7 @@ def _path_of(url: str) -> str:
 
 
 def _files(text: str, stream: int | None) -> list[tuple[str, SourceForm, int | None]]:
-    """Return the file or folder of that name; where there is none, what matches it as a pattern."""
+    """Return the file or folder of that name; without one, what matches it as a pattern."""
     if not text:
         raise UserError(f"source '': {EXPECTED}")
     if any("\ud800" <= char <= "\udfff" for char in text):  # how Python holds bytes that are not UTF-8
@@ -160,14 +160,14 @@ def _files(text: str, stream: int | None) -> list[tuple[str, SourceForm, int | N
         if Path(text).exists():
             return [(text, _file_form(Path(text)), stream)]
         matches = pattern_files(text)
-    except OSError as error:  # a folder that may not be looked into, a name that is too long
+    except OSError as error:  # a folder without permission, a name that is too long
         raise UserError(f"source {text!r}: {error.strerror}") from error
     if matches is None:
         raise UserError(f"source {text!r}: no such file or folder; {EXPECTED}")
     if not matches:
         raise UserError(f"source {text!r}: no file matches this pattern")
     found: list[tuple[str, SourceForm, int | None]] = []
-    if any(map(is_picture, matches)):  # all of them together are one source
+    if any(map(is_picture, matches)):  # together they are one source
         found.append((text, "folder", None))
     return found + [(str(path), _file_form(path), stream) for path in sorted(matches) if not is_picture(path)]
 
@@ -186,7 +186,7 @@ def _exists(text: str) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file of a folder is taken for a picture, by its name. macOS leaves `._a.jpg` beside one."""
+    """Whether a file of a folder counts as a picture, by its name. macOS puts `._a.jpg` beside a.jpg."""
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
@@ -209,10 +209,7 @@ def pattern_files(text: str) -> list[Path] | None:
 
 
 def paths_of(spec: SourceSpec) -> list[Path]:
-    """Return the files that a source reads, or its folder; none of a camera or a stream.
-
-    Raises OSError for a folder that may not be looked into.
-    """
+    """Return the files that a source reads, or its folder; none for a camera or a stream. Raises OSError."""
     if spec.form not in ("video", "folder"):
         return []
     path = Path(spec.text)
@@ -236,10 +233,10 @@ def _name(text: str, form: SourceForm) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """An address that may be shown: no user, no password, and no query, where tokens travel.
+    """Return an address without user, password and query, which may hold a token.
 
-    People do not escape their passwords: whatever may belong to one, up to the last `@`, is left out, even
-    if that costs a part of the path.
+    Passwords may be unescaped: everything up to the last `@` is left out, even if that removes a part of the
+    path.
     """
     scheme, _, rest = url.partition(":")
     place = re.split(r"[?#]", rest, maxsplit=1)[0]

@@ -1,6 +1,6 @@
-"""What a stage declares of itself. The table of all stages is STAGES in stages/stage.py.
+"""What a stage declares about itself. STAGES in stages/stage.py lists all stages.
 
-A declaration imports nothing heavy: the supervisor and the command line read it without OpenCV or a network.
+A declaration imports nothing heavy, since the supervisor and the command line read it.
 """
 
 import os
@@ -17,16 +17,16 @@ from pipeline.wire.messages import DType
 
 
 class ArraySpec(msgspec.Struct, frozen=True):
-    """An array that a step gives: a row for each item, such as a face, of a frame."""
+    """An array that a step gives, with a row for each item of a frame, such as a face."""
 
     name: str
     dtype: DType
     shape: tuple[int, ...]  # of one item
-    shown: bool = True  # in the frame's record; else it is for later steps alone
+    shown: bool = True  # in the frame's record; False: for later steps only
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What the broker needs to know of a stage's work. It travels to the broker in its options.
+    """What the broker needs to know about a stage's work; sent to it in its options.
 
     The first step of a run takes frames and finds items in them; every other one takes the rows of an array
     that a step before it gives.
@@ -34,17 +34,17 @@ class Step(msgspec.Struct, frozen=True):
 
     role: str  # of the processes that do it
     gives: list[ArraySpec]
-    takes: str = ""  # name of the array whose rows are its work; "": frames
-    takes_shape: tuple[int, ...] | None = None  # of one row, which the step before is asked for; None: any
-    check: str = ""  # "module:function", which gets the arrays of a result and says what is wrong with them
+    takes: str = ""  # the array whose rows it works on; "": frames
+    takes_shape: tuple[int, ...] | None = None  # of one row, as the step that gives it makes it; None: any
+    check: str = ""  # "module:function", which returns what is wrong with the arrays of a result
     max_batch: int = 1  # items in one piece of work
-    max_delay_ms: float = 0.0  # how long an item may wait for others to share its batch
-    recall: str = ""  # of frames: name of the array of the last result that a search may keep to
-    recall_ms: float = 0.0  # live sources: how often a frame is searched everywhere all the same
+    max_delay_ms: float = 0.0  # how long an item may wait for others in its batch
+    recall: str = ""  # of frames: the array of the last result near which the next frame is searched
+    recall_ms: float = 0.0  # live sources: how often a whole frame is searched
 
 
 def agreed_steps(steps: Sequence[Step]) -> list[Step]:
-    """Return `steps` with each array in the shape that the step which takes it asks for."""
+    """Return `steps` with each array in the shape that the step which takes it requires."""
     shapes = {step.takes: step.takes_shape for step in steps if step.takes_shape is not None}
     replace = msgspec.structs.replace
     return [
@@ -54,7 +54,7 @@ def agreed_steps(steps: Sequence[Step]) -> list[Step]:
 
 
 def check_steps(steps: Sequence[Step]) -> None:
-    """Raise ValueError unless each step takes what one before it gives, and the first one frames."""
+    """Raise ValueError unless the first step takes frames, and each other one what an earlier step gives."""
     given: set[str] = set()
     for number, step in enumerate(steps):
         if step.takes not in (given if number else {""}):
@@ -69,7 +69,7 @@ def check_steps(steps: Sequence[Step]) -> None:
 
 
 class ProcessPlan(NamedTuple):
-    """One process of a run; `options` is what its module decodes from its assignment."""
+    """One process of a run; its module decodes `options` from its assignment."""
 
     role: str
     module: str
@@ -77,23 +77,23 @@ class ProcessPlan(NamedTuple):
     options: msgspec.Struct
     threads: int = 1
     source: str = ""  # of a capture
-    stdout: bool = False  # whether it is given the command line's standard output
-    stdin: bool = False  # whether it is given the command line's standard input
+    stdout: bool = False  # whether it writes to the command line's standard output
+    stdin: bool = False  # whether it reads the command line's standard input
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a stage plans its processes from."""
+    """What a stage needs to plan its processes."""
 
     settings: PipelineSettings
     sources: Sequence[SourceSpec]
     steps: Sequence[Step]
-    captures_here: bool  # whether all sources are captured on this machine, so that the broker can await them
-    directory: Path  # of the run, for what a process leaves to the one that replaces it
+    captures_here: bool  # whether all sources are captured on this machine, so that all are known
+    directory: Path  # of the run, for what a process leaves for its replacement
 
 
 class CheckLine(NamedTuple):
-    """One line of `run.py check`; `missing` is what keeps the pipeline from running."""
+    """One line of `run.py check`; with a missing part the pipeline does not run."""
 
     state: Literal["ok", "note", "missing"]
     part: str
@@ -101,14 +101,14 @@ class CheckLine(NamedTuple):
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def output_line(name: str, text: str, *, folder: bool = False) -> CheckLine:
-    """Return whether a file, or into a folder, can be written. By permission alone: it stays as it is."""
+    """Return whether a file or folder can be written, by its permissions, without touching it."""
     path = Path(text)
     if folder and path.exists() and not path.is_dir():
         return CheckLine("missing", name, f"{path} is a file; expected a folder, or a file .mkv or .mp4")
@@ -125,8 +125,8 @@ def output_line(name: str, text: str, *, folder: bool = False) -> CheckLine:
 class StageSpec(Generic[S]):
     """A stage, or the broker. Its module has the function `run(assignment, stop) -> exit status`.
 
-    `resolve` settles what the settings leave open and says so in lines; it raises UserError for what can't be
-    had. `check` says the same for `run.py check`, without raising.
+    `resolve` returns the settings with what they leave open, and log lines; it raises UserError for what is
+    not available. `check` returns the same as lines of `run.py check`, without raising.
     """
 
     role: str
@@ -136,4 +136,4 @@ class StageSpec(Generic[S]):
     resolve: Callable[[S], tuple[S, list[str]]] | None = None
     check: Callable[[S], list[CheckLine]] | None = None
     step: Callable[[S], Step] | None = None
-    optional: bool = False  # a run may have no process of it, and waits for none
+    optional: bool = False  # a run may be without it

@@ -18,7 +18,7 @@ from pipeline.cli.report.summary import (
     number,
     percent,
     read_results,
-    said,
+    shares_text,
 )
 from pipeline.common.errors import UserError
 from pipeline.common.files import replacing, same_file
@@ -65,8 +65,8 @@ def run_report(options: ReportOptions) -> int:
 
 def print_summary(results: Results, console: Console) -> None:
     """Print the figures of each source and its tracks."""
-    for note in results.notes:
-        console.print(Text(note, style="yellow"), soft_wrap=True)
+    for warning in results.warnings:
+        console.print(Text(warning, style="yellow"), soft_wrap=True)
     for source in results.summary.sources:
         console.print(Text(source.source, style="bold"), soft_wrap=True)
         console.print(Text(_source_line(source)), soft_wrap=True)
@@ -103,7 +103,7 @@ def _table(source: SourceSummary) -> Table:
             str(track.track),
             in_view(track, source.pictures),
             number(track.frames),
-            said(track, without=UNCERTAIN),
+            shares_text(track, without=UNCERTAIN),
             percent(track.mean_confidence),
             percent(track.shares[UNCERTAIN]),
         )

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no script, no file, no network."""
+"""The report as one self-contained HTML page, without scripts."""
 
 import base64
 import io
@@ -26,32 +26,32 @@ from pipeline.cli.report.summary import (
     in_view,
     number,
     percent,
-    said,
+    shares_text,
 )
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, parse_sources
 from stages.capture.spec import CaptureSettings
 
 MOST_PLOTTED: Final = 24
-"""Tracks of a source with plots, those that were seen longest; the table has all."""
+"""Tracks of a source with plots, those seen longest; the table has all."""
 
 Pictures = Mapping[tuple[str, int], bytes]
 """JPEG files by source and track."""
 
 
 def make_page(results: Results, pictures: Pictures) -> str:
-    """Return the page. pictures: a face's picture for those tracks that are to have one."""
+    """Return the page. pictures: of those tracks that get one."""
     summary = results.summary
     name = escape(Path(summary.results).name)
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     ids = itertools.count(1)
     sources = "".join(_source(results, source, pictures, ids) for source in summary.sources)
-    notes = "".join(f"<p>{escape(note)}</p>" for note in results.notes)
+    warnings = "".join(f"<p>{escape(warning)}</p>" for warning in results.warnings)
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Emotions in {name}</title>\n<style>\n{style}</style>\n"
-        f"<header><h1>Emotions in {name}</h1>{notes}{_key()}</header>\n<main>{sources}</main>\n"
+        f"<header><h1>Emotions in {name}</h1>{warnings}{_key()}</header>\n<main>{sources}</main>\n"
         f"<footer><p>The figures are of {escape(summary.values)} values. A face is <em>uncertain</em> "
         f"{_rule(summary.uncertain_below)}.</p>"
         "<p>The model names expressions, by what people see in pictures of faces. "
@@ -99,7 +99,7 @@ def _source(results: Results, source: SourceSummary, pictures: Pictures, ids: It
 
 
 def _facts(source: SourceSummary) -> str:
-    """The few figures that a source is known by."""
+    """Return the main figures of a source."""
     lost = [f"{number(sum(part.values()))} {name}" for name, part in _lost(source) if part]
     facts = [
         ("length", clock(source.end_s - source.start_s), ""),
@@ -127,7 +127,7 @@ def _lost(source: SourceSummary) -> list[tuple[str, dict[str, int]]]:
 
 
 def _table(source: SourceSummary, first: list[TrackSummary]) -> str:
-    """Return the table of all tracks; those that are not among the `first` ones open on a click."""
+    """Return the table of all tracks; those after the `first` ones are folded."""
     others = [track for track in source.tracks if track not in first]
     if not others:
         return _rows(source, first)
@@ -139,7 +139,7 @@ def _rows(source: SourceSummary, tracks: list[TrackSummary]) -> str:
     rows = "".join(
         f"<tr><td>{track.track}</td><td>{in_view(track, source.pictures)}</td>"
         f'<td class="number">{number(track.frames)}</td>'
-        f"<td>{said(track, without=UNCERTAIN)}{_bar(track)}</td>"
+        f"<td>{shares_text(track, without=UNCERTAIN)}{_bar(track)}</td>"
         f'<td class="number">{percent(track.mean_confidence)}</td>'
         f'<td class="number">{percent(track.shares[UNCERTAIN])}</td></tr>'
         for track in tracks
@@ -158,7 +158,7 @@ def _track(source: SourceSummary, track: TrackSummary, picture: bytes | None, fi
     if picture is not None:
         data = base64.b64encode(picture).decode()
         image = f'<img src="data:image/jpeg;base64,{data}" alt="face {track.track}, {track.emotion}">'
-    line = f"{in_view(track, source.pictures)}; {said(track)}"
+    line = f"{in_view(track, source.pictures)}; {shares_text(track)}"
     return (
         f'<div class="track">{image}<div><h4>Face {track.track}</h4>'
         f'<p class="soft">{line}</p>{figure}</div></div>'
@@ -175,7 +175,7 @@ def _losses(source: SourceSummary) -> str:
 
 
 def _figure(svg: str, caption: str, ids: Iterator[int]) -> str:
-    """Return a plot as a figure, its ids made unique on the page."""
+    """Return a plot as a figure, with ids that are unique on the page."""
     own = f"p{next(ids)}-"
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}", svg)
     text = f"<figcaption>{caption}</figcaption>" if caption else ""
@@ -193,8 +193,8 @@ Wanted = dict[int, list[tuple[int, Box]]]
 def cut_faces(results: Results, clips: list[str]) -> dict[tuple[str, int], bytes]:
     """Return a JPEG file for each track of the clips' sources, by source and track.
 
-    Each is cut where the face shows its most frequent emotion, large and sure. Raises UserError for a clip
-    that can't be read, or is none of the results' sources.
+    It is of a frame in which the face shows its most frequent emotion, is large, and its emotion certain.
+    Raises UserError for a clip that can't be read, or is not a source of the results.
     """
     pictures: dict[tuple[str, int], bytes] = {}
     for spec in parse_sources(clips):
@@ -235,14 +235,14 @@ def _cut(spec: SourceSpec, wanted: Wanted) -> dict[int, bytes]:
             if picture.image is not None:
                 files |= {track: _jpeg(picture.image, box) for track, box in wanted.get(frame, ())}
     except SourceFailed:
-        pass  # what is missing has no picture, as the run had none
+        pass  # frames after that have no picture
     finally:
         reader.close()
     return files
 
 
 def _jpeg(image: NDArray[np.uint8], box: Box) -> bytes:
-    """Return the square round a face of an image, BGR, as a JPEG file; black where there is no picture."""
+    """Return the square round a face of an image, BGR, as a JPEG file; black beyond the image."""
     x, y, width, height = box
     side = MARGIN * max(width, height)
     left, top = x + (width - side) / 2, y + (height - side) / 2

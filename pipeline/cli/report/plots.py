@@ -1,4 +1,4 @@
-"""The report's plots: inline SVG with the colours and fonts of the page, so that they follow its theme."""
+"""The report's plots: inline SVG with the page's colours and fonts, so that they follow its theme."""
 
 import io
 import re
@@ -24,16 +24,16 @@ from pipeline.cli.report.summary import (
 )
 from pipeline.common.labels import EMOTIONS
 
-# matplotlib is given colours that stand for the page's variables, and take their places in the SVG.
+# Placeholder colours for matplotlib, which are replaced by the page's variables in the SVG.
 COLOURS: Final = {
     name: f"#0a00{number:02x}"
     for number, name in enumerate([*SHOWN, "ink", "grid", "page", "on-light", "on-dark"], start=16)
 }
 MOST_BINS: Final = 300
-"""Columns of an area plot: more could not be told apart."""
+"""Columns of an area plot: more would not be visible."""
 
 MOST_STRETCHES: Final = 600
-"""Places of a row of the time line, for the same reason."""
+"""Positions in a row of the time line, for the same reason."""
 
 WIDTH_IN: Final = 9.6
 POINTS: Final = 72  # an inch
@@ -57,7 +57,7 @@ STYLE: Final[Any] = {
 
 
 def timeline(series: SourceSeries, tracks: list[int], end: tuple[float, float], pictures: bool) -> str:
-    """Return who was in view and what each one showed: a row a track. end: first and last second."""
+    """Plot what each track shows over time, a row a track. end: first and last second."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(0.34 * len(tracks) + 0.6)
         for row, track in enumerate(tracks):
@@ -71,7 +71,7 @@ def timeline(series: SourceSeries, tracks: list[int], end: tuple[float, float], 
 
 
 def emotions(series: TrackSeries, step_s: float, end: tuple[float, float], pictures: bool) -> str:
-    """Return how likely each emotion was over time, as areas that add up to 1."""
+    """Plot the probability of each emotion over time, as stacked areas."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(1.7)
         times, values = _binned(series, step_s, end)
@@ -85,7 +85,7 @@ def emotions(series: TrackSeries, step_s: float, end: tuple[float, float], pictu
 
 
 def losses(series: SourceSeries, end: tuple[float, float], pictures: bool) -> str:
-    """Return when frames were dropped or failed: a row a reason, as many columns as can be told apart."""
+    """Plot when frames were dropped or failed, a row a reason."""
     with mpl.rc_context(STYLE):
         names = sorted(series.lost)
         figure, axes = _figure(0.5 * len(names) + 0.6)
@@ -122,7 +122,7 @@ def _time_axis(axes: Axes, end: tuple[float, float], pictures: bool) -> None:
 
 
 def _row(axes: Axes, row: int, series: TrackSeries, step_s: float, end: tuple[float, float]) -> None:
-    """Draw a track's row; a stretch that is wide enough has its emotion in words."""
+    """Draw a track's row; wide stretches are labelled with their emotion."""
     readable_s = 0.075 * (end[1] - end[0])
     found = stretches(series, step_s, (end[1] - end[0]) / MOST_STRETCHES)
     for shown in {shown for shown, _, _ in found}:
@@ -144,9 +144,9 @@ def _row(axes: Axes, row: int, series: TrackSeries, step_s: float, end: tuple[fl
 
 
 def stretches(series: TrackSeries, step_s: float, least_s: float = 0.0) -> list[tuple[int, float, float]]:
-    """Return what a track showed, a place in SHOWN, and from when to when, s.
+    """Return stretches in which a track shows one thing: its index in SHOWN, start and end in s.
 
-    A stretch lasts until something else is shown. Within `least_s` what was shown most counts.
+    Within `least_s` the most frequent one counts.
     """
     found: list[tuple[int, float, float]] = []
     for inside, span in _parts(series, step_s):
@@ -168,30 +168,30 @@ def _binned(series: TrackSeries, step_s: float, end: tuple[float, float]) -> tup
         starts, bins = _bins(series.times[inside], max(step_s / 2, (end[1] - end[0]) / MOST_BINS))
         sums = np.zeros((len(starts), len(EMOTIONS)))
         np.add.at(sums, bins, series.probabilities[inside])
-        totals = sums.sum(axis=1, keepdims=True)  # frames, but for what rounding has cost
+        totals = sums.sum(axis=1, keepdims=True)  # the number of frames, except for rounding
         shares = sums / np.where(totals > 0, totals, 1.0)
-        # The last frame lasts too; then nothing is known.
+        # The last frame has a duration too; after it comes a gap.
         times.append(np.array([*starts, span.end_s, span.end_s]))
         rows.append(np.vstack([shares, shares[-1], np.full(len(EMOTIONS), np.nan)]))
     return np.concatenate(times), np.concatenate(rows)
 
 
 def _parts(series: TrackSeries, step_s: float) -> Iterator[tuple[slice, Span]]:
-    """Yield the frames of each while that a track was in view."""
+    """Yield the frames of each span in which a track is in view."""
     for span in spans(series.times, step_s):
         first, last = np.searchsorted(series.times, [span.start_s - 1e-3, span.end_s])
         yield slice(first, last), span
 
 
 def _bins(times: Floats, width_s: float) -> tuple[Floats, NDArray[np.intp]]:
-    """Return the first time of each bin that has frames, and the bin of each frame."""
+    """Return the first time of each bin with frames, and the bin of each frame."""
     places = np.floor((times - times[0]) / width_s + 1e-6)
     _, firsts, bins = np.unique(places, return_index=True, return_inverse=True)
     return times[firsts], bins
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """Return the figure as an SVG element without a head or a style, with the page's colours and fonts."""
+    """Return the figure as an SVG element with the page's colours and fonts."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()

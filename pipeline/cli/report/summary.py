@@ -1,4 +1,4 @@
-"""A results file read into figures: per source and per track, when it was seen and with which emotions."""
+"""The figures of a results file: for each source and track, when it was in view and with which emotions."""
 
 import re
 from array import array
@@ -16,13 +16,13 @@ from pipeline.common.labels import EMOTIONS
 
 UNCERTAIN: Final = "uncertain"
 SHOWN: Final = (*EMOTIONS, UNCERTAIN)
-"""What a face may show in a frame: an emotion, or none that is certain enough."""
+"""What a face shows in a frame: an emotion, or none with enough confidence."""
 
 UNCERTAIN_BELOW: Final = 0.5
-"""Where neither the file nor the user says."""
+"""Used where neither the file nor the user sets it."""
 
 GAP_S: Final = 1.0
-"""A track that is not seen for longer was out of view meanwhile."""
+"""A longer gap in a track counts as out of view."""
 
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.float64]
@@ -36,11 +36,11 @@ class Smoothed(msgspec.Struct, frozen=True):
     emotion: str
     confidence: float
     probabilities: Probabilities  # type: ignore[valid-type]
-    uncertain: bool | None = None  # None: the file does not say
+    uncertain: bool | None = None  # None: not in the file
 
 
 class FaceLine(Smoothed, frozen=True, kw_only=True):
-    """What the report reads of a face; its own values are those of the frame alone."""
+    """What the report reads of a face; its own values are of this frame alone."""
 
     track: int
     box: Box
@@ -61,21 +61,21 @@ class RecordLine(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A while without a gap; `end_s` is when its last frame ends."""
+    """A time without a gap; `end_s` is the end of its last frame."""
 
     start_s: float
     end_s: float
 
 
 class TrackSummary(msgspec.Struct, frozen=True):
-    """One face from its first frame to its last."""
+    """One track."""
 
     track: int
     frames: int
     in_view: list[Span]
     seen_s: float
-    emotion: str  # the one shown most
-    shares: dict[str, float]  # of its frames, by what was shown; `uncertain` among them
+    emotion: str  # shown most often
+    shares: dict[str, float]  # of its frames, by what they show, `uncertain` included
     mean_confidence: float
 
 
@@ -89,7 +89,7 @@ class SourceSummary(msgspec.Struct, frozen=True):
     failed: dict[str, int]
     start_s: float
     end_s: float
-    pictures: bool  # a folder's: each counts as one second
+    pictures: bool  # of a folder: each is one second
     faces: int  # of all frames together
     frames_without_face: int
     shares: dict[str, float]  # of all its faces
@@ -101,13 +101,13 @@ class Summary(msgspec.Struct, frozen=True):
     """A whole results file."""
 
     results: str
-    values: Literal["smoothed", "each frame's own"]  # which ones the figures are of
-    uncertain_below: float | None  # None: as the records say
+    values: Literal["smoothed", "each frame's own"]  # that the figures are based on
+    uncertain_below: float | None  # None: as marked in the records
     sources: list[SourceSummary]
 
 
 class Sighting(NamedTuple):
-    """Where a face was seen well."""
+    """A frame in which a face is large and its emotion certain."""
 
     score: float
     frame: int
@@ -115,7 +115,7 @@ class Sighting(NamedTuple):
 
 
 class TrackSeries:
-    """The values of a track in time, as they are read."""
+    """The values of a track over time."""
 
     def __init__(self) -> None:
         self._times, self._confidences = array("d"), array("d")
@@ -124,7 +124,7 @@ class TrackSeries:
         self.best: dict[int, Sighting] = {}  # by what was shown
 
     def add(self, record: RecordLine, face: FaceLine, uncertain_below: float | None) -> None:
-        """Take in a face of this track."""
+        """Add a face of this track."""
         values = face.smoothed or face
         uncertain = values.uncertain
         if uncertain is None or uncertain_below is not None:
@@ -159,18 +159,18 @@ class TrackSeries:
 
 
 class SourceSeries:
-    """The values of a source in time, as they are read."""
+    """The values of a source over time."""
 
     def __init__(self) -> None:
         self.tracks: dict[int, TrackSeries] = {}
-        self.lost: dict[str, array[float]] = {}  # times of frames that were not handled, by status and reason
+        self.lost: dict[str, array[float]] = {}  # times of dropped and failed frames, by status and reason
         self._times, self._latencies = array("d"), array("d")
         self._status: Counter[str] = Counter()
         self._without_face = 0
         self._pictures = False
 
     def add(self, record: RecordLine, uncertain_below: float | None) -> None:
-        """Take in a record of this source."""
+        """Add a record of this source."""
         self._status[record.status] += 1
         self._times.append(record.time_s)
         self._pictures |= bool(record.file)
@@ -213,26 +213,26 @@ class SourceSeries:
 
 
 class Results(NamedTuple):
-    """A results file that was read, and what is to be said of it."""
+    """The contents of a results file, and warnings about it."""
 
     summary: Summary
     series: dict[str, SourceSeries]
-    notes: list[str]
+    warnings: list[str]
 
 
 def read_results(path: Path, uncertain_below: float | None = None) -> Results:
-    """Read a results file. Below `uncertain_below`, 0 to 1, of confidence a face shows no emotion.
+    """Read a results file. Faces with a confidence below `uncertain_below`, 0 to 1, are uncertain.
 
-    None: where the record says so, or below UNCERTAIN_BELOW in a file that does not say. A face's values are
-    its `smoothed` ones where the file has them, else the frame's own. Raises UserError for a file that can't
-    be read, that holds something else, or nothing.
+    None: as marked in the records, or below UNCERTAIN_BELOW in a file without marks. A face's values are its
+    `smoothed` ones if the file has them, else the frame's own. Raises UserError for a file that can't be
+    read, has other contents, or no record.
     """
     if path.suffix.lower() != ".jsonl":
         raise UserError(f"{path}: expected a results file that ends in .jsonl, as --results FILE.jsonl makes")
     decoder = msgspec.json.Decoder(RecordLine)
     series: dict[str, SourceSeries] = {}
-    notes: list[str] = []
-    smoothed = said = False
+    warnings: list[str] = []
+    smoothed = marked = False
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -241,10 +241,10 @@ def read_results(path: Path, uncertain_below: float | None = None) -> Results:
                 except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                     if line.endswith(b"\n") or number == 1:
                         raise UserError(f"{path}: line {number} is not a record of a run: {error}") from error
-                    notes.append(f"{path}: its last line is cut off and left out: the run was killed")
+                    warnings.append(f"{path}: its last line is cut off and left out: the run was killed")
                     break
                 smoothed |= any(face.smoothed for face in record.faces)
-                said |= any(face.smoothed and face.smoothed.uncertain is not None for face in record.faces)
+                marked |= any(face.smoothed and face.smoothed.uncertain is not None for face in record.faces)
                 series.setdefault(record.source, SourceSeries()).add(record, uncertain_below)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
@@ -252,9 +252,9 @@ def read_results(path: Path, uncertain_below: float | None = None) -> Results:
         raise UserError(f"{path}: holds no record; a run that had frames is expected")
     sources = [each.summary(name) for name, each in series.items()]
     values: Literal["smoothed", "each frame's own"] = "smoothed" if smoothed else "each frame's own"
-    if uncertain_below is None and not said:
+    if uncertain_below is None and not marked:
         uncertain_below = UNCERTAIN_BELOW
-    return Results(Summary(str(path), values, uncertain_below, sources), series, notes)
+    return Results(Summary(str(path), values, uncertain_below, sources), series, warnings)
 
 
 def spans(times: Floats, step_s: float) -> list[Span]:
@@ -290,7 +290,7 @@ def _percentiles(values: Floats) -> dict[str, float]:
 
 
 def _reason(record: RecordLine) -> str:
-    """Return the reason without the numbers that make each one another: a hundred sizes are one reason."""
+    """Return the reason with N for each number, so that those with other numbers count as one."""
     return re.sub(r"\d+", "N", record.reason) or "no reason is given"
 
 
@@ -301,11 +301,11 @@ def _of_status(status: str, lost: dict[str, Any]) -> dict[str, int]:
 NBSP: Final = "\N{NO-BREAK SPACE}"
 MOST_SPANS: Final = 4
 NAMED_FROM: Final = 0.05
-"""Share of a track's frames from which an emotion is named."""
+"""The least share of a track's frames for which an emotion is named."""
 
 
 def clock(seconds: float, pictures: bool = False) -> str:
-    """Return a time as 0:07.5 or 1:02:09; of a folder the number of pictures before it."""
+    """Return a time as 0:07.5 or 1:02:09; for a folder, as a number of pictures."""
     if pictures:
         return f"{seconds:.0f}"
     minutes, rest = divmod(round(max(0.0, seconds), 1), 60)
@@ -315,12 +315,12 @@ def clock(seconds: float, pictures: bool = False) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share of 1; one that is not quite nothing is never 0 %."""
+    """Return a share in per cent; a small one is < 1 %, not 0 %."""
     return f"<{NBSP}1{NBSP}%" if 0 < share < 0.005 else f"{100 * share:.0f}{NBSP}%"
 
 
 def number(value: int) -> str:
-    """Return a number with its thousands set apart."""
+    """Return a number with separated thousands."""
     return f"{value:,}"
 
 
@@ -337,8 +337,8 @@ def in_view(track: TrackSummary, pictures: bool = False) -> str:
     return ", ".join(parts) + (f" and {more} times more" if more > 0 else "")
 
 
-def said(track: TrackSummary, without: str = "") -> str:
-    """Return what a track showed, the most frequent first: happy 72 %, neutral 25 %."""
+def shares_text(track: TrackSummary, without: str = "") -> str:
+    """Return what a track shows, the most frequent first: happy 72 %, neutral 25 %."""
     ordered = sorted(track.shares.items(), key=lambda pair: -pair[1])
     named = [pair for pair in ordered if pair[1] >= NAMED_FROM and pair[0] != without]
     return ", ".join(f"{name} {percent(share)}" for name, share in named)
