@@ -73,7 +73,7 @@ def follow(heading: str, folder: Path, variables: dict[str, str]) -> str:
         ("A notebook", [], ""),
         ("What a video shows, as a page", ["out.jsonl", "report.html"], "frames"),
         ("A plot of my own", ["happy.png"], ""),
-        ("Act on what is seen", [], "three frames with a neutral face"),
+        ("React to emotions", [], "three frames with a neutral face"),
         ("My own face detector", [], "neutral"),
     ],
 )
@@ -134,7 +134,7 @@ def test_every_recipe_is_known() -> None:
         "A notebook",
         "What a video shows, as a page",
         "A plot of my own",
-        "Act on what is seen",
+        "React to emotions",
         "My own face detector",
         "Words of my own",
         "A web app",
