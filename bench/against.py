@@ -1,10 +1,8 @@
-"""`python run.py bench --against DIR`: this pipeline and another checkout's, in turn, over the same clips.
+"""`python run.py bench --against DIR`: this pipeline and another checkout's take turns over the same clips.
 
-Both are run as a user runs them, `python run.py --display none --results FILE`: every frame is decoded,
-searched, classified, tracked and written down, and nothing is drawn. In one more scene both draw as well, and
-record an annotated video. Frames a second are those of each run's own summary: from the first frame asked for
-to the last record written, without the start. The latency is that of the records.
-"""
+Both run as `python run.py --display none --results FILE`, which draws nothing; in one more scene they also
+record an annotated video. Frames a second are from each run's own summary: from the first frame asked for to
+the last record written, without the start. The latency is that of the records."""
 
 import contextlib
 import os
@@ -47,13 +45,13 @@ END_S: Final = 30.0
 """Longer than a run may take to end after a signal."""
 
 LOOK_S: Final = 0.005
-"""Between two looks at a run that is waited for: what a moment is known to."""
+"""Between two looks at a run that is waited for, which is the resolution of times."""
 
 _RATE: Final = re.compile(r"^\d+ frames in [\d.]+ s: ([\d.]+) frames/s", re.MULTILINE)
 
 
 class Checkout(NamedTuple):
-    """A folder that holds the program, and how it is run there."""
+    """A folder with the program, and how it is run there."""
 
     name: str  # in tables and errors
     folder: Path
@@ -62,7 +60,7 @@ class Checkout(NamedTuple):
 
     @property
     def version(self) -> str:
-        """Its commit, with `-dirty` if files differ from it; `no commit` if git knows of none."""
+        """Its commit, with `-dirty` if files differ from it; `no commit` without one."""
         command = ["git", "-C", str(self.folder), "describe", "--always", "--dirty", "--exclude=*"]
         with contextlib.suppress(FileNotFoundError):  # no git
             said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -86,7 +84,7 @@ class Record(msgspec.Struct):
 
 
 class ClipRun(NamedTuple):
-    """A run over a clip, as its checkout tells it."""
+    """The figures of a run over a clip."""
 
     fps: float  # from the first frame asked for to the last record written
     faces: int
@@ -98,7 +96,7 @@ def sides(against: Path | None, here: Sequence[str], there: Sequence[str]) -> li
     """Return this checkout, and the one in the folder `against` if there is one.
 
     `here` and `there` are the settings of each. The other one runs with its own .venv, else with this Python.
-    Raises UserError if the folder does not hold the program.
+    Raises UserError if there is no program in the folder.
     """
     found = [Checkout("this", PROJECT, Path(sys.executable), tuple(here))]
     if against is None:
@@ -120,11 +118,10 @@ def run_clip(
     pace_fps: float = 0.0,
     record: bool = False,
 ) -> ClipRun:
-    """Run the pipeline over so many frames of a clip, shown nowhere, results and recording into `folder`.
+    """Run the pipeline over so many frames of a clip, without a display; it writes into `folder`.
 
-    `pace_fps` 0: as fast as it goes. `record`: draw the faces and write an annotated video as well. Raises
-    UserError if the run does not complete with every frame ok.
-    """
+    `pace_fps` 0: as fast as it goes. `record`: an annotated video too. Raises UserError unless every frame is
+    ok."""
     results = folder / "results.jsonl"
     results.unlink(missing_ok=True)
     words = ["--source", absolute(source), "--results", str(results)]
@@ -147,7 +144,7 @@ def run_clip(
 
 
 def absolute(source: str) -> str:
-    """Return a source as it is named from any folder."""
+    """Return the name of a source that is valid in any folder."""
     return str(Path(source).absolute()) if Path(source).exists() else source
 
 
@@ -158,7 +155,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 class Run:
-    """A run that is under way: use as a context manager, which ends it if it has not ended by itself."""
+    """A run that is under way; a context manager, which ends it if it has not ended by itself."""
 
     def __init__(self, checkout: Checkout, words: Sequence[str]) -> None:
         """Start it, in the checkout's folder, with `words` after its own settings."""
@@ -169,7 +166,7 @@ class Run:
         self.started_s = time.monotonic()
         self._process = subprocess.Popen(
             [str(checkout.python), "run.py", "--display", "none", *own, *words],
-            cwd=checkout.folder,  # and nowhere else: its children would find this checkout's code
+            cwd=checkout.folder,  # elsewhere its children would find this checkout's code
             stdin=subprocess.DEVNULL,
             stdout=self._stdout,
             stderr=self._stderr,
@@ -232,7 +229,7 @@ class Run:
         return self._stdout.read().decode(errors="replace")
 
     def _failed(self, what: str) -> str:
-        """One line: which run, what it did, and the last error that it told."""
+        """Return one line: which run failed, how, and its last error."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").splitlines()
         told = [line for line in lines if "error: " in line] or lines or ["it printed nothing"]

@@ -69,7 +69,7 @@ def run_bench(settings: PipelineSettings, options: Options) -> int:
 
 
 def _described(settings: PipelineSettings, options: Options) -> dict[str, Any]:
-    """What is measured; whatever is missing is found here, before anything runs."""
+    """Return what is measured. Raises UserError for whatever is missing, before anything runs."""
     spec = check_source(options.source)
     path = find_model(settings.of(ClassifySettings).model)
     card = read_card(path)
@@ -94,7 +94,7 @@ def _described(settings: PipelineSettings, options: Options) -> dict[str, Any]:
 
 
 def check_source(source: str) -> SourceSpec:
-    """Return the source to be measured. Raises UserError for one that gives other frames each time."""
+    """Return the source. Raises UserError for a live one, which gives other frames each time."""
     spec = parse_sources([source])[0]
     if spec.kind == "live":
         raise UserError(f"source {spec.name!r}: bench needs the same frames each time: a file, or demo")
@@ -102,7 +102,7 @@ def check_source(source: str) -> SourceSpec:
 
 
 def check_outputs(json_path: Path | None, plots: Path | None) -> None:
-    """Find out now, not after minutes of work, that a result has no place."""
+    """Raise UserError now, not after minutes of work, if the results can't be written."""
     try:
         if json_path is not None:
             json_path.touch()
@@ -113,7 +113,7 @@ def check_outputs(json_path: Path | None, plots: Path | None) -> None:
 
 
 def start() -> dict[str, Any]:
-    """Return the machine as a document; say so if it is busy."""
+    """Return the machine as a document, and print a note if it is busy."""
     machine = describe()
     if machine["load"] > BUSY:
         say(f"note: the machine is busy (load {machine['load']}): the figures will be low")
@@ -121,7 +121,7 @@ def start() -> dict[str, Any]:
 
 
 def probe(settings: PipelineSettings, source: str, frames: int) -> ClipInfo:
-    """Return a clip's size and its frames, up to as many as are asked for."""
+    """Return a clip's size, and its frames up to the number asked for."""
     return run_job(ClipInfo, "probe", settings, source, frames)
 
 
@@ -136,7 +136,7 @@ def scaled(
 
 
 def _others(settings: PipelineSettings, options: Options, clip: ClipInfo, folder: Path) -> Iterator[Scene]:
-    """The same clip at 1920×1080 and, for the plot, crowds of growing size."""
+    """Yield the same clip at 1920×1080 and, for the plot, growing crowds."""
     asked = min(options.frames or FRAMES, SIDE_FRAMES)
     if large := scaled(settings, options.source, clip, asked, folder):
         yield make_scene("the same at 1920×1080", large[0], asked, large[1], SIDE_TUTORIAL_FRAMES)
@@ -164,7 +164,7 @@ def label(source: str, clip: ClipInfo) -> str:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM unwinds, so that no process and no file is left."""
+    """Turn SIGTERM into SystemExit, so that no process and no file is left."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to load
 
 
 class Spread(NamedTuple):
-    """The median of several runs, the least and the greatest."""
+    """Median, least and greatest of several runs."""
 
     median: float
     least: float
@@ -29,21 +29,21 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Return how values are spread; there must be one at least."""
+    """Return the spread of values, of which there must be at least one."""
     ordered = sorted(values)
     return Spread(float(median(ordered)), ordered[0], ordered[-1])
 
 
 def efficiency(pipeline_fps: float, bare_cpu_s: float, cores: int) -> float:
-    """Return the share of all cores' time that goes into the work itself, at this rate; 1 is the most.
+    """Return the share of all cores' time that the work alone takes at this rate; 1 is the most.
 
-    `bare_cpu_s`: CPU time a frame of decoding, detecting, classifying and drawing with nothing round it.
+    `bare_cpu_s`: CPU time a frame of decoding, detecting, classifying and drawing alone.
     """
     return pipeline_fps * bare_cpu_s / cores
 
 
 def latency_ms(runs: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Return the percentiles of a frame's latency: of each run, and then the median of the runs."""
+    """Return percentiles of frames' latency: medians over the runs of each run's percentiles."""
     rows = np.array([np.percentile(run, (50, 95, 99)) for run in runs])
     p50, p95, p99 = (round(float(value), 2) for value in np.median(rows, axis=0))
     return {"p50": p50, "p95": p95, "p99": p99}
@@ -56,7 +56,7 @@ def latency_text(found: Mapping[str, float], fps: float, why: str) -> str:
 
 
 def batch(runs: Iterable[Mapping[int, int]]) -> dict[str, Any]:
-    """Return the mean batch and how often each size came, over all runs."""
+    """Return the mean batch and how often each size occurred, over all runs."""
     histogram: Counter[int] = Counter()
     for run in runs:
         histogram.update(run)
@@ -149,7 +149,7 @@ def rate_cell(found: dict[str, Any]) -> str:
 
 
 def _costs(document: dict[str, Any]) -> Table:
-    """CPU time a frame: in the pipeline by process, and of the work with nothing round it."""
+    """Return the CPU time a frame: in the pipeline by process, and of the work alone."""
     in_pipeline, bare = document["pipeline"]["cpu_ms_per_frame"], document["bare_cpu_ms_per_frame"]
     work = {"capture": "decode", "detect": "detect", "classify": "classify", "display": "draw"}
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -200,11 +200,10 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def throughput(found: Measured) -> dict[str, Any]:
-    """Return the rates of all over one scene and their ratios, from medians of the same session.
+    """Return the median rates over one scene and their ratios.
 
-    Of the plain loop the faster of its thread counts is taken. Without the tutorial's loop its rate and the
-    ratio to it are None.
-    """
+    The plain loop's is that of its faster thread count. Without the tutorial's loop, its rate and ratio are
+    None."""
     pipeline = spread(run.fps for run in found.pipeline)
     medians = {threads: spread(run.fps for run in runs).median for threads, runs in found.plain.items()}
     threads = max(medians, key=lambda count: medians[count])
@@ -224,7 +223,7 @@ def throughput(found: Measured) -> dict[str, Any]:
 
 
 def rate(runs: list[float]) -> dict[str, Any]:
-    """Return the frames a second of several runs: the median, the extremes and each."""
+    """Return the frames a second of several runs: median, extremes, and each run's."""
     found = spread(runs)
     return {
         "fps": round(found.median, 2),
@@ -254,11 +253,11 @@ def _faces_per_frame(runs: list[LoopRun]) -> float:
 NAMES: Final = {"pipeline": "pipeline", "plain_loop": "plain loop", "tutorial_loop": "tutorial loop"}
 COLOURS: Final = {"pipeline": "#0072b2", "plain_loop": "#e69f00", "tutorial_loop": "#7a7a7a"}
 MARKERS: Final = {"pipeline": "o", "plain_loop": "s", "tutorial_loop": "^"}
-"""Okabe and Ito's colours, with shapes of their own: they are told apart in grey too."""
+"""Okabe and Ito's colours; the shapes tell the lines apart in grey too."""
 
 
 def plot_crowds(rates: Sequence[dict[str, Any]], faces: Sequence[int], path: Path) -> None:
-    """Draw frames a second by faces a frame for the three; bars reach from the slowest run to the fastest."""
+    """Draw frames a second by faces a frame; error bars reach from the slowest run to the fastest."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     figure, axes = _figure(4.4)
@@ -279,7 +278,7 @@ def plot_crowds(rates: Sequence[dict[str, Any]], faces: Sequence[int], path: Pat
 
 
 def _drawn(rates: Sequence[dict[str, Any]]) -> list[str]:
-    """Return those that were measured: the tutorial's loop may have been left out."""
+    """Return the measured ones: the tutorial's loop may be left out."""
     return [name for name in NAMES if rates[0][name]]
 
 
@@ -290,7 +289,7 @@ def _draw_line(axes: "Axes", name: str, rates: Sequence[dict[str, Any]], faces: 
     high = [row[name]["fps_spread"][1] - row[name]["fps"] for row in rates]
     colour, marker = COLOURS[name], MARKERS[name]
     axes.errorbar(faces, fps, yerr=(low, high), color=colour, marker=marker, capsize=3, linewidth=2)
-    # The fastest's texts stand above its line, the others' below: lines that are close leave room so.
+    # The fastest's texts are above its line, the others' below, so that those of close lines don't overlap.
     first = [fps[n] == max(row[other]["fps"] for other in _drawn(rates)) for n, row in enumerate(rates)]
     for count, value, above in zip(faces, fps, first, strict=True):
         text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
@@ -307,13 +306,13 @@ def _write(
     colour: str,
     **how: Any,
 ) -> None:
-    """Write beside a point, `away` from it, points, upwards or downwards."""
+    """Write a text `away`, in points, from a point, above or below it."""
     offset, align = (away, "bottom") if above else ((away[0], -away[1]), "top")
     axes.annotate(text, at, offset, textcoords="offset points", va=align, color=colour, **how)
 
 
 def plot_batches(document: dict[str, Any], path: Path) -> None:
-    """Draw how many faces the classifier was given at once."""
+    """Draw the sizes of the classifier's batches."""
     batch = document["pipeline"]["batch"]
     sizes = [int(size) for size in batch["histogram"]]
     counts = list(batch["histogram"].values())

@@ -1,7 +1,7 @@
-"""What the benchmark asks of a process of its own, and what that answers.
+"""Jobs of the benchmark that run in processes of their own, and their answers.
 
-The parent loads neither OpenCV nor a network, and no loop inherits what another has warmed: each runs in a
-fresh interpreter, `python -m bench.loops`, with its job on standard input and its answer on standard output.
+Each runs in a new interpreter, `python -m bench.loops`, with its job on standard input and its answer on
+standard output: so no loop uses what another has loaded, and the parent loads neither OpenCV nor a network.
 """
 
 import os
@@ -56,7 +56,7 @@ PACKAGES: Final = ("onnxruntime", "tensorflow", "keras", "opencv-python", "numpy
 
 
 def describe() -> dict[str, Any]:
-    """Return the machine as a document. `load` is that of the last minute: other work spoils figures."""
+    """Return the machine as a document; `load` is the load average of the last minute."""
     return {
         "cpu": _cpu(),
         "cores": cores(),
@@ -103,7 +103,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class ClipInfo(msgspec.Struct, frozen=True):
-    """Answer to `probe` and `scale`: a clip, of which no more than the frames asked for are counted."""
+    """Answer to `probe` and `scale`: a clip's size, and its frames up to the number asked for."""
 
     frames: int
     width: int
@@ -123,7 +123,7 @@ class LoopRun(msgspec.Struct, frozen=True):
 
 
 class BareCost(msgspec.Struct, frozen=True):
-    """Answer to `bare`: CPU time a frame of the work itself, each library held to one thread, ms."""
+    """Answer to `bare`: CPU time a frame of the work alone, with one thread for each library, ms."""
 
     decode: float
     detect: float
@@ -170,7 +170,7 @@ def run_job(
 
 
 def _variables(job: Job) -> dict[str, str]:
-    """The environment of the stages, for what is made of their parts; the user's, for the tutorial's loop."""
+    """Return the stages' environment for jobs that use their code, the user's for the others."""
     if job.kind not in ("plain", "bare"):
         return dict(os.environ)
     return {**LIBRARY_DEFAULTS, **os.environ, **thread_limits(job.threads)}

@@ -1,4 +1,4 @@
-"""`python -m bench.loops`: one job of the benchmark, read from standard input; see `job`."""
+"""`python -m bench.loops`: runs one job of the benchmark, read from standard input; see job.py."""
 
 import json
 import os
@@ -40,7 +40,7 @@ from stages.faces import Faces
 
 @contextmanager
 def open_clip(job: Job, *, threads: int, repeat: int = 0) -> Iterator[Reader]:
-    """Open the job's source. Its first frame is decoded by now, as in the pipeline's capture."""
+    """Open the job's source, which decodes its first frame, as the pipeline's capture does."""
     (spec,) = parse_sources([job.source])
     settings = msgspec.structs.replace(job.capture, repeat=repeat, max_frames=job.frames, threads=threads)
     with closing(open_reader(spec, settings)) as reader:
@@ -48,7 +48,7 @@ def open_clip(job: Job, *, threads: int, repeat: int = 0) -> Iterator[Reader]:
 
 
 def count_frames(job: Job) -> ClipInfo:
-    """Count the frames of one pass, up to as many as are asked for."""
+    """Count the frames of one pass, up to the number asked for."""
     with open_clip(job, threads=1, repeat=1) as clip:
         frames = 0
         while clip.read() is not None:
@@ -88,12 +88,12 @@ def open_models(job: Job) -> tuple[Detector, Classifier]:
 
 
 def classify(classifier: Classifier, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the probabilities (n, 7) of a frame's crops (n, 48, 48); a frame without faces costs nothing."""
+    """Return the probabilities (n, 7) of a frame's crops (n, 48, 48), without a call for no faces."""
     return classifier(crops) if len(crops) else np.zeros((0, len(EMOTIONS)), np.float32)
 
 
 def deliverable(clip: Reader, picture: TimedFrame, number: int, captured_ns: int) -> Delivery:
-    """What the broker would hand the display for a picture that could be read."""
+    """Return what the broker would send to display for a picture."""
     image: NDArray[np.uint8] | None = picture.image
     assert image is not None
     height, width = image.shape[:2]
@@ -104,7 +104,7 @@ def deliverable(clip: Reader, picture: TimedFrame, number: int, captured_ns: int
 
 
 def bare_cost(job: Job) -> BareCost:
-    """Load and warm the models, then sum up the parts; what lies between them is not counted."""
+    """Load and warm the models, then sum up the CPU time of the parts alone."""
     detector, classifier = open_models(job)
     spent_ns: Counter[str] = Counter()
     frames = 0

@@ -1,4 +1,4 @@
-"""What is measured, and the pipeline run as `run.py` runs it; the loops and the pipeline take turns."""
+"""The measurement: the pipeline, run as `run.py` runs it, and the loops take turns over a scene."""
 
 import contextlib
 import io
@@ -29,7 +29,8 @@ from stages.stage import STAGES
 
 
 class CpuSample(NamedTuple):
-    """CPU seconds, user and system, by role since the processes began, and the frames written by then."""
+    """CPU seconds, user and system, by role since the start of the processes, and the frames written
+    since."""
 
     frames: int
     seconds: dict[str, float]
@@ -48,14 +49,14 @@ class Watch:
     def __call__(self, report: StatusReport, pids: dict[str, int]) -> None:
         self.report = report
         self.latency_ms.extend(ns / 1e6 for ns in report.latency_ns)
-        # Not once frames have ended: unloading the libraries is no part of a frame's cost.
+        # Not after the last frame: ending the processes is not part of a frame's cost.
         if report.started and not report.finished:
             sample = CpuSample(report.steps.get("display", 0), self._cpu_s(pids))
             self._first = self._first or sample
             self._last = sample
 
     def cpu_ms_per_frame(self) -> dict[str, float]:
-        """Return the CPU time of each role while frames flowed; empty for a run too short to tell."""
+        """Return the CPU time of each role while frames flowed; empty for a run that was too short."""
         if self._first is None or self._last is None:
             return {}
         return per_frame_ms(self._first, self._last)
@@ -78,7 +79,7 @@ class Watch:
 
 
 def role_of(name: str) -> str:
-    """The role of a process: detect-2 is one of detect."""
+    """Return the role of a process: detect for detect-2."""
     stem, dash, number = name.rpartition("-")
     return stem if dash and number.isdigit() else name
 
@@ -115,10 +116,9 @@ class PipelineRun(msgspec.Struct, frozen=True):
 def run_pipeline(
     settings: PipelineSettings, source: str, frames: int, results: Path, pace_fps: float = 0.0
 ) -> PipelineRun:
-    """Run the pipeline over so many frames, drawing on, nothing shown, results written.
+    """Run the pipeline over so many frames; they are drawn, not shown, and their results written.
 
-    `pace_fps` 0: as fast as it goes. Raises UserError if it does not complete, KeyboardInterrupt if it was
-    interrupted.
+    `pace_fps` 0: as fast as it goes. Raises UserError if it fails, KeyboardInterrupt if it was interrupted.
     """
     specs = parse_sources([source])
     settings = bench_settings(settings, frames, results, pace_fps)
@@ -138,7 +138,7 @@ def run_pipeline(
 def bench_settings(
     settings: PipelineSettings, frames: int, results: Path, pace_fps: float
 ) -> PipelineSettings:
-    """The user's settings, but for what the measurement needs."""
+    """Return the user's settings with what the measurement needs."""
     replace = msgspec.structs.replace
     return settings.replace(
         replace(settings.of(CaptureSettings), repeat=0, max_frames=frames, pace_fps=pace_fps),
@@ -149,7 +149,7 @@ def bench_settings(
 
 
 def measured(watch: Watch) -> PipelineRun:
-    """Return what was seen of a run that has completed."""
+    """Return the figures of a completed run."""
     report = watch.report
     if report is None or not report.elapsed_s:
         raise UserError("bench: the pipeline ended without a frame")
@@ -166,7 +166,7 @@ def measured(watch: Watch) -> PipelineRun:
 
 
 class _Lines(Reporter):
-    """Keeps what the run and its stages say, in case it fails; shows nothing."""
+    """Keeps the run's log lines for the error if it fails, and shows nothing."""
 
     def __init__(self) -> None:
         super().__init__("warning", "", 1.0, quiet=True)
@@ -181,21 +181,21 @@ class _Lines(Reporter):
 
 
 TUTORIAL_FRAMES: Final = 100
-"""The tutorial's loop is slow and a rate needs no more; a shorter clip is played in whole passes."""
+"""Enough for a rate, since the tutorial's loop is slow; shorter clips are played in whole passes."""
 
 
 def say(text: str) -> None:
-    """Show how far the measurement is."""
+    """Print a line about the progress on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 PACE_FPS: Final = 30.0
 ROOM: Final = 0.9
-"""Share of the throughput up to which a pace is bearable: nearer to 1, latency tells of queues alone."""
+"""Largest pace, as a share of the throughput: nearer to 1, the latency would be that of queues."""
 
 
 def pace_for(throughput_fps: float) -> tuple[float, str]:
-    """Return the rate at which latency is measured, and why that."""
+    """Return the rate at which latency is measured, and the reason."""
     if throughput_fps * ROOM >= PACE_FPS:
         return PACE_FPS, f"{PACE_FPS:.0f} frames a second"
     return throughput_fps / 2, f"half the throughput: {PACE_FPS:.0f} a second is too much here"
@@ -224,7 +224,7 @@ class Measured(NamedTuple):
 
 
 def make_scene(label: str, source: str, asked: int, clip: ClipInfo, tutorial_cap: int) -> Scene:
-    """Choose the frames: whole passes where the clip is shorter than asked, so that all see the same mix."""
+    """Return the scene with its frames: whole passes of a shorter clip, so that all see the same mix."""
     frames = whole_passes(asked, clip.frames)
     return Scene(label, source, frames, min(frames, whole_passes(tutorial_cap, clip.frames, at_most=True)))
 
@@ -245,7 +245,7 @@ def measure(
     tutorial: bool,
     throughput_only: bool,
 ) -> Measured:
-    """Run all in turn, `runs` times: what disturbs the machine for a while then disturbs all alike."""
+    """Run all in turn, `runs` times, so that other load on the machine affects all alike."""
     found = Measured(scene, [], {threads: [] for threads in sorted({1, cores()})}, [], [], [])
     results, source, frames, few = folder / "results.jsonl", scene.source, scene.frames, scene.tutorial_frames
     parts = tutorial + len(found.plain) + (1 if throughput_only else 3)
