@@ -14,7 +14,7 @@ from pipeline.config.stage import CheckLine, ProcessPlan, RunFacts, StageSpec
 
 
 class CaptureSettings(Settings, frozen=True):
-    """`[capture]`: where frames come from and how many may be under way."""
+    """`[capture]`: the sources."""
 
     sources: list[str] = msgspec.field(default_factory=list)
     camera_width: Natural = 0  # px; 0: the camera's own
@@ -35,11 +35,11 @@ class CaptureOptions(msgspec.Struct, frozen=True):
     source: SourceSpec
     settings: CaptureSettings
     jpeg_quality: int = 90
-    page: str = ""  # where a visitor's camera comes from
+    page: str = ""  # address of the web page's process, for visitors' cameras
 
 
 class CameraMode(msgspec.Struct, frozen=True):
-    """Width, height, px, and frames a second that a camera gave; 0: it does not say its rate."""
+    """Width, height, px, and frames a second of a camera; 0: it does not say its rate."""
 
     width: int
     height: int
@@ -47,7 +47,7 @@ class CameraMode(msgspec.Struct, frozen=True):
 
 
 class Camera(msgspec.Struct, frozen=True):
-    """A camera: what it gave for what the settings ask, and which other sizes it has."""
+    """A camera: what it gives with the settings, and its other sizes."""
 
     number: int
     got: CameraMode | None = None  # None: it gives no picture

@@ -24,7 +24,7 @@ class ClassifySettings(Settings, frozen=True):
     workers: Workers = 1  # processes
     threads: Threads = 1  # of the runtime, in each process
     max_batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = 64  # crops in one call of the model
-    max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for company
+    max_delay_ms: Annotated[float, Meta(ge=0)] = 0.0  # how long a crop may wait for others
 
 
 class ClassifyOptions(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class ClassifyOptions(msgspec.Struct, frozen=True):
 
 
 def processes(run: RunFacts) -> list[ProcessPlan]:
-    """Each process keeps to the model of the run's start. Raises UserError if the model is missing."""
+    """Plan processes that all use the model of the run's start. Raises UserError if it is missing."""
     settings = run.settings.of(ClassifySettings)
     path = find_model(settings.model)
     options = ClassifyOptions(settings, read_card(path).sha256_of(path))
@@ -53,7 +53,7 @@ def resolve(settings: ClassifySettings) -> tuple[ClassifySettings, list[str]]:
 
 
 def check(settings: ClassifySettings) -> list[CheckLine]:
-    """Return what the model's card says, with the file checked against it, and whose labels are shown."""
+    """Return the content of the model's card, which the file is checked against, and the labels shown."""
     path = find_model(settings.model)
     try:
         card = read_card(path)

@@ -30,9 +30,9 @@ RESULTS: Final = {
     ".csv": ("stages.display.sinks.results", "Results"),
     STDOUT: ("stages.display.sinks.results", "Lines"),
 }
-"""Module and class of each sink, by the word in `display.mode`, and by how `display.record` and
-`display.results` end. A module is imported when its sink is asked for: OpenCV and PyAV take memory, and half
-a second of the start."""
+"""Module and class of each sink, by the word in `display.mode` and the endings of `display.record` and
+`display.results`. A module is imported when its sink is chosen: OpenCV and PyAV take memory and time to
+load."""
 
 PICTURES: Final = ("stages.display.sinks.pictures", "Pictures")
 UNSEEN: Final = ("stages.display.sinks.sink", "NullSink")
@@ -42,24 +42,24 @@ Mode = Annotated[str, Meta(extra={"choices": MODES})]
 ResultsFile = Annotated[str, Meta(extra={"endings": tuple(RESULTS)[:-1], "or": (STDOUT,)})]
 RecordPath = Annotated[str, Meta(extra={"endings": tuple(VIDEOS), "or_folder": ("/",)})]
 
-
 PROBE_TIMEOUT_S: Final = 20.0
 _PROBE: Final = "import cv2; cv2.namedWindow('probe'); cv2.pollKey(); cv2.destroyAllWindows()"
 
 
 def records_pictures(record: str) -> bool:
-    """Whether `display.record` is a folder of pictures, and not a video."""
+    """Return whether `display.record` is a folder of pictures, and not a video."""
     return Path(record).suffix.lower() not in VIDEOS
 
 
 UNCERTAIN_BELOW: Final = 0.5
-"""Where a model's card has no threshold: a calibrated confidence below it is more often wrong than right."""
+"""Threshold without one in the model's card: a calibrated confidence below it is more often wrong than
+right."""
 
 
 class DisplaySettings(Settings, frozen=True):
     """`[display]`: what people see and what is written."""
 
-    mode: Mode = "auto"  # the benchmark's is draw: as a window would, and nothing is shown
+    mode: Mode = "auto"  # the benchmark's is draw: frames are drawn, not shown
     results: ResultsFile = ""  # .jsonl or .csv file; -: standard output; empty: none
     record: RecordPath = ""  # .mkv or .mp4 file, or a folder for pictures; empty: none
     smoothing_s: Annotated[float, Meta(ge=0)] = 0.5  # time constant of the shown probabilities; 0: off
@@ -74,12 +74,12 @@ class DisplayOptions(msgspec.Struct, frozen=True):
     sources: list[str]  # names, in their order
     checkpoint: str  # a file in the run's directory, for the process that replaces this one
     words: WordsSettings = WordsSettings()
-    page: str = ""  # where the web page's process is met
+    page: str = ""  # address of the web page's process
 
 
 def sinks_of(settings: DisplaySettings) -> list[tuple[str, str]]:
-    """Return module and class of each sink that is asked for; results are last, since a record is
-    acknowledged once it is written."""
+    """Return module and class of each sink to open; results last, since writing them acknowledges a
+    record."""
     found = []
     if settings.mode != "none":
         found.append(UNSEEN if settings.mode == "draw" else SHOWN[settings.mode])
@@ -99,20 +99,20 @@ def processes(run: RunFacts) -> list[ProcessPlan]:
 
 
 def page_address(run: RunFacts) -> str:
-    """Return where display meets the web page's process."""
+    """Return the address at which display and the web page's process are linked."""
     return f"ipc://{run.directory}/page"
 
 
 def has_screen() -> bool:
-    """Whether this session has a screen that a window could be opened on."""
+    """Return whether this session has a screen."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def window_trouble() -> str:
-    """Say why no window can be opened; empty if one can. It is tried in another process, which Qt ends if
-    there is no screen."""
+    """Return why no window can be opened, "" if one can. Another process tries, since Qt ends a process that
+    has no screen."""
     if not has_screen():
         return "no screen here (DISPLAY is not set)"
     try:
@@ -124,9 +124,9 @@ def window_trouble() -> str:
 
 
 def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
-    """Return the settings with the mode window, web or none, and what there is to say of that choice.
+    """Return the settings with a mode in place of auto, and lines about that choice.
 
-    Raises UserError for a display that can't be had.
+    Raises UserError for a display that is not possible here.
     """
     if settings.mode == "web" and not has_ipc():
         raise UserError("display.mode: the web page needs ipc, which this system lacks; use window or none")
@@ -142,7 +142,7 @@ def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
         return msgspec.structs.replace(settings, mode="window"), []
     if has_ipc() and not (settings.results or settings.record):
         return msgspec.structs.replace(settings, mode="web"), [f"{trouble}: a web page is served instead"]
-    # A run that writes files goes as fast as it can; one that is watched plays a file at its own rate.
+    # Not the page for a run that writes files: a file that is watched plays at its own rate.
     more = "--display web serves a page" if has_ipc() else "--record FILE makes an annotated video"
     return msgspec.structs.replace(settings, mode="none"), [f"{trouble}: the status is shown here; {more}"]
 
