@@ -51,6 +51,6 @@ $(VENV)/.train: requirements.txt requirements-train.txt | $(BIN)/python
 	$(PIP) -r requirements-train.txt
 	touch $@ $(VENV)/.run
 
-$(VENV)/.dev: requirements.txt requirements-train.txt requirements-torch.txt requirements-dev.txt | $(BIN)/python
+$(VENV)/.dev: requirements.txt requirements-train.txt requirements-torch.txt requirements-ray.txt requirements-dev.txt | $(BIN)/python
 	$(PIP) -r requirements-dev.txt
 	touch $@ $(VENV)/.run $(VENV)/.train

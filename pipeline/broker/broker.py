@@ -33,6 +33,7 @@ from pipeline.wire.messages import (
     Heartbeat,
     Hello,
     PeerReport,
+    QueueReport,
     SourceReport,
     StatusReport,
 )
@@ -195,6 +196,7 @@ def report(state: State, now_ns: int) -> None:
         held_bytes=state.held_bytes,
         elapsed_s=max(0, state.lifetime.last_commit_ns - state.lifetime.started_ns) / 1e9,
         bad_messages=state.metrics.bad_messages,
+        queues=queue_reports(state, now_ns),
     )
     state.outbox.timed_out = []
     for observer in (peer for role in OBSERVERS for peer in state.peers.of(role)):
@@ -220,6 +222,13 @@ def peer_report(peer: Peer, now_ns: int, *, timed_out: bool) -> PeerReport:
         heartbeat.offset_ns,
         heartbeat.error_ns,
     )
+
+
+def queue_reports(state: State, now_ns: int) -> dict[str, QueueReport]:
+    """What waits for each step, by its role."""
+    waiting = {state.frame_step: state.frame_queue.waiting(now_ns)}
+    waiting |= {role: queue.waiting(now_ns) for role, queue in state.item_queues.items()}
+    return {role: QueueReport(count, max(0, age_ns) / 1e9) for role, (count, age_ns) in waiting.items()}
 
 
 def source_report(ledger: SourceLedger) -> SourceReport:

@@ -21,6 +21,9 @@ from pipeline.wire.messages import (
 MAX_DEATHS_ALONE: Final = 2
 """A frame that has killed this many workers, each of which had it alone, is `failed`."""
 
+NAMED: Final = 3
+"""Frames that a line of the log names."""
+
 REQUEST_INTERVAL_NS: Final = 1_000_000_000
 """An unknown peer is requested to say hello at most once in this time."""
 
@@ -183,12 +186,18 @@ def lose(state: State, peer: Peer, why: str, *, seen: bool = False, always_log: 
     """
     workers = state.workers_of(peer)
     with_it = f"; lost with it: {', '.join(worker.hello.name for worker in workers)}" if workers else ""
-    jobs = sum(len(lost.jobs) for lost in (peer, *workers))
-    others = f"; work that goes to others: {jobs}" if jobs else ""
+    jobs = [job for lost in (peer, *workers) for job in lost.jobs.values()]
+    others = f"; work that goes to others: {len(jobs)} ({named(jobs)})" if jobs else ""
     if always_log or workers or jobs:
         state.log(f"{peer.hello.name} {why}{with_it}{others}")
     for lost in (peer, *workers):
         leave(state, lost, seen=seen)
+
+
+def named(jobs: list[Job]) -> str:
+    """Name the first frames of some work, for the log."""
+    frames = [f"{frame.source} frame {frame.sequence}" for job in jobs for frame in job.frames]
+    return ", ".join([*frames[:NAMED], *(["…"] if len(frames) > NAMED else [])])
 
 
 def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
@@ -198,7 +207,8 @@ def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> 
     it or its successor says hello: until then the network may be at fault.
     """
     state.peers.remove(peer)
-    certain = died and (seen or is_child(peer.hello.instance, state.rules.owner))
+    own = is_child(peer.hello.instance, state.rules.owner) and not peer.hello.remote
+    certain = died and (seen or own)
     alone = [(e.source, e.sequence) for job in peer.jobs.values() if job.alone for e in job.frames]
     if died and not certain and alone:
         if len(state.unheard) >= MAX_PEERS:
@@ -222,6 +232,7 @@ def confirm(state: State, instance: str, identity: bytes = b"") -> None:
 def give_up_if_deadly(state: State, frame: PendingFrame) -> bool:
     deadly = frame.deaths_alone >= MAX_DEATHS_ALONE
     if deadly:
+        state.log(f"{frame.source} frame {frame.sequence} failed: two workers died with it")
         state.resolve(frame, "failed", "worker_died")
     return deadly
 

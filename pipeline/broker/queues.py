@@ -39,6 +39,12 @@ class ItemQueue:
         else:
             self._quarantined.append(piece)
 
+    def waiting(self, now_ns: int) -> tuple[int, int]:
+        """How many items wait, and for how long the first of them has, ns."""
+        pieces = [*self._quarantined, *self._waiting]
+        since_ns = min((piece.since_ns for piece in pieces), default=now_ns)
+        return sum(piece.count for piece in pieces), now_ns - since_ns
+
     def remove(self, frame: PendingFrame) -> None:
         """Drop the items of a frame that is resolved."""
         self._waiting = deque(piece for piece in self._waiting if piece.frame is not frame)
@@ -86,11 +92,14 @@ class FrameQueue:
             "file": OrderedDict(),
         }
         self.quarantined: deque[PendingFrame] = deque()
+        self._occupied_ns: dict[str, int] = {}  # live: since when a source waits, whichever frame of it does
 
     def put_live(self, frame: PendingFrame) -> PendingFrame | None:
         """Put a live source's newest frame into its mailbox; return the frame that it replaces."""
         mailbox = self._queues["live"].setdefault(frame.source, deque())
         replaced = mailbox.pop() if mailbox else None
+        if replaced is None:
+            self._occupied_ns[frame.source] = frame.received_ns
         mailbox.append(frame)
         return replaced
 
@@ -109,6 +118,18 @@ class FrameQueue:
         for queue in [self.quarantined, *(q for kind in self._queues.values() for q in kind.values())]:
             if frame in queue:
                 queue.remove(frame)
+
+    def waiting(self, now_ns: int) -> tuple[int, int]:
+        """How many frames wait, and for how long the source has that waits longest, ns.
+
+        A live source's frame is always young, since the next one takes its place: how long the source waits
+        counts.
+        """
+        live = [self._occupied_ns[name] for name, mailbox in self._queues["live"].items() if mailbox]
+        files = [queue[0].received_ns for queue in self._queues["file"].values() if queue]
+        since_ns = [*live, *files, *(frame.received_ns for frame in self.quarantined)]
+        count = len(self.quarantined) + sum(len(q) for kind in self._queues.values() for q in kind.values())
+        return count, now_ns - min(since_ns, default=now_ns)
 
     def live_waiting(self) -> list[PendingFrame]:
         return [mailbox[0] for mailbox in self._queues["live"].values() if mailbox]

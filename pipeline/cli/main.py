@@ -290,6 +290,10 @@ def _pipeline_options(
     parser.add_argument(
         "--record", metavar="FILE", help="annotated video, .mkv or .mp4; DIR/: annotated pictures"
     )
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), help="who places the processes: local, or ray, on a cluster"
+    )
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="HOST:PORT of the cluster's head")
     parser.add_argument("--only", metavar="ROLES", help=f"only these stages, here: {','.join(ROLES)}")
     parser.add_argument(
         "--broker", metavar="ADDRESS", help="address of the broker, ipc://PATH or tcp://HOST:PORT"
@@ -306,6 +310,8 @@ def _pipeline_options(
     settings = override(settings, _overrides(options) | ({"log.level": "warning"} if quiet else {}), TABLES)
     _check_outputs(settings)
     address = settings.broker.address
+    if settings.run.engine == "ray" and only is not None:
+        parser.error("--only: with --engine ray, Ray says which stages run where")
     if only is not None and not address:
         parser.error("--only needs --broker ADDRESS, where all stages connect")
     if only is None or "broker" in only:
@@ -327,6 +333,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         "display.results": options.results,
         "display.record": options.record,
         "broker.address": options.broker,
+        "run.engine": options.engine,
+        "ray.address": options.ray_address,
         "log.json": options.log_json or None,
         "log.status": False if options.quiet else None,
     }

@@ -34,6 +34,11 @@ def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
     reporter = open_reporter(settings.log, _summary_to(settings, only))
     try:
         settings, sources = prepare(settings, only, reporter)
+        if settings.run.engine == "ray":
+            from pipeline.supervisor.ray_engine import run_on_ray
+
+            return run_on_ray((BROKER, *STAGES), settings, sources, reporter)
+        check_places(sources)
         with Signals() as signals, laid_out((BROKER, *STAGES), settings, sources, only) as plan:
             return Runner(settings, plan, reporter, signals).run()
     except UserError as error:
@@ -43,6 +48,16 @@ def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
         return REFUSED_STATUS
     finally:
         reporter.close()
+
+
+def check_places(sources: list[SourceSpec]) -> None:
+    """Raise UserError for a source that is captured on another machine than this."""
+    for source in sources:
+        if source.place:
+            raise UserError(
+                f"source {source.shown}@{source.place}: a place of a cluster needs --engine ray; "
+                f"a camera of this machine is {source.shown}"
+            )
 
 
 def _summary_to(settings: PipelineSettings, only: frozenset[str] | None) -> TextIO | None:

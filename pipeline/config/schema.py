@@ -22,6 +22,7 @@ Workers = Annotated[int, Meta(ge=1, le=MAX_WORKERS)]
 Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Encoding = Annotated[str, Meta(extra={"choices": ("auto", "raw", "jpeg")})]
+Engine = Annotated[str, Meta(extra={"choices": ("local", "ray")})]
 LogLevel = Annotated[str, Meta(extra={"choices": ("debug", "info", "warning", "error")})]
 
 
@@ -65,6 +66,16 @@ class RunSettings(Settings, frozen=True):
     start_timeout_s: Seconds = 30.0  # a stage must be ready by then
     stop_timeout_s: Seconds = 5.0  # how long stages may take to end before they are killed
     max_restarts: Positive = 5  # deaths of one role without a written frame in between that end the run
+    engine: Engine = "local"  # who places the processes
+
+
+class RaySettings(Settings, frozen=True):
+    """`[ray]`: a run whose processes Ray places on the machines of a cluster."""
+
+    address: str = ""  # of the cluster; empty: one of this machine alone, which ends with the run
+    max_workers: Workers = 8  # most processes of detect and classify each, if more than `workers`
+    target_age_ms: Seconds = 100.0  # where work waits longer, a process is added
+    idle_s: Seconds = 10.0  # after so long with too little to do, one is taken away
 
 
 class WordsSettings(Settings, frozen=True):
@@ -78,6 +89,12 @@ class WordsSettings(Settings, frozen=True):
     surprise: str = "surprise"
     neutral: str = "neutral"
     uncertain: str = "uncertain"
+
+
+class MetricsSettings(Settings, frozen=True):
+    """`[metrics]`: figures for Prometheus, and the probes of Kubernetes."""
+
+    address: str = ""  # HOST:PORT; empty: not served
 
 
 class LogSettings(Settings, frozen=True):
@@ -130,6 +147,14 @@ class PipelineSettings:
         return self.of(RunSettings)
 
     @property
+    def ray(self) -> RaySettings:
+        return self.of(RaySettings)
+
+    @property
+    def metrics(self) -> MetricsSettings:
+        return self.of(MetricsSettings)
+
+    @property
     def log(self) -> LogSettings:
         return self.of(LogSettings)
 
@@ -139,7 +164,9 @@ CORE_TABLES: Final[dict[str, type[Settings]]] = {
     "network": NetworkSettings,
     "security": SecuritySettings,
     "run": RunSettings,
+    "ray": RaySettings,
     "words": WordsSettings,
     "log": LogSettings,
+    "metrics": MetricsSettings,
 }
 """The tables that belong to no stage."""

@@ -38,6 +38,8 @@ EXPECTED: Final = (
 _DEMO: Final = re.compile(r"demo(?::(?P<faces>[0-9]{1,6}))?")
 _BROWSER: Final = re.compile(r"browser(?::(?P<visitors>[0-9]{1,6}))?")
 _CAMERA: Final = re.compile(r"(?:/dev/video)?[0-9]{1,4}")
+_PLACED: Final = re.compile(r"(?P<text>(?:(?!://).)+)@(?P<place>camera:[A-Za-z0-9_.-]+)", re.DOTALL)
+"""`0@camera:door`. No address: `rtsp://user@camera:554` is another thing."""
 _STREAM_NUMBER: Final = re.compile(r"(?P<text>.+)#(?P<number>[0-9]{1,3})", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _COUNTER: Final = re.compile(r"%(?:0(?P<digits>[1-9]))?d")
@@ -51,6 +53,7 @@ class SourceSpec(NamedTuple):
     form: SourceForm
     name: str  # unique in the run, without credentials
     stream: int | None = None  # which of its videos, from 0; None: the default one
+    place: str = ""  # camera:door: captured on a machine that Ray knows to have this; empty: anywhere
 
     @property
     def shown(self) -> str:
@@ -72,13 +75,18 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     """
     specs: list[SourceSpec] = []
     taken: set[str] = set()
-    for text in texts:
+    for given in texts:
+        placed = _PLACED.fullmatch(given)
+        text, place = (placed["text"], placed["place"]) if placed else (given, "")
         if is_browser(text) and any(spec.form == "browser" for spec in specs):
             raise UserError(f"source {text!r}: browser is named twice; browser:8 is for eight visitors")
         for path, form, stream in _read(text):
-            name = _unused(_name(path, form) + ("" if stream is None else f"#{stream}"), taken)
+            name = _name(path, form) + ("" if stream is None else f"#{stream}")
+            if place and form == "camera":
+                name += f"@{place.partition(':')[2]}"
+            name = _unused(name, taken)
             taken.add(name)
-            specs.append(SourceSpec(path, form, name, None if form == "browser" else stream))
+            specs.append(SourceSpec(path, form, name, None if form == "browser" else stream, place))
     if len(specs) > MAX_SOURCES:
         raise UserError(f"capture.sources: expected at most {MAX_SOURCES} sources, found {len(specs)}")
     return specs

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -31,33 +31,54 @@ LAST_LINES_S: Final = 1.0
 """How long to wait for a dead child's last lines: another process may hold its end of the pipe open."""
 
 
+Lines = queue.Queue[tuple[str, str]]
+"""Takes the name of a process and a line that it has written."""
+
+
+class Child(Protocol):
+    """A planned process, on this machine or another, that is started once or more often."""
+
+    @property
+    def placed(self) -> bool:
+        """Whether it has a machine to run on; it has not been started before."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is gone with its machine."""
+
+    @property
+    def pid(self) -> int: ...
+    def start(self) -> None: ...
+    def poll(self) -> int | None: ...
+    def reap(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    def wait(self, timeout_s: float) -> bool: ...
+    def close(self) -> None: ...
+
+
 class ChildProcess:
-    """A planned process, started once or more. The lines that it writes go into a queue."""
+    """A process of this machine, started once or more. The lines that it writes go into a queue."""
+
+    placed = True
+    lost = False
 
     def __init__(
-        self,
-        plan: ProcessPlan,
-        run: RunPlan,
-        settings: PipelineSettings,
-        supervisor_instance: str,
-        lines: queue.Queue[tuple[str, str]],
+        self, assignment: Assignment, threads: int, lines: Lines, *, stdin: bool = False, stdout: bool = False
     ) -> None:
-        """`lines` takes the name of the process and the line."""
-        self.plan = plan
-        self.instance = f"{supervisor_instance}/{plan.name}-{os.urandom(6).hex()}"
-        self._run = run
-        self._settings = settings
+        """`threads`: of its numerical libraries. `stdin`, `stdout`: whether it gets this process's own."""
+        self.name = assignment.name
+        self.role = assignment.role
+        self._assignment = assignment
+        self._threads = threads
         self._lines = lines
+        self._stdin = stdin and sys.platform != "win32"
         # Its own standard output is read for log lines, as every child's is.
-        given = plan.stdout and sys.platform != "win32"
+        given = stdout and sys.platform != "win32"
         self._stdout = {STDOUT_VARIABLE: str(os.dup(1))} if given else {}
         self._popen: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._reaped = False
-
-    @property
-    def name(self) -> str:
-        return self.plan.name
 
     @property
     def pid(self) -> int:
@@ -66,18 +87,18 @@ class ChildProcess:
 
     def start(self) -> None:
         """Start a fresh interpreter, in a session of its own. Raises OSError if the system refuses."""
-        assignment = make_assignment(self.plan, self._run, self._settings, self.instance)
+        assignment = msgspec.structs.replace(self._assignment, supervisor_pid=os.getpid())
         # Its own standard input has the assignment. Only the first process can read all of a pipe.
-        given = self.plan.stdin and self._popen is None and sys.platform != "win32"
+        given = self._stdin and self._popen is None
         of_run = {STDIN_VARIABLE: str(os.dup(0))} if given else {}
         files = self._stdout | of_run
         self._popen = subprocess.Popen(
             # -P: don't import modules from the user's working directory.
-            [sys.executable, "-P", "-m", "pipeline.supervisor.child_main", self.plan.name],
+            [sys.executable, "-P", "-m", "pipeline.supervisor.child_main", self.name],
             env={
                 **LIBRARY_DEFAULTS,
                 **os.environ,
-                **thread_limits(self.plan.threads),
+                **thread_limits(self._threads),
                 "PYTHONPATH": python_path(),
                 "PYTHONIOENCODING": "utf-8:backslashreplace",  # of the pipe that is read here
                 **files,

@@ -8,9 +8,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from pipeline.common.errors import UserError
@@ -44,6 +45,10 @@ class RunPlan(NamedTuple):
     has_broker: bool
     keys: str = ""  # directory of the keys; empty: no address is tcp
     frames: str = ""  # directory of shared frames; empty: they travel in messages
+    placed: frozenset[str] = frozenset()  # processes whose machine an engine chooses
+    least: Mapping[str, int] = MappingProxyType(
+        {}
+    )  # roles whose processes come and go by load: how many there are at first
 
     @property
     def dialed(self) -> str:

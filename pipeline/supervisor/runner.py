@@ -15,7 +15,8 @@ import msgspec
 from pipeline.common.errors import LateError, UserError
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.stage import ProcessPlan
-from pipeline.supervisor.child_process import ChildProcess, make_assignment
+from pipeline.supervisor.child_process import Child, ChildProcess, Lines, make_assignment
+from pipeline.supervisor.metrics import Health, RunMetrics, serving
 from pipeline.supervisor.plan import RunPlan
 from pipeline.supervisor.reporter import Reporter, print_summary, summary
 from pipeline.supervisor.supervisor import KillChild, LogLine, Send, StartChild, Supervisor, TerminateChild
@@ -38,6 +39,12 @@ _STOP_SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one: the term
 
 Observer = Callable[[StatusReport, dict[str, int]], None]
 """Called with each report, and the pids of the processes by name."""
+
+MakeChild = Callable[[ProcessPlan, Assignment, Lines], Child]
+
+
+def local_child(plan: ProcessPlan, assignment: Assignment, lines: Lines) -> Child:
+    return ChildProcess(assignment, plan.threads, lines, stdin=plan.stdin, stdout=plan.stdout)
 
 
 class Signals:
@@ -85,7 +92,10 @@ class Signals:
 
 
 class Runner:
-    """One run on this machine. `observer` sees every report: the benchmark measures through it."""
+    """One run, on this machine or, by `make_child`, on several.
+
+    `observer` sees every report: the benchmark measures through it.
+    """
 
     def __init__(
         self,
@@ -94,6 +104,7 @@ class Runner:
         reporter: Reporter,
         signals: Signals,
         observer: Observer | None = None,
+        make_child: MakeChild = local_child,
     ) -> None:
         """`signals` has been entered already."""
         self._settings = settings
@@ -101,13 +112,15 @@ class Runner:
         self._reporter = reporter
         self._signals = signals
         self._observer = observer
+        self._metrics, self._health = RunMetrics(), Health()
         self._instance = os.urandom(6).hex()  # a secret; those of the processes begin with it
-        self._lines: queue.Queue[tuple[str, str]] = queue.Queue(MAX_LINES)
-        self._children = {
-            process.name: ChildProcess(process, plan, settings, self._instance, self._lines)
-            for process in plan.processes
-        }
-        instances = {name: child.instance for name, child in self._children.items()}
+        self._lines: Lines = queue.Queue(MAX_LINES)
+        self._children: dict[str, Child] = {}
+        instances: dict[str, str] = {}
+        for process in plan.processes:
+            instances[process.name] = f"{self._instance}/{process.name}-{os.urandom(6).hex()}"
+            assignment = make_assignment(process, plan, settings, instances[process.name])
+            self._children[process.name] = make_child(process, assignment, self._lines)
         self._suspended_s = 0.0  # in all
         self._supervisor = Supervisor(settings, plan, instances, self._now_s())
 
@@ -117,6 +130,10 @@ class Runner:
 
     def run(self) -> int:
         """Run to the end and return the exit status. No child is left. Raises UserError."""
+        with serving(self._settings.metrics.address, self._metrics, self._health):
+            return self._run()
+
+    def _run(self) -> int:
         if self._plan.has_broker:
             check_free(self._plan.address)
             check_free(self._plan.publish, "broker.publish")
@@ -156,6 +173,7 @@ class Runner:
                 self._suspend()
             supervisor.tick(self._now_s())
             self._act(session)
+            self._health.turn_s, self._health.ready = time.monotonic(), supervisor.joined
         if supervisor.all_done:
             self._listen(session, LAST_REPORT_MS)
             self._act(session)
@@ -175,6 +193,7 @@ class Runner:
         self._supervisor.receive(message, self._now_s())
         if isinstance(message, StatusReport):
             self._reporter.update(message, self._supervisor.waiting_for())
+            self._metrics.receive(message)
             if self._observer is not None:
                 self._observer(message, {name: c.pid for name, c in self._children.items() if c.pid})
 
@@ -184,7 +203,13 @@ class Runner:
         if ended:
             self._listen(session, 0)  # the broker's last report may say that the run has finished
         for name, status in ended:
-            self._supervisor.child_ended(name, status, self._now_s())
+            if self._children[name].lost:
+                self._supervisor.child_lost(name, self._now_s())
+            else:
+                self._supervisor.child_ended(name, status, self._now_s())
+        for name, child in self._children.items():
+            if not child.placed:
+                self._supervisor.child_unplaced(name, self._now_s())
 
     def _take_lines(self) -> None:
         for _ in range(self._lines.qsize()):
@@ -218,10 +243,15 @@ class Runner:
         """
         if sys.platform == "win32":
             return
+        if self._plan.placed:
+            self._signals.suspend = False
+            self._reporter.info("a run on a cluster can't be paused")
+            return
         began_s = time.monotonic()
         self._reporter.suspend()
-        running = [child for child in self._children.values() if child.pid and child.poll() is None]
-        captures = [child for child in running if child.plan.role == "capture"]
+        own = [child for child in self._children.values() if isinstance(child, ChildProcess)]
+        running = [child for child in own if child.pid and child.poll() is None]
+        captures = [child for child in running if child.role == "capture"]
         for child in captures:
             child.signal(signal.SIGTSTP)
         for child in captures:
@@ -254,14 +284,14 @@ class Runner:
                 if len(self._signals.received) > signalled:
                     break
                 self._take_lines()
-        killed = [child for child in running if child.poll() is None]
-        for child in killed:
-            child.kill()
+        killed = [name for name, child in self._children.items() if child in running and child.poll() is None]
+        for name in killed:
+            self._children[name].kill()
         for child in self._children.values():
             child.wait(KILL_WAIT_S)
             child.close()
             self._take_lines()
-        return [child.name for child in killed]
+        return killed
 
     def _finish(self, session: Session) -> int:
         """Print the summary and return the exit status."""

@@ -15,6 +15,7 @@ from pipeline.config.schema import DRAIN_S, PipelineSettings
 from pipeline.config.stage import ProcessPlan
 from pipeline.supervisor.child_main import LATE_STATUS
 from pipeline.supervisor.plan import RunPlan
+from pipeline.supervisor.scaling import Scaler
 from pipeline.supervisor.watchdog import AWAY_S, Restarts, Watchdog
 from pipeline.wire.messages import (
     AnyMessage,
@@ -81,7 +82,7 @@ class Child:
 
     plan: ProcessPlan
     instance: str
-    phase: Literal["waiting", "running", "ended", "done"] = "waiting"  # done: it is not started again
+    phase: Literal["waiting", "running", "ended", "done"] = "waiting"  # done: it is not started (again)
     start_at_s: float = 0.0  # while it waits
     starts: int = 0
     started_s: float = 0.0
@@ -130,7 +131,8 @@ class Supervisor:
         self.children = {p.name: Child(p, instances[p.name], start_at_s=now_s) for p in plan.processes}
         self.broker = BrokerView()
         self.ending = Ending()
-        self._watchdog = Watchdog(settings.broker.peer_timeout_s, plan.has_broker)
+        away = [one for name, one in instances.items() if name in plan.placed or not plan.has_broker]
+        self._watchdog = Watchdog(settings.broker.peer_timeout_s, away)
         self._restarts = Restarts(settings.run.max_restarts)
         self._lost_sources: dict[str, str] = {}  # source -> why its capture is not restarted
         self._errors: set[str] = set()  # lines that children have written
@@ -138,6 +140,7 @@ class Supervisor:
         self._next_waiting_s = now_s + settings.log.status_interval_s
         self._ready = False
         self._actions: list[Action] = []
+        self._scalers = self._make_scalers()
         if not plan.has_broker:
             self._log("info", f"works for the broker at {plan.address}")
 
@@ -175,6 +178,20 @@ class Supervisor:
         """A process has ended; a negative status is a signal. `tick` decides what follows."""
         child = self.children[name]
         child.phase, child.exit_status, child.ended_s = "ended", status, now_s
+
+    def child_lost(self, name: str, now_s: float) -> None:
+        """A process is gone with its machine: that is no death of its role. It is started again elsewhere."""
+        child = self.children[name]
+        self._send(Died(child.instance))
+        if child.dismissed or self.finished or self.ending.status is not None:
+            child.phase = "done"
+            return
+        self._log("warning", f"{name} is lost with its machine; it is started again elsewhere")
+        child.phase, child.start_at_s = "waiting", now_s
+
+    def child_unplaced(self, name: str, now_s: float) -> None:
+        """A process that has been started waits for a machine: that does not count as its start."""
+        self.children[name].started_s = now_s
 
     def child_line(self, name: str, text: str) -> None:
         """Log a line that a child has written.
@@ -235,6 +252,11 @@ class Supervisor:
         return any(self._due(child, now_s) for child in self.children.values())
 
     @property
+    def joined(self) -> bool:
+        """Whether the broker is known, and all processes of this machine are known to it."""
+        return self.broker.report is not None and not any(map(self._awaited, self.children.values()))
+
+    @property
     def finished(self) -> bool:
         """Whether the record of every frame is written."""
         return self.broker.report is not None and self.broker.report.finished
@@ -288,6 +310,41 @@ class Supervisor:
         if child.plan.role == "broker":
             self.broker.report_s, self.broker.starting = now_s, True
         self._actions.append(StartChild(child.plan.name))
+
+    def _make_scalers(self) -> dict[str, Scaler]:
+        """Return what decides about roles whose processes come and go; those above the least wait for it."""
+        ray = self._settings.ray
+        scalers = {}
+        for role, least in self._plan.least.items():
+            own = [child for child in self.children.values() if child.plan.role == role]
+            for child in own[least:]:
+                child.phase = "done"
+            scalers[role] = Scaler(role, least, len(own), ray.target_age_ms / 1e3, ray.idle_s)
+        return scalers
+
+    def _scale(self, report: StatusReport, now_s: float) -> None:
+        """Add a process of a role whose work waits, or take one away that is not needed."""
+        for role, scaler in self._scalers.items():
+            own = [child for child in self.children.values() if child.plan.role == role]
+            running = [child for child in own if child.phase != "done" and not child.dismissed]
+            ready = sum(self._has_joined(child) and child.phase == "running" for child in running)
+            wanted = scaler.receive(report, len(running), ready, now_s)
+            if wanted > len(running):
+                spare = next((child for child in own if child.phase == "done"), None)
+                if spare is not None:
+                    spare.phase, spare.start_at_s = "waiting", now_s
+                    self._log("info", f"{spare.plan.name} is added: {role} is late")
+            elif wanted < len(running):
+                self._log("info", f"{running[-1].plan.name} is taken away: {role} is idle")
+                self._dismiss(running[-1])
+
+    def _dismiss(self, child: Child) -> None:
+        """Ask a process to end, which is no death then."""
+        if child.phase == "waiting":
+            child.phase = "done"
+        elif child.phase == "running" and not child.dismissed:
+            child.dismissed = True
+            self._actions.append(TerminateChild(child.plan.name))
 
     def _kill_hung(self, now_s: float) -> None:
         """Kill processes that hang, before their hello too; they are restarted when they have ended."""
@@ -401,6 +458,8 @@ class Supervisor:
         if self._plan.has_broker and not report.finished:
             self._announce_others([peer for peer in report.peers if peer.instance not in instances], now_s)
         self._note_progress(report)
+        if not report.finished and not report.stopping and self.ending.status is None:
+            self._scale(report, now_s)
         if report.stopping and self._plan.has_broker:
             self._stop(0, report.stopping, now_s)  # `q` in the window
         if report.finished:
@@ -435,11 +494,8 @@ class Supervisor:
         if self.ending.deadline_s is None:
             self.ending.deadline_s = now_s + self._settings.run.stop_timeout_s
         for child in self.children.values():
-            if child.phase == "waiting":
-                child.phase = "done"
-            elif child.phase == "running" and self._awaited(child) and not child.dismissed:
-                child.dismissed = True
-                self._actions.append(TerminateChild(child.plan.name))
+            if child.phase == "waiting" or self._awaited(child):
+                self._dismiss(child)
 
     def _watch_broker(self, now_s: float) -> None:
         """Kill a silent broker of this machine, so that it is restarted; wait for a remote one."""

@@ -1,6 +1,7 @@
 """Which processes of this machine have joined, which hang, and when a dead one is restarted. Pure logic."""
 
 from collections import deque
+from collections.abc import Collection
 from typing import Final
 
 from pipeline.wire.messages import StatusReport
@@ -22,11 +23,14 @@ STABLE_S: Final = 30.0
 class Watchdog:
     """Detects processes that hang, from the broker's reports."""
 
-    def __init__(self, rejoin_s: float, broker_is_here: bool) -> None:
-        """`rejoin_s`: how long stages may take to find a new broker of this machine."""
+    def __init__(self, rejoin_s: float, away: Collection[str] = ()) -> None:
+        """`rejoin_s`: how long stages may take to find a new broker.
+
+        away: instances on other machines than the broker's; a network may hold up their heartbeats.
+        """
         self.joined: set[str] = set()  # whose present process the broker has known
-        self._rejoin_s = rejoin_s if broker_is_here else AWAY_S
-        self._kill_after_s = 0.0 if broker_is_here else AWAY_S  # the network may have delayed its heartbeats
+        self._rejoin_s = rejoin_s
+        self._away = frozenset(away)
         self._broker = ""
         self._missing: dict[str, float] = {}  # instance -> when it is killed unless it is back
         self._silences: dict[str, deque[float]] = {}  # instance -> seconds, in the latest reports
@@ -43,11 +47,14 @@ class Watchdog:
         if self._broker and report.broker != self._broker:
             for instance in self.joined:
                 usual_s = max(self._silences.get(instance, [0.0]))
-                self._missing[instance] = now_s + max(self._rejoin_s, SILENCES * usual_s)
+                rejoin_s = AWAY_S if instance in self._away else self._rejoin_s
+                self._missing[instance] = now_s + max(rejoin_s, SILENCES * usual_s)
         self._broker = report.broker
         for peer in report.peers:
             if peer.timed_out:
-                self._missing.setdefault(peer.instance, now_s + self._kill_after_s)
+                self._missing.setdefault(
+                    peer.instance, now_s + (AWAY_S if peer.instance in self._away else 0.0)
+                )
             else:
                 self._silences.setdefault(peer.instance, deque(maxlen=REPORTS)).append(peer.silent_s)
         for instance in present:

@@ -249,15 +249,15 @@ def is_ours(directory: Path) -> bool:
     return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
 
 
-def free_port() -> int:
-    """Return a port of the loopback that is free now and has a free one beside it."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port of an address of this machine that is free now and has a free one beside it."""
     for _ in range(20):
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
+            first.bind((host, 0))
             port: int = first.getsockname()[1]
             try:
-                second.bind(("127.0.0.1", port + 1))
+                second.bind((host, port + 1))
             except (OSError, OverflowError):
                 continue
             return port
-    raise UserError("no two free ports side by side on 127.0.0.1; give broker.address an address")
+    raise UserError(f"no two free ports side by side on {host}; give broker.address an address")

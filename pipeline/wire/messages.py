@@ -392,6 +392,13 @@ class SourceReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     more: Items = 0
 
 
+class QueueReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What waits for a step."""
+
+    waiting: Index  # frames, or items
+    age_s: Seconds  # for how long the source, or the item, has waited that waits longest
+
+
 ByRole = dict[Role, Nanoseconds]
 Digits = Annotated[str, Meta(pattern="^[0-9]{1,6}$")]
 
@@ -413,6 +420,7 @@ class StatusReport(Message, frozen=True):
     held_bytes: Index
     elapsed_s: Seconds  # from the start of the run to the last frame written
     bad_messages: Index
+    queues: dict[Role, QueueReport] = {}
 
 
 AnyMessage = (

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import quantiles
 from typing import Any, Final
 
-from pipeline.wire.messages import MAX_PEERS, SourceReport, StatusReport
+from pipeline.supervisor.metrics import Process, family, update_processes
+from pipeline.wire.messages import SourceReport, StatusReport
 
-SILENT_S: Final = 1.0
 RATES_OVER_S: Final = 1.0
 
 
@@ -23,7 +23,7 @@ class RunStatus:
 
     def update(self, report: StatusReport) -> None:
         """Take in a report of the broker."""
-        self._update_processes(report)
+        update_processes(self.processes, report)
         self.report = report
         since = self._since
         if since is None or since.broker != report.broker:
@@ -41,21 +41,6 @@ class RunStatus:
             role: (count - since.steps.get(role, 0)) / self._seconds for role, count in report.steps.items()
         }
         self._since, self._seconds = report, 0.0
-
-    def _update_processes(self, report: StatusReport) -> None:
-        """One that was there and is missed is being started again, except at the end, when all leave."""
-        present = {peer.name: peer for peer in report.peers if not peer.timed_out}
-        for name, peer in present.items():
-            if name not in self.processes and len(self.processes) >= MAX_PEERS:
-                self.processes.pop(next(iter(self.processes)))
-            process = self.processes.setdefault(name, Process(peer.role))
-            process.restarts += process.state == "away"
-            process.state = "silent" if peer.silent_s > SILENT_S else "running"
-        over = bool(report.finished or report.stopping)
-        captured = any(source.ended for source in report.sources)  # whose capture has left for good
-        for name, process in self.processes.items():
-            if name not in present:
-                process.state = "ended" if over or (captured and process.role == "capture") else "away"
 
     def to_page(self, latency_ms: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         """Return what the page shows and `/api/status` gives."""
@@ -94,15 +79,6 @@ class RunStatus:
         }
 
 
-class Process:
-    """A stage's process as the reports tell of it."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-        self.state = "running"  # silent, away (being started again), ended
-        self.restarts = 0
-
-
 def _state(report: StatusReport) -> str:
     if report.finished:
         return "finished"
@@ -125,11 +101,11 @@ def prometheus(page: Mapping[str, Any], viewers: int) -> str:
 
 
 def _metrics(page: Mapping[str, Any], viewers: int) -> Iterator[str]:
-    yield from _family("emotions_viewers", "gauge", "Open pages and MJPEG streams.", [({}, viewers)])
+    yield from family("emotions_viewers", "gauge", "Open pages and MJPEG streams.", [({}, viewers)])
     sources, processes = page["sources"], page["processes"]
     by_source = [({"source": source["name"]}, source) for source in sources]
     captured = [(labels, source["captured"]) for labels, source in by_source]
-    yield from _family("emotions_frames_captured_total", "counter", "Frames captured.", captured)
+    yield from family("emotions_frames_captured_total", "counter", "Frames captured.", captured)
     outcomes: list[tuple[dict[str, str], float]] = []
     for labels, source in by_source:
         outcomes.append(({**labels, "status": "ok", "reason": ""}, source["ok"]))
@@ -137,9 +113,9 @@ def _metrics(page: Mapping[str, Any], viewers: int) -> Iterator[str]:
         outcomes += [
             ({**labels, "status": "dropped", "reason": r}, n) for r, n in sorted(source["dropped"].items())
         ]
-    yield from _family("emotions_frames_total", "counter", "Frames by what became of them.", outcomes)
+    yield from family("emotions_frames_total", "counter", "Frames by what became of them.", outcomes)
     in_flight = [(labels, source["in_flight"]) for labels, source in by_source]
-    yield from _family("emotions_frames_in_flight", "gauge", "Frames without an outcome yet.", in_flight)
+    yield from family("emotions_frames_in_flight", "gauge", "Frames without an outcome yet.", in_flight)
     latency = [
         ({**labels, "quantile": quantile}, round(source["latency_ms"][key] / 1000, 4))
         for labels, source in by_source
@@ -147,24 +123,10 @@ def _metrics(page: Mapping[str, Any], viewers: int) -> Iterator[str]:
         if source["latency_ms"][key] is not None
     ]
     text = "From capture to record, of the latest frames."
-    yield from _family("emotions_latency_seconds", "gauge", text, latency)
+    yield from family("emotions_latency_seconds", "gauge", text, latency)
     batch = page.get("mean_batch", 0)
-    yield from _family("emotions_batch_faces_mean", "gauge", "Faces in a call of the model.", [({}, batch)])
+    yield from family("emotions_batch_faces_mean", "gauge", "Faces in a call of the model.", [({}, batch)])
     up = [({"process": p["name"]}, int(p["state"] in ("running", "silent"))) for p in processes]
-    yield from _family("emotions_process_up", "gauge", "Whether a process takes part.", up)
+    yield from family("emotions_process_up", "gauge", "Whether a process takes part.", up)
     restarts = [({"process": p["name"]}, p["restarts"]) for p in processes]
-    yield from _family("emotions_process_restarts_total", "counter", "Restarts seen.", restarts)
-
-
-def _family(
-    name: str, kind: str, text: str, samples: Sequence[tuple[Mapping[str, str], float]]
-) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-    for labels, value in samples:
-        shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-        yield f"{name}{{{shown}}} {value}" if shown else f"{name} {value}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    yield from family("emotions_process_restarts_total", "counter", "Restarts seen.", restarts)

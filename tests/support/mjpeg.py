@@ -1,5 +1,6 @@
 """A camera in the network: an MJPEG stream of the demo, served by the test itself."""
 
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,12 @@ class MjpegCamera:
     """Use as a context manager. `url` holds a password, which nothing may ever show."""
 
     def __init__(
-        self, fps: float = 25, faces: int = 1, size: tuple[int, int] = (480, 270), count: int = PICTURES
+        self,
+        fps: float = 25,
+        faces: int = 1,
+        size: tuple[int, int] = (480, 270),
+        count: int = PICTURES,
+        host: str = "127.0.0.1",
     ) -> None:
         reader = DemoReader(SourceSpec(f"demo:{faces}", "demo", "demo"))
         pictures = []
@@ -30,6 +36,7 @@ class MjpegCamera:
         camera = self
         self.served = 0  # pictures, to all readers
         self.readers = 0  # that are there now
+        self.fps = fps
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -44,7 +51,7 @@ class MjpegCamera:
                         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                         self.wfile.write(head.encode() + data + b"\r\n")
                         camera.served += 1
-                        due_s = max(due_s + 1 / fps, time.monotonic() - 1)  # after a stall no flood
+                        due_s = max(due_s + 1 / camera.fps, time.monotonic() - 1)  # after a stall no flood
                 except OSError:
                     pass  # the reader has gone
                 finally:
@@ -53,9 +60,9 @@ class MjpegCamera:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
-        self.url = f"http://user:secret@127.0.0.1:{self._server.server_address[1]}/video?token=secret"
+        self.url = f"http://user:secret@{host}:{self._server.server_address[1]}/video?token=secret"
 
     def __enter__(self) -> "MjpegCamera":
         self._thread.start()
@@ -68,3 +75,10 @@ class MjpegCamera:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+if __name__ == "__main__":  # in a namespace: HOST FPS; each line of standard input is another rate
+    with MjpegCamera(float(sys.argv[2]), host=sys.argv[1]) as served:
+        print(served.url, flush=True)
+        for line in sys.stdin:
+            served.fps = float(line)

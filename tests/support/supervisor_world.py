@@ -33,11 +33,15 @@ def make_source_report(written: int = 0, **changes: Any) -> SourceReport:
 class World:
     """A run with two detectors and a source. Of what it does, each list holds what was not yet looked at."""
 
-    def __init__(self, *tables: Settings, only: frozenset[str] | None = None) -> None:
+    def __init__(self, *tables: Settings, only: frozenset[str] | None = None, placed: bool = False) -> None:
+        """`placed`: an engine chooses the machines of the detectors, of which there is one at first."""
         settings = PipelineSettings(DetectSettings(workers=2), *tables)
         sources = [SourceSpec(SOURCE, "video", SOURCE)]
         plan = make_plan((BROKER, *STAGES), settings, sources, only, Path("run"))
         instances = {process.name: f"run/{process.name}" for process in plan.processes}
+        if placed:
+            detectors = frozenset(one.name for one in plan.processes if one.role == "detect")
+            plan = plan._replace(placed=detectors, least={"detect": 1})
         self.now_s = START_S
         self.supervisor = Supervisor(settings, plan, instances, self.now_s)
         self.started: list[str] = []

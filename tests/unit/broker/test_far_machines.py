@@ -144,7 +144,7 @@ def test_with_a_remote_supervisor_its_workers_are_lost(world: World, lose: Calla
     (again,) = world.take("near", Work)
     (line,) = world.log_lines
     assert line.startswith("supervisor ") and line.endswith(
-        "; lost with it: detect, classify; work that goes to others: 1"
+        "; lost with it: detect, classify; work that goes to others: 1 (clip frame 0)"
     )
     world.give("detect", *detected(work, 0))  # only the network failed: it joins again
     assert world.take("detect", RequestHello)

@@ -7,8 +7,8 @@ from pipeline.broker.queues import FrameQueue
 from tests.support.broker_world import make_frame
 
 
-def entry(source: str, sequence: int) -> PendingFrame:
-    return PendingFrame(make_frame(sequence, source), received_ns=0)
+def entry(source: str, sequence: int, received_ns: int = 0) -> PendingFrame:
+    return PendingFrame(make_frame(sequence, source), received_ns)
 
 
 def test_sources_take_turns() -> None:
@@ -57,3 +57,16 @@ def test_a_removed_frame_is_not_taken() -> None:
     queue.put_file(frame)
     queue.remove(frame)
     assert queue.take(live=True) is None
+
+
+def test_a_live_source_waits_although_its_frame_is_new() -> None:
+    queue = FrameQueue(file_share=0.2)
+    assert queue.waiting(50) == (0, 0)
+    queue.put_live(entry("cam", 0, received_ns=100))
+    queue.put_live(entry("cam", 1, received_ns=140))
+    queue.put_file(entry("clip", 0, received_ns=120))
+    assert queue.waiting(200) == (2, 100)
+    queue.take(live=True)
+    assert queue.waiting(200) == (1, 80)
+    queue.put_live(entry("cam", 2, received_ns=190))
+    assert queue.waiting(200) == (2, 80)

@@ -7,7 +7,15 @@ import pytest
 from pipeline.config.schema import RunSettings
 from pipeline.supervisor.child_main import LATE_STATUS
 from pipeline.supervisor.supervisor import BROKER_START_S, FINISH_S, MAX_ERRORS, SILENT_S
-from pipeline.wire.messages import Committed, Died, PeerReport, RequestHello, SourceEnded, StopRequest
+from pipeline.wire.messages import (
+    Committed,
+    Died,
+    PeerReport,
+    QueueReport,
+    RequestHello,
+    SourceEnded,
+    StopRequest,
+)
 from tests.support.supervisor_world import SOURCE, World, make_source_report
 
 KILLED = -signal.SIGKILL
@@ -466,3 +474,59 @@ def test_a_capture_whose_sources_have_ended_is_not_waited_for(begun: World) -> N
     present = [name for name in begun.stages if name != "capture-1"]
     begun.report(*present, started=True, sources=[make_source_report(ended=True)])
     assert begun.supervisor.waiting_for() == ""
+
+
+# ------------------------------------------------------------------------------------------ a cluster
+
+
+@pytest.fixture
+def cluster() -> World:
+    """A run that has begun, whose detectors are placed by an engine."""
+    world = World(placed=True)
+    world.pass_time()
+    assert "detect-2" not in world.take("started")
+    world.report(*(name for name in world.stages if name != "detect-2"), started=True)
+    world.take("lines")
+    return world
+
+
+def late(world: World, *present: str) -> None:
+    """Let the broker report for two seconds that frames wait for a detector."""
+    for _ in range(8):
+        world.now_s += 0.25
+        world.report(*present, started=True, queues={"detect": QueueReport(4, 0.5)})
+
+
+def test_a_process_is_added_where_its_role_is_late_and_taken_away_when_idle(cluster: World) -> None:
+    present = [name for name in cluster.stages if name != "detect-2"]
+    late(cluster, *present)
+    assert cluster.take("lines") == ["detect-2 is added: detect is late"]
+    assert cluster.take("started") == ["detect-2"]
+    for _ in range(60):
+        cluster.now_s += 0.25
+        cluster.report(*cluster.stages, started=True, queues={"detect": QueueReport(0, 0.0)})
+    assert cluster.take("stopped") == ["detect-2"]
+    cluster.end("detect-2", 0)
+    assert cluster.take("started") == [] and cluster.take("sent") == []
+    late(cluster, *present)
+    assert cluster.take("started") == ["detect-2"]
+
+
+def test_a_lost_machine_is_no_death_of_its_processes(cluster: World) -> None:
+    for _ in range(20):
+        cluster.supervisor.child_lost("detect-1", cluster.now_s)
+        cluster.pass_time()
+        assert cluster.take("started") == ["detect-1"]
+    assert Died("run/detect-1") in cluster.sent
+    assert not cluster.over
+
+
+def test_a_process_without_a_machine_is_not_late(cluster: World) -> None:
+    cluster.supervisor.child_lost("detect-1", cluster.now_s)
+    cluster.report(*(name for name in cluster.stages if name[:6] != "detect"), started=True)
+    for _ in range(60):
+        cluster.supervisor.child_unplaced("detect-1", cluster.now_s)
+        cluster.wait(1.0)
+    assert cluster.take("killed") == []
+    cluster.wait(40.0)
+    assert "detect-1" in cluster.take("killed")

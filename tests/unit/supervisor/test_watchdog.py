@@ -18,7 +18,7 @@ def report(broker: str, *instances: str, timed_out: str = "", silent_s: float = 
 
 @pytest.fixture
 def here() -> Watchdog:
-    return Watchdog(PATIENCE_S, broker_is_here=True)
+    return Watchdog(PATIENCE_S)
 
 
 def test_one_that_is_given_up_is_killed_at_once(here: Watchdog) -> None:
@@ -52,7 +52,7 @@ def test_a_process_that_is_started_is_not_missed(here: Watchdog) -> None:
 
 
 def test_a_stage_that_a_network_cut_off_has_time_to_come_back() -> None:
-    away = Watchdog(PATIENCE_S, broker_is_here=False)
+    away = Watchdog(PATIENCE_S, away=["one"])
     away.receive(report("a", "one"), 0.0)
     away.receive(report("a", timed_out="one"), 5.0)
     assert away.overdue(5.0) == set()

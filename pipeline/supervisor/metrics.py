@@ -1,0 +1,217 @@
+"""What `metrics.address` serves: figures in Prometheus' text format, and whether the supervisor is well."""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, Final, Literal
+
+from pipeline.common.errors import UserError
+from pipeline.wire.messages import MAX_PEERS, SourceReport, StatusReport
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Upper bounds of the histograms' buckets."""
+
+SILENT_S: Final = 1.0
+STUCK_S: Final = 5.0
+"""A supervisor whose loop has stood still for longer is not well."""
+
+Samples = Sequence[tuple[Mapping[str, str], float]]
+
+
+class Process:
+    """A stage's process as the reports tell of it."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.state: Literal["running", "silent", "away", "ended"] = "running"  # away: being started again
+        self.restarts = 0
+
+
+def update_processes(processes: dict[str, Process], report: StatusReport) -> None:
+    """Note who is there. One that is missed is being started again, unless the run ends."""
+    present = {peer.name: peer for peer in report.peers if not peer.timed_out}
+    for name, peer in present.items():
+        if name not in processes and len(processes) >= MAX_PEERS:
+            processes.pop(next(iter(processes)))
+        process = processes.setdefault(name, Process(peer.role))
+        process.restarts += process.state == "away"
+        process.state = "silent" if peer.silent_s > SILENT_S else "running"
+    over = bool(report.finished or report.stopping)
+    captured = any(source.ended for source in report.sources)  # whose capture has left for good
+    for name, process in processes.items():
+        if name not in present:
+            process.state = "ended" if over or (captured and process.role == "capture") else "away"
+
+
+class RunMetrics:
+    """Takes in the broker's reports. Counters begin anew with a new broker, as Prometheus expects it."""
+
+    def __init__(self) -> None:
+        self.report: StatusReport | None = None
+        self.processes: dict[str, Process] = {}
+        self._latency = Histogram(LATENCY_S)
+
+    def receive(self, report: StatusReport) -> None:
+        if self.report is None or self.report.broker != report.broker:
+            self._latency = Histogram(LATENCY_S)
+        for latency_ns in report.latency_ns:
+            self._latency.add(latency_ns / 1e9)
+        update_processes(self.processes, report)
+        self.report = report
+
+    def text(self) -> str:
+        """Return all of it in Prometheus' text format."""
+        return "".join(f"{line}\n" for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        report = self.report
+        if report is None:
+            return
+        yield from _of_sources(report.sources)
+        waiting = [({"role": role}, float(queue.waiting)) for role, queue in report.queues.items()]
+        yield from family("emotions_queue_length", "gauge", "Frames or faces that wait.", waiting)
+        ages = [({"role": role}, round(queue.age_s, 4)) for role, queue in report.queues.items()]
+        text = "For how long the one that waits longest has waited."
+        yield from family("emotions_queue_age_seconds", "gauge", text, ages)
+        yield from self._latency.lines("emotions_frame_latency_seconds", "From capture to record.")
+        batches = Histogram(BATCHES)
+        for size, count in report.batches.items():
+            batches.add(int(size), count)
+        yield from batches.lines("emotions_batch_size", "Faces in one call of a model.")
+        steps = [({"role": role}, float(count)) for role, count in report.steps.items()]
+        yield from family("emotions_step_frames_total", "counter", "Frames that a stage has handled.", steps)
+        busy = [({"role": role}, round(busy_ns / 1e9, 3)) for role, busy_ns in report.busy_ns.items()]
+        yield from family("emotions_step_busy_seconds_total", "counter", "Time that they took.", busy)
+        held: Samples = [({}, float(report.held_bytes))]
+        yield from family("emotions_held_bytes", "gauge", "Pixels that the broker holds.", held)
+        bad: Samples = [({}, float(report.bad_messages))]
+        yield from family("emotions_bad_messages_total", "counter", "Messages that were refused.", bad)
+        up = [({"process": n}, float(p.state in ("running", "silent"))) for n, p in self.processes.items()]
+        yield from family("emotions_process_up", "gauge", "Whether a process takes part.", up)
+        restarts = [({"process": n}, float(p.restarts)) for n, p in self.processes.items()]
+        yield from family("emotions_process_restarts_total", "counter", "Restarts seen.", restarts)
+
+
+def _of_sources(sources: Sequence[SourceReport]) -> Iterator[str]:
+    captured = [({"source": source.name}, float(source.captured)) for source in sources]
+    yield from family("emotions_frames_captured_total", "counter", "Frames captured.", captured)
+    outcomes: list[tuple[Mapping[str, str], float]] = []
+    for source in sources:
+        labels, done = {"source": source.name}, source.committed
+        outcomes.append(({**labels, "status": "ok", "reason": ""}, done.ok))
+        outcomes.append(({**labels, "status": "failed", "reason": ""}, done.failed))
+        outcomes += [
+            ({**labels, "status": "dropped", "reason": why}, n) for why, n in sorted(done.dropped.items())
+        ]
+    yield from family("emotions_frames_total", "counter", "Frames by what became of them.", outcomes)
+    ended = [({"source": source.name}, float(source.ended)) for source in sources]
+    yield from family("emotions_source_ended", "gauge", "Whether a source has no more frames.", ended)
+    in_flight = [({"source": source.name}, float(source.in_flight)) for source in sources]
+    yield from family("emotions_frames_in_flight", "gauge", "Frames without an outcome yet.", in_flight)
+
+
+class Histogram:
+    """Counts of values by the least of `bounds` that is not below them."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float, count: int = 1) -> None:
+        self._counts[bisect_left(self._bounds, value)] += count
+        self._sum += value * count
+
+    def lines(self, name: str, text: str) -> Iterator[str]:
+        yield f"# HELP {name} {text}"
+        yield f"# TYPE {name} histogram"
+        total = 0
+        for bound, count in zip([*self._bounds, "+Inf"], self._counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{le="{bound}"}} {total}'
+        yield f"{name}_sum {round(self._sum, 6)}"
+        yield f"{name}_count {total}"
+
+
+def family(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
+    """Return the lines of a metric: what it is, and a value for each set of labels."""
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+    for labels, value in samples:
+        shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+        number = int(value) if float(value).is_integer() else value
+        yield f"{name}{{{shown}}} {number}" if shown else f"{name} {number}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+class Health:
+    """What the supervisor's loop says of itself: the serving thread would answer though the loop hangs."""
+
+    def __init__(self) -> None:
+        self.turn_s = time.monotonic()
+        self.ready = False  # all processes of this machine have joined the broker
+
+    @property
+    def well(self) -> bool:
+        return time.monotonic() - self.turn_s < STUCK_S
+
+
+@contextmanager
+def serving(address: str, metrics: RunMetrics, health: Health) -> Iterator[None]:
+    """Serve /metrics, /healthz and /readyz at HOST:PORT; nothing for "". Raises UserError for a wrong one."""
+    if not address:
+        yield
+        return
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5.0  # a client that asks for nothing
+
+        def do_GET(self) -> None:
+            answers: dict[str, Callable[[], tuple[int, str]]] = {
+                "/metrics": lambda: (200, metrics.text()),
+                "/healthz": lambda: (200, "well\n") if health.well else (503, "the supervisor hangs\n"),
+                "/readyz": lambda: (200, "ready\n") if health.ready else (503, "processes are awaited\n"),
+            }
+            status, text = answers.get(self.path.partition("?")[0], _nothing)()
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """A line for each request would be the most of the log."""
+
+    server = _open(address, Handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _nothing() -> tuple[int, str]:
+    return 404, "no such page\n"
+
+
+def _open(address: str, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    host, separator, port = address.rpartition(":")
+    if not (separator and host and port.isascii() and port.isdecimal() and int(port) < 65_536):
+        raise UserError(f"metrics.address: expected HOST:PORT, such as 127.0.0.1:9464, found {address!r}")
+    try:
+        return ThreadingHTTPServer((host, int(port)), handler)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"metrics.address: {address}: {why}; choose another port") from error
