@@ -44,7 +44,13 @@ def run_check(
 
     only: the roles that run here; None: all. config: the file of --config, if any. cameras: open each camera.
     """
+    from pipeline.cli.resolve import choose_page  # which loads zmq
+
     lines = [*system_lines(config), *package_lines(PROJECT / "requirements.txt")]
+    try:
+        settings = settings.replace(choose_page(settings, only))
+    except UserError as error:
+        lines.append(CheckLine("missing", "display", str(error)))
     for spec in reversed(STAGES):  # sources first
         if spec.check is not None and _runs(spec.role, only):
             lines += spec.check(settings.of(spec.settings))
@@ -53,7 +59,11 @@ def run_check(
     if settings.log.file:
         lines.append(output_line("log", settings.log.file))
     lines += key_lines(settings, only)
-    lines += process_lines(settings, only)
+    try:
+        lines += process_lines(settings, only)
+    except UserError as error:
+        if not any(line.state == "missing" for line in lines):  # else a line above says what is missing
+            lines.append(CheckLine("missing", "processes", str(error)))
     _print(lines)
     return _MISSING_STATUS if any(line.state == "missing" for line in lines) else 0
 
@@ -93,13 +103,13 @@ def key_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[C
 
 
 def process_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[CheckLine]:
-    """Return how many processes would start, and the threads of each."""
+    """Return how many processes would start, and the threads of each.
+
+    Raises UserError where a run would be refused.
+    """
     # Without a source there is one too: a camera or the demo.
-    try:
-        specs = parse_sources(settings.of(CaptureSettings).sources or ["demo"])
-        plan = make_plan((BROKER, *STAGES), settings, specs, only, Path("run"))
-    except UserError:  # an earlier line says what is missing
-        return []
+    specs = parse_sources(settings.of(CaptureSettings).sources or ["demo"])
+    plan = make_plan((BROKER, *STAGES), settings, specs, only, Path("run"))
     threads = Counter((process.role, process.threads) for process in plan.processes)
     return [_processes_line(role, number, each) for (role, each), number in threads.items()]
 

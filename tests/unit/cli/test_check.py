@@ -62,6 +62,25 @@ def test_each_missing_part_is_a_line_of_its_own(tmp_path: Path, capsys: pytest.C
     assert listing[-1] == "5 parts missing: it would not run"
 
 
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ([], ""),
+        (["display.mode=window"], "display"),
+        (["web.host=0.0.0.0", "web.token=long-enough-to-be-one"], "processes"),
+    ],
+)
+def test_what_browser_needs_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], part: str
+) -> None:
+    given = [f"classify.model={write_model(tmp_path)}", "detect.model=haar", "capture.sources=browser:2"]
+    assert run_check(read_settings(None, given + settings)) == (2 if part else 0)
+    listing = capsys.readouterr().out.splitlines()
+    assert "ok      source         browser:2: 2 visitors at a time, by the web page" in listing
+    missing = {line.split()[1] for line in listing if line.startswith("missing ")}
+    assert missing == ({part} if part else set())
+
+
 def test_only_what_runs_here_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = read_settings(
         None, [f"classify.model={tmp_path}/none.keras", "broker.address=tcp://localhost:9"]

@@ -39,6 +39,31 @@ def test_every_classifier_of_a_run_is_told_which_labels_it_shows(
     assert f"emotion model: {model}, labels: consensus" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("mode", ["auto", "web"])
+def test_browser_is_served_by_the_page(tmp_path: Path, reporter: Reporter, mode: str) -> None:
+    given = [f"classify.model={write_model(tmp_path)}", "capture.sources=browser:1", f"display.mode={mode}"]
+    settings, sources = prepare(read_settings(None, given), None, reporter)
+    assert settings.of(DisplaySettings).mode == "web"
+    assert [source.name for source in sources] == ["browser#1"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "only", "said"),
+    [
+        ("window", None, "expected --display web, found window"),
+        ("none", None, "expected --display web, found none"),
+        ("auto", ["capture"], "--only leaves out web and display"),
+        ("auto", ["capture", "display"], "--only leaves out web"),
+    ],
+)
+def test_browser_without_its_page_is_refused(
+    reporter: Reporter, mode: str, only: list[str] | None, said: str
+) -> None:
+    settings = read_settings(None, ["capture.sources=browser", f"display.mode={mode}"])
+    with pytest.raises(UserError, match=said):
+        prepare(settings, None if only is None else frozenset(only), reporter)
+
+
 def test_labels_that_the_model_has_not_end_a_run_before_it_starts(tmp_path: Path, reporter: Reporter) -> None:
     assignments = [f"classify.model={write_model(tmp_path)}", "classify.labels=consensus"]
     with pytest.raises(UserError, match="consensus expected"):

@@ -41,6 +41,30 @@ def test_forms(text: str, form: str, kind: str, name: str) -> None:
     assert (spec.text, spec.form, spec.kind, spec.name) == (text, form, kind, name)
 
 
+def test_browser_is_a_source_for_each_visitor_at_a_time() -> None:
+    specs = parse_sources(["browser:2", "demo"])
+    assert [(spec.form, spec.kind, spec.name) for spec in specs] == [
+        ("browser", "live", "browser#1"),
+        ("browser", "live", "browser#2"),
+        ("demo", "file", "demo"),
+    ]
+    assert len(parse_sources(["browser"])) == 4
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["browser:0"], "N from 1 to 64"),
+        (["browser:65"], "N from 1 to 64"),
+        (["browser:x"], "N from 1 to 64"),
+        (["browser", "browser:2"], "browser is named twice"),
+    ],
+)
+def test_browsers_that_can_not_be(texts: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse_sources(texts)
+
+
 def test_files_and_folders(tmp_path: Path, clip: str) -> None:
     picture = tmp_path / "face.PNG"
     picture.touch()

@@ -1,5 +1,6 @@
 """What is refused before the page is served."""
 
+import dataclasses
 import socket
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.config.schema import PipelineSettings
+from pipeline.config.sources import parse_sources
 from pipeline.config.stage import RunFacts
+from stages.capture.spec import CAPTURE, CaptureOptions
 from stages.display.spec import DisplaySettings
 from stages.web.guard import Allowance
-from stages.web.spec import WebOptions, WebSettings, check_settings, find_port, processes
+from stages.web.spec import WebOptions, WebSettings, check_settings, find_port, processes, stored
 
 TOKEN = "a-token-of-sixteen"
 
@@ -31,6 +34,30 @@ def test_what_is_not_safe_is_refused(settings: WebSettings, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         check_settings(settings)
     assert "\n" not in str(caught.value)
+
+
+def test_cameras_beyond_the_loopback_need_a_certificate_besides() -> None:
+    check_settings(WebSettings(), cameras=True)
+    with pytest.raises(UserError, match="browser needs web.certificate and web.key"):
+        check_settings(WebSettings(host="0.0.0.0", token=TOKEN), cameras=True)
+    with pytest.raises(UserError, match="needs web.token"):
+        check_settings(WebSettings(host="0.0.0.0"), cameras=True)
+
+
+@pytest.mark.parametrize(
+    ("display", "said"),
+    [
+        (DisplaySettings(), "Nothing is stored."),
+        (DisplaySettings(results="out/r.jsonl"), "This run writes results to r.jsonl."),
+        (DisplaySettings(results="-"), "This run writes results to standard output."),
+        (
+            DisplaySettings(results="r.csv", record="out/"),
+            "This run records your picture in out and writes results to r.csv.",
+        ),
+    ],
+)
+def test_visitors_are_told_what_is_stored(display: DisplaySettings, said: str) -> None:
+    assert stored(display) == said
 
 
 def test_a_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -76,6 +103,16 @@ def test_only_a_run_that_shows_a_page_has_its_process() -> None:
     assert isinstance(plan.options, WebOptions)
     assert plan.options.settings.port > 0
     assert (plan.options.page, plan.options.mirror) == ("ipc:///run/it/page", True)
+
+
+def test_the_page_of_a_run_with_browser_meets_its_captures() -> None:
+    run = dataclasses.replace(facts("web"), sources=parse_sources(["browser:2"]))
+    (page,), captures = processes(run), CAPTURE.processes(run)
+    assert isinstance(page.options, WebOptions)
+    assert page.options.visitors == ["browser#1", "browser#2"] == [plan.source for plan in captures]
+    for plan in captures:
+        assert isinstance(plan.options, CaptureOptions)
+        assert plan.options.page == page.options.visitors_address == "ipc:///run/it/visitors"
 
 
 def test_an_allowance_is_used_up_and_comes_back() -> None:
