@@ -167,7 +167,12 @@ class Visitors:
             camera.changed.set()
 
     def update(self, report: StatusReport, now_s: float) -> None:
-        """Take in a report of the broker: places become clean, and cameras that send nothing lose theirs."""
+        """Take in a report of the broker: places become clean, and cameras that send nothing lose theirs.
+
+        When the run ends nothing changes any more.
+        """
+        if report.stopping or report.finished:
+            return
         for source in report.sources:
             place = self.places.get(source.name)
             if place is not None:

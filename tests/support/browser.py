@@ -139,11 +139,12 @@ def fake_camera(film: Path) -> list[str]:
 
 
 def make_film(path: Path, faces: int = 1, frames: int = 60) -> Path:
-    """Write the demo as a fake camera plays it (MJPEG, 640×480): the faces come and go as there."""
-    reader = DemoReader(SourceSpec(f"demo:{faces}", "demo", "demo"))
+    """Write the demo, or for 0 faces a plain picture of changing shade, as a fake camera plays it (MJPEG)."""
+    reader = DemoReader(SourceSpec(f"demo:{max(1, faces)}", "demo", "demo"))
     with path.open("wb") as file:
-        for _ in range(frames):
+        for number in range(frames):
             picture = reader.read()
             assert picture is not None and picture.image is not None
-            file.write(to_jpeg(np.asarray(cv2.resize(picture.image, (640, 480)), np.uint8), 90))
+            image = picture.image if faces else np.full((480, 640, 3), number, np.uint8)
+            file.write(to_jpeg(np.asarray(cv2.resize(image, (640, 480)), np.uint8), 90))
     return path

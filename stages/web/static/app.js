@@ -63,6 +63,11 @@ function mirrored(source) {
   return settings.mirror ?? (own || (status.mirror ?? false));
 }
 
+/** What a source is called here. */
+function title(source) {
+  return source === camera.state ? "my camera" : source;
+}
+
 function several() {
   return tiles.size > 1;
 }
@@ -226,7 +231,7 @@ class Tile {
   describe() {
     const state = status.sources.find((source) => source.name === this.source);
     const over = state?.ended ? ` · ${state.error ? "ended early" : "ended"}` : "";
-    this.caption.textContent = this.source + over;
+    this.caption.textContent = title(this.source) + over;
     this.caption.hidden = !several() && !over;
     const words = this.frame?.record.faces.map((face) => `face ${face.track} ${word(shown(face).emotion)}`) ?? [];
     this.canvas.setAttribute("aria-label", `${this.source}: ${words.join(", ") || "no faces"}`);
@@ -327,7 +332,7 @@ class Face {
 }
 
 function faceName(face) {
-  return several() ? `face ${face.track}, ${face.source}` : `face ${face.track}`;
+  return several() ? `face ${face.track}, ${title(face.source)}` : `face ${face.track}`;
 }
 
 function noteFaces(source, record) {
@@ -471,6 +476,7 @@ function updateStatus() {
   const silent = status.processes.filter((process) => process.state === "silent").map((process) => process.name);
   if (status.state === "finished") {
     finished = true;
+    releaseCamera();
     connection("The run is over");
     $("figures").textContent = status.sources.map(balance).join("   ");
   } else {
@@ -479,14 +485,14 @@ function updateStatus() {
     else if (silent.length) connection(`${silent.join(", ")} does not answer`, true);
     else if (status.state === "starting") connection("The run is starting…");
     else if (status.state === "stopping") connection("The run is ending…");
-    else connection("Live");
+    else connection(tiles.size ? "Live" : "Ready");
     const parts = shownSources().filter((source) => !source.ended).map((source) => {
-      const name = several() ? `${source.name}: ` : "";
+      const name = several() ? `${title(source.name)}: ` : "";
       return `${name}${source.fps.toFixed(1)} frames/s · latency ${ms(source.latency_ms.p50)} ` +
         `(p95 ${ms(source.latency_ms.p95)}) · dropped ${reasons(source.dropped)}` +
         (source.failed ? ` · failed ${source.failed}` : "");
     });
-    if (status.mean_batch) parts.push(`${status.mean_batch.toFixed(1)} faces a batch`);
+    if (parts.length && status.mean_batch) parts.push(`${status.mean_batch.toFixed(1)} faces a batch`);
     $("figures").textContent = parts.join(" · ");
   }
   $("figures").title = $("figures").textContent;
@@ -596,7 +602,7 @@ async function enter(event) {
 
 // ------------------------------------------------------------------------------------------------- camera
 
-const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
+const video = $("own");
 const still = document.createElement("canvas");
 
 const WITHOUT_PLACE = new Set(["off", "idle", "wait", "full"]);
@@ -641,18 +647,23 @@ async function useCamera() {
   camera.key ||= crypto.randomUUID();
   video.srcObject = camera.stream;
   await video.play().catch(() => {});
+  if (document.activeElement === document.body) $("pictures").focus(); // the button that was pressed is gone
   askForPlace();
 }
 
-function stopCamera(text) {
-  const asked = camera.stream !== null;
+/** Give the camera back to the browser, whose light goes out. */
+function releaseCamera() {
   camera.on = false;
   for (const track of camera.stream?.getTracks() ?? []) track.stop();
   camera.stream = video.srcObject = null;
   camera.busy = false; // no frame of a stopped camera comes that would end it
-  if (asked && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ camera: "off" }));
-  trouble(text);
   setPressed();
+}
+
+function stopCamera(text) {
+  if (camera.stream !== null && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ camera: "off" }));
+  releaseCamera();
+  trouble(text);
 }
 
 /** Ask for a place; on a new connection too, where the server knows this page by its key. */
@@ -684,9 +695,10 @@ function sendPicture() {
   if (camera.credits <= 0 || camera.busy || camera.stream === null || WITHOUT_PLACE.has(camera.state) || resting()) return;
   camera.busy = true;
   const stream = camera.stream;
-  const next = video.requestVideoFrameCallback?.bind(video) ?? ((then) => setTimeout(then, 30));
-  next(() => {
-    if (stream !== camera.stream) return; // turned off meanwhile, and on again perhaps
+  let made = false;
+  const make = () => {
+    if (made || stream !== camera.stream) return; // turned off meanwhile, and on again perhaps
+    made = true;
     const scale = Math.min(1, Math.min(1280, Math.max(status.camera.width, status.camera.height) || 640) /
       Math.max(video.videoWidth, video.videoHeight, 1));
     still.width = Math.round(video.videoWidth * scale);
@@ -700,7 +712,9 @@ function sendPicture() {
       }
       again(stream);
     }, "image/jpeg", 0.8);
-  });
+  };
+  video.requestVideoFrameCallback?.(make);
+  setTimeout(make, video.requestVideoFrameCallback ? 250 : 33); // some browsers skip frames that nobody sees
 }
 
 function again(stream) {
@@ -726,7 +740,7 @@ function updateInvitation() {
   $("stored").textContent = status.stored;
   $("privacy").textContent = "Your pictures go to this server and to no other; other visitors don't see them. " + status.stored;
   const text = $("trouble").textContent;
-  $("invitation").hidden = finished || (tiles.size > 0 && (own || !camera.on) && !text);
+  $("invitation").hidden = status.state === "finished" || (tiles.size > 0 && (own || !camera.on) && !text);
   $("invitation").classList.toggle("bar", tiles.size > 0);
   $("offer").textContent = camera.on ? waits[camera.state] ?? "" : "See what this page reads in your face.";
   $("offer").hidden = Boolean(text);
