@@ -16,7 +16,6 @@ from pipeline.wire.messages import (
     Encoding,
     End,
     EndOfSource,
-    Frame,
     Grant,
     Work,
 )
@@ -88,7 +87,7 @@ def can_read(state: State, workers: list[Peer]) -> list[Peer]:
     if not foreign or not state.rules.frames:
         return workers
     pending = (frame for ledger in state.ledgers.values() for frame in ledger.pending.values())
-    shared = any(isinstance(e.header, Frame) and e.header.encoding == "shared" for e in pending)
+    shared = any(frame.header.encoding == "shared" for frame in pending)
     return [peer for peer in workers if peer not in foreign] if shared else workers
 
 
@@ -102,7 +101,7 @@ def blocked(state: State) -> frozenset[str]:
 
 def send_frame(state: State, peer: Peer, frame: PendingFrame, now_ns: int, *, alone: bool) -> None:
     header, step = frame.header, state.rules.steps[0]
-    assert isinstance(header, Frame) and frame.pixels is not None
+    assert frame.pixels is not None
     frame.phase = "working"
     near = state.ledgers[frame.source].near(frame, step)
     arrays, buffers = ([], []) if near is None else pack({step.recall: near})
@@ -156,7 +155,7 @@ def send_delivery(
 ) -> None:
     header = frame.header
     pixels = frame.pixels if display.hello.wants_pixels else None
-    sent = header if pixels is not None and isinstance(header, Frame) else None
+    sent = header if pixels is not None else None
     arrays, buffers = pack(ledger.shown(frame, state.hidden))
     if pixels is not None:
         buffers.append(pixels)
@@ -173,7 +172,7 @@ def send_delivery(
         sent.encoding if sent else "raw",
         frame.items,
         arrays,
-        (header.shape[1], header.shape[0]) if isinstance(header, Frame) else None,
+        (header.shape[1], header.shape[0]) if header.shape else None,
     )
     state.metrics.deliveries += 1
     ledger.delivering(state.metrics.deliveries)

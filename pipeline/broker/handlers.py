@@ -21,7 +21,6 @@ from pipeline.wire.messages import (
     Goodbye,
     Grant,
     Heartbeat,
-    NoFrame,
     Result,
     SourceEnded,
     SourceInfo,
@@ -38,7 +37,7 @@ def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buff
             heartbeat(state, peer, message, now_ns)
         case Goodbye(), _:
             leave(state, peer, died=False)
-        case ((Frame() | NoFrame()), "capture") if message.source == source_of(peer.hello):
+        case Frame(), "capture" if message.source == source_of(peer.hello):
             receive_frame(state, peer, message, buffers[0] if buffers else None, now_ns)
         case SourceEnded(), "capture" if message.source == source_of(peer.hello):
             source_ended(state, message)
@@ -63,16 +62,14 @@ def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None
         state.send(peer.identity, Clock(message.sent_ns, now_ns))
 
 
-def receive_frame(
-    state: State, peer: Peer, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int
-) -> None:
+def receive_frame(state: State, peer: Peer, header: Frame, pixels: Buffer | None, now_ns: int) -> None:
     """Store a source's next frame if there is room. After its end, a source needs no credits."""
     ledger = state.ledgers.get(header.source)
     if ledger is None or not peer.accepted or not ledger.expects(header):
         state.metrics.late_answers += 1
         return
     live = ledger.info.kind == "live"
-    if not (live and isinstance(header, NoFrame)):
+    if not (live and header.shape is None):
         peer.granted = max(0, peer.granted - 1)
     size = frame_bytes(header, pixels)
     room = has_room(state, ledger, size)

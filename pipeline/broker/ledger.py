@@ -19,7 +19,6 @@ from pipeline.wire.messages import (
     Committed,
     Frame,
     InView,
-    NoFrame,
     SourceInfo,
     Status,
 )
@@ -37,7 +36,7 @@ Values = dict[str, NDArray[Any]]
 class PendingFrame:
     """A frame from its arrival until its record is written."""
 
-    header: Frame | NoFrame
+    header: Frame
     received_ns: int
     pixels: Buffer | None = None  # as the header's encoding says
     phase: Phase = "waiting"
@@ -61,9 +60,9 @@ class PendingFrame:
         return frame_bytes(self.header, self.pixels) + sum(array.nbytes for array in self.values.values())
 
 
-def frame_bytes(header: Frame | NoFrame, pixels: Buffer | None) -> int:
+def frame_bytes(header: Frame, pixels: Buffer | None) -> int:
     """Bytes of a frame's pixels, in a message or in shared memory."""
-    if pixels is None or isinstance(header, NoFrame):
+    if pixels is None or header.shape is None:
         return 0
     return math.prod(header.shape) if header.encoding == "shared" else len(pixels)
 
@@ -155,18 +154,18 @@ class SourceLedger:
         self.delivery.furthest = max(self.delivery.furthest, committed.offset)
         self.reasons |= committed.dropped.keys()
 
-    def expects(self, header: Frame | NoFrame) -> bool:
+    def expects(self, header: Frame) -> bool:
         """Whether this is the next frame, not a repeat nor one after a gap."""
         return not self.ended and header.sequence == self.next_sequence and header.epoch == self.epoch
 
-    def receive(self, header: Frame | NoFrame, pixels: Buffer | None, now_ns: int) -> PendingFrame:
+    def receive(self, header: Frame, pixels: Buffer | None, now_ns: int) -> PendingFrame:
         """Open the account of the next frame."""
         frame = PendingFrame(header, now_ns, pixels)
         self.pending[header.sequence] = frame
         self.next_sequence += 1
         self.held_bytes += frame.held_bytes
         self.largest_bytes = max(self.largest_bytes, frame.held_bytes)
-        if isinstance(header, NoFrame):
+        if header.shape is None:
             self.resolve(frame, header.status, header.reason)
         return frame
 

@@ -67,7 +67,7 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
     confirm(state, hello.instance, identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
-    peer = Peer(identity, hello, now_ns, now_ns, key=key)
+    peer = Peer(identity, hello, now_ns, key=key)
     state.peers.add(peer)
     if hello.role == "display":
         accept_display(state, peer)

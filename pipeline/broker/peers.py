@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline.broker.ledger import PendingFrame
 from pipeline.broker.queues import ItemRange
-from pipeline.wire.messages import Frame, Heartbeat, Hello, Role
+from pipeline.wire.messages import Heartbeat, Hello, Role
 
 MAX_REQUESTED: Final = 1024
 """Unknown peers that are remembered: those that were requested to say hello last."""
@@ -32,7 +32,7 @@ class Job:
         if self.pieces:
             return self.items
         header = self.frames[0].header
-        return header.shape[0] * header.shape[1] if isinstance(header, Frame) else 0
+        return header.shape[0] * header.shape[1] if header.shape else 0
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +42,6 @@ class Peer:
     identity: bytes
     hello: Hello
     last_seen_ns: int
-    since_ns: int  # when it said hello
     heartbeat: Heartbeat | None = None  # the last one, with a remote stage's clock offset
     key: str | None = None  # name of its CURVE key; None over ipc
     jobs: dict[int, Job] = field(default_factory=dict)  # by the number of the work

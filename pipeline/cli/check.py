@@ -162,8 +162,8 @@ RATE_TOLERANCE: Final = 0.05
 
 def camera_lines(settings: CaptureSettings) -> list[CheckLine]:
     """Return a line for each camera. They are opened in another process, since drivers may hang."""
-    asked = settings.camera_width, settings.camera_height, settings.camera_fps
-    command = [sys.executable, "-P", "-m", "stages.capture.sources.camera", "list", *map(str, asked)]
+    wanted = settings.camera_width, settings.camera_height, settings.camera_fps
+    command = [sys.executable, "-P", "-m", "stages.capture.sources.camera", "list", *map(str, wanted)]
     environment = os.environ | {"PYTHONPATH": python_path()}
     hung = []
     try:
@@ -195,9 +195,9 @@ def _missed(got: CameraMode, settings: CaptureSettings) -> str:
     """Return the settings that the camera does not meet; "" if there are none."""
     missed = []
     for key, value in (("width", got.width), ("height", got.height)):
-        asked = getattr(settings, f"camera_{key}")
-        if asked and asked != value:
-            missed.append(f"capture.camera_{key}={asked}")
+        wanted = getattr(settings, f"camera_{key}")
+        if wanted and wanted != value:
+            missed.append(f"capture.camera_{key}={wanted}")
     if settings.camera_fps and abs(got.fps - settings.camera_fps) > RATE_TOLERANCE * settings.camera_fps:
         missed.append(f"capture.camera_fps={settings.camera_fps}")
     return ", ".join(missed)

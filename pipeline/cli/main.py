@@ -168,7 +168,7 @@ def _bench(words: Sequence[str]) -> int:
     from bench.against import Against, run_against
     from bench.command import Options, run_bench
 
-    asked = Options(
+    bench = Options(
         options.source,
         options.frames,
         options.runs,
@@ -177,9 +177,9 @@ def _bench(words: Sequence[str]) -> int:
         not options.without_tutorial,
     )
     if options.against is None:
-        return run_bench(settings, asked)
+        return run_bench(settings, bench)
     sides = Against(options.against, options.set, options.against_set)
-    return run_against(settings, asked, sides)
+    return run_against(settings, bench, sides)
 
 
 def _keys(words: Sequence[str]) -> int:

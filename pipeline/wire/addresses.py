@@ -88,10 +88,10 @@ def check_bindable(address: str, name: str = "broker.address") -> None:
     check_private(address, name)
 
 
-def check_dialable(address: str, name: str = "broker.address") -> None:
+def check_dialable(address: str) -> None:
     """Raise UserError for an address that stands for any machine."""
     if is_tcp(address) and _parts(address)[0] in _WILDCARDS:
-        raise UserError(f"{name}: {address!r} names no machine; name the one that the broker is on")
+        raise UserError(f"broker.address: {address!r} names no machine; name the one that the broker is on")
 
 
 def check_private(address: str, name: str = "broker.address") -> None:

@@ -54,7 +54,7 @@ class ZapAuthenticator:
         self._context = context
         self._monitors: list[_Monitor] = []
         self._refusals = Refusals()
-        self._address = ""  # of the peer that is asked about
+        self._address = ""  # of the peer in question
         self._authenticator = Authenticator(context)
         for domain in DOMAINS:
             self._authenticator.configure_curve_callback(domain, self)

@@ -110,8 +110,11 @@ def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
         case Commit(latency_ns=latency_ns):
             right = len(latency_ns) <= len(sizes) <= MAX_RECORDS
             right = right and max(sizes, default=0) <= MAX_RECORD_BYTES
-        case Frame(shape=shape, encoding=encoding):
-            right = len(sizes) == 1 and _are_pixels(sizes[0], shape, encoding)
+        case Frame(shape=None, status=status, reason=reason):
+            right = not sizes and status != "ok" and reason != ""
+        case Frame(shape=shape, encoding=encoding, status=status):
+            assert shape is not None
+            right = len(sizes) == 1 and _are_pixels(sizes[0], shape, encoding) and status == "ok"
         case Work(arrays=arrays, shape=shape, encoding=encoding):
             pixels, rest = (sizes[:1], sizes[1:]) if shape else ([], sizes)
             right = rest == [_bytes_of(array) for array in arrays]

@@ -185,9 +185,10 @@ class Heartbeat(Message, frozen=True):
 
 
 class Frame(Message, frozen=True):
-    """A captured frame of `shape` (height, width, 3), uint8, BGR; buffer: as `encoding` says.
+    """A captured frame of `shape` (height, width, 3), uint8, BGR. Buffer: its pixels, as `encoding` says.
 
-    raw: its pixels. jpeg: a JPEG of them. shared: their name in memory that the run's processes share.
+    raw: the pixels. jpeg: a JPEG of them. shared: their name in memory that the run's processes share. A
+    frame that was dropped before it was sent, or is unreadable, has no shape and no buffer.
     """
 
     source: Name
@@ -195,22 +196,11 @@ class Frame(Message, frozen=True):
     sequence: Index
     captured_ns: Moment
     time_s: Seconds  # place in the video, or since the first frame of a live source
-    shape: Shape
+    shape: Shape | None
     file: Text = ""  # of a folder's picture
     encoding: Encoding = "raw"
-
-
-class NoFrame(Message, frozen=True):
-    """A frame without pixels: dropped before it was sent, or unreadable."""
-
-    source: Name
-    epoch: Index
-    sequence: Index
-    captured_ns: Moment
-    time_s: Seconds
-    status: Literal["dropped", "failed"]
-    reason: Name
-    file: Text = ""
+    status: Status = "ok"  # not of a frame without pixels
+    reason: Annotated[str, Meta(max_length=1024)] = ""
 
 
 class SourceEnded(Message, frozen=True):
@@ -427,7 +417,6 @@ AnyMessage = (
     Hello
     | Heartbeat
     | Frame
-    | NoFrame
     | SourceEnded
     | Result
     | StepFailed

@@ -203,7 +203,7 @@ class ClockOffset:
 
     def __init__(self) -> None:
         self._best: Sample | None = None
-        self._answers = 0  # to questions asked after the first answer
+        self._answers = 0  # to requests after the first answer
         self._first_ns: int | None = None  # when the first answer came
 
     @property

@@ -24,7 +24,6 @@ from pipeline.wire.messages import (
     End,
     Frame,
     Grant,
-    NoFrame,
     RequestHello,
     SourceEnded,
     SourceInfo,
@@ -45,7 +44,7 @@ log = logging.getLogger(__name__)
 class OutgoingFrame(NamedTuple):
     """A numbered frame, with its pixels if it has any."""
 
-    header: Frame | NoFrame
+    header: Frame
     buffers: list[Buffer]
 
 
@@ -185,7 +184,7 @@ class Feed(ABC):
             self._end_told = session.send(told)
 
     @abstractmethod
-    def costs_credit(self, header: Frame | NoFrame) -> bool:
+    def costs_credit(self, header: Frame) -> bool:
         """Return whether the frame uses up a credit."""
 
     def queue_more(self) -> bool:
@@ -200,7 +199,7 @@ class Feed(ABC):
         where = self.info.name, self.epoch, self.next_sequence, captured_ns, picture.time_s
         self.next_sequence += 1
         if image is None:
-            return OutgoingFrame(NoFrame(*where, "failed", reason, picture.file), [])
+            return OutgoingFrame(Frame(*where, None, picture.file, status="failed", reason=reason), [])
         height, width = image.shape[:2]
         encoding, pixels = self._encoded(image, where[2])
         return OutgoingFrame(Frame(*where, (height, width, 3), picture.file, encoding), [pixels])
@@ -282,7 +281,7 @@ class FileFeed(Feed):
         self._thread.shutdown(wait=False)
         return bool(wait([closing], CLOSE_S).done)
 
-    def costs_credit(self, header: Frame | NoFrame) -> bool:
+    def costs_credit(self, header: Frame) -> bool:
         return True
 
     def _may_read(self) -> bool:

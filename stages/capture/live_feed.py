@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import Accept, Frame, NoFrame, SourceInfo
+from pipeline.wire.messages import Accept, Frame, SourceInfo
 from pipeline.wire.session import Session
 from stages.capture.feed import POLL_MS, Feed, OutgoingFrame
 from stages.capture.reader import CLOSE_S, Reader, SourceFailed, SourceStuck, TimedFrame
@@ -304,8 +304,8 @@ class LiveFeed(Feed):
     def close(self) -> bool:
         return self._source.close()
 
-    def costs_credit(self, header: Frame | NoFrame) -> bool:
-        return isinstance(header, Frame)
+    def costs_credit(self, header: Frame) -> bool:
+        return header.shape is not None
 
     def queue_more(self) -> bool:
         """Queue the outcomes of frames that are numbered and were not sent."""
@@ -314,7 +314,7 @@ class LiveFeed(Feed):
         for sequence, captured_ns in islice(self._uncommitted.since(self._next_queued), max(0, room)):
             reason = "broker_restarted" if sequence < self._of_lost_broker else "superseded"
             where = self.info.name, self.epoch, sequence, captured_ns, self._time_s(captured_ns)
-            self._unsent.append(OutgoingFrame(NoFrame(*where, "dropped", reason), []))
+            self._unsent.append(OutgoingFrame(Frame(*where, None, status="dropped", reason=reason), []))
             self._next_queued = sequence + 1
         return bool(self._unsent)
 

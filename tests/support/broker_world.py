@@ -22,7 +22,6 @@ from pipeline.wire.messages import (
     Heartbeat,
     Hello,
     Message,
-    NoFrame,
     Result,
     SourceInfo,
     SourceKind,
@@ -47,12 +46,13 @@ def make_frame(sequence: int, source: str = "clip", epoch: int = 1, **changes: A
     return Frame(source=source, epoch=epoch, sequence=sequence, **fields | changes)
 
 
-def make_no_frame(sequence: int, source: str = "clip", epoch: int = 1, **changes: Any) -> NoFrame:
-    fields = {"captured_ns": 0, "time_s": 0.0, "status": "dropped", "reason": "superseded"}
-    return NoFrame(source=source, epoch=epoch, sequence=sequence, **fields | changes)
+def make_no_frame(sequence: int, source: str = "clip", epoch: int = 1, **changes: Any) -> Frame:
+    fields = {"captured_ns": 0, "time_s": 0.0, "shape": None, "status": "dropped", "reason": "superseded"}
+    return Frame(source=source, epoch=epoch, sequence=sequence, **fields | changes)
 
 
 def pixels(frame: Frame) -> bytes:
+    assert frame.shape is not None
     return bytes(int(np.prod(frame.shape)))
 
 

@@ -15,7 +15,6 @@ from pipeline.wire.messages import (
     Frame,
     Grant,
     Hello,
-    NoFrame,
     SourceEnded,
     StatusReport,
     StepFailed,
@@ -49,7 +48,7 @@ class Run(RuleBasedStateMachine):
         self.starts = 0
         self.world.join("supervisor", "supervisor")
         self.records: dict[str, list[str]] = {"clip": [], "cam": []}  # what display has written, by source
-        self.window: deque[Frame | NoFrame] = deque()  # of the file: not known to be written
+        self.window: deque[Frame] = deque()  # of the file: not known to be written
         self.next = {"clip": 0, "cam": 0}
         self.epoch = {"clip": 0, "cam": 0}
         self.credits = {"clip": 0, "cam": 0}

@@ -25,7 +25,6 @@ from pipeline.wire.messages import (
     Hello,
     Message,
     MessageError,
-    NoFrame,
     SourceEnded,
     StepFailed,
     StopRequest,
@@ -154,7 +153,7 @@ class Siege(Run):
                 return header, [bytes(shape[0] * shape[1] * 3)]
             case 2:
                 status, reason = pick(choices, ("dropped", "failed")), pick(choices, REASONS)
-                return NoFrame(source, epoch, sequence, *captured, status, reason), []  # type: ignore[arg-type]
+                return Frame(source, epoch, sequence, *captured, None, status=status, reason=reason), []  # type: ignore[arg-type]
             case 3:
                 return SourceEnded(source, epoch, any_number(choices), pick(choices, REASONS)), []
             case 4:

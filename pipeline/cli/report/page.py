@@ -61,7 +61,7 @@ def make_page(results: Results, pictures: Pictures) -> str:
 
 def _rule(uncertain_below: float | None) -> str:
     if uncertain_below is None:
-        return "where the run said so"
+        return "where the results mark it"
     return f"where its confidence is below {percent(uncertain_below)}"
 
 

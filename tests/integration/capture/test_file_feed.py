@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pipeline.wire.messages import End, Frame, NoFrame, RequestHello, SourceEnded, StopCapture
+from pipeline.wire.messages import End, Frame, RequestHello, SourceEnded, StopCapture
 from stages.capture import feed as feed_module
 from stages.capture.feed import POLL_MS, FileFeed
 from stages.capture.reader import SourceFailed, SourceStuck, TimedFrame
@@ -40,7 +40,7 @@ def test_a_frame_for_each_credit() -> None:
     heard = turn(feed, session, accept(epoch=7), grant(3), times=5)
     assert sequences(heard) == [0, 1, 2]
     for number, frame in enumerate(heard):
-        assert isinstance(frame, Frame)
+        assert isinstance(frame, Frame) and frame.shape
         assert (frame.source, frame.epoch, frame.shape) == ("clip", 7, (2, 4, 3))
         assert frame.time_s == pytest.approx(number / 25)
         assert session.pixels[number] == bytes([number]) * 24
@@ -74,7 +74,7 @@ def test_what_is_unreadable_or_too_large_is_failed() -> None:
     reader = ListReader([TimedFrame(None, 0.0, "a.png", "unreadable: no"), *pictures(1)])
     feed, session = FileFeed(reader, options(), 23), FakeSession()
     first, second, _ = turn(feed, session, accept(), grant(3), times=4)
-    assert isinstance(first, NoFrame)
+    assert isinstance(first, Frame) and first.shape is None
     assert (first.status, first.reason, first.file) == ("failed", "unreadable: no", "a.png")
     assert (second.status, second.reason) == ("failed", "larger than broker.max_message_bytes")
     assert feed.credits == 1

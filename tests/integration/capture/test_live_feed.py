@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.wire.messages import End, Frame, NoFrame, RequestHello, SourceEnded, StopCapture
+from pipeline.wire.messages import End, Frame, RequestHello, SourceEnded, StopCapture
 from stages.capture import live_feed
 from stages.capture.feed import POLL_MS
 from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed, LiveFrame
@@ -44,11 +44,7 @@ def make(
 
 def outcomes(messages: list[Any]) -> list[tuple[int, str]]:
     """Number and kind of the frames: "frame" or the reason."""
-    return [
-        (m.sequence, "frame" if isinstance(m, Frame) else m.reason)
-        for m in messages
-        if hasattr(m, "sequence")
-    ]
+    return [(m.sequence, "frame" if m.shape else m.reason) for m in messages if hasattr(m, "sequence")]
 
 
 class Opener:
@@ -290,7 +286,7 @@ def test_unreadable_is_failed() -> None:
     feed, session = make([TimedFrame(None, 0.0, reason="unreadable")])
     session.says.extend([accept(), grant(1)])
     (told,) = turn(feed, session)
-    assert isinstance(told, NoFrame)
+    assert isinstance(told, Frame) and told.shape is None
     assert (told.status, told.reason) == ("failed", "unreadable")
 
 

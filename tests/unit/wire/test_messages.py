@@ -109,6 +109,10 @@ def raw(message: Message, **changes: Any) -> bytes:
     [
         (make_frame(1), {"shape": (MAX_SIDE + 1, 1, 3)}, [bytes(3 * (MAX_SIDE + 1))]),
         (make_frame(1), {"shape": (0, 4, 3)}, [b""]),
+        (make_frame(1), {"shape": None}, []),
+        (make_frame(1), {"shape": None, "status": "dropped"}, []),
+        (make_frame(1), {"shape": None, "status": "failed", "reason": "x"}, [bytes(24)]),
+        (make_frame(1), {"status": "dropped", "reason": "x"}, [bytes(24)]),
         (make_frame(1), {"shape": (2, 4, 4)}, [bytes(32)]),
         (make_frame(1), {"sequence": -1}, [bytes(24)]),
         (make_frame(1), {"sequence": "1"}, [bytes(24)]),
