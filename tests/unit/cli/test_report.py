@@ -82,7 +82,7 @@ def test_what_the_run_showed_as_uncertain_is_uncertain(tmp_path: Path) -> None:
     assert found.summary.uncertain_below is None
     assert found.series["clip.mp4"].tracks[1].shown.tolist() == [3, 7]
     assert read_results(path, 0.5).series["clip.mp4"].tracks[1].shown.tolist() == [7, 3]
-    assert "where the run said so" in make_page(found, {})
+    assert "where the results mark it" in make_page(found, {})
 
 
 def test_pictures_of_a_folder_are_counted_instead_of_timed(
