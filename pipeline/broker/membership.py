@@ -57,6 +57,8 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
     if same and same not in predecessors:  # listed once, so that its work is retried once
         predecessors.append(same)
     reason = key_refusal(hello, key, predecessors) or refusal(state, hello)
+    if not reason and state.peers.is_replaced(identity):  # else the two would replace each other in turn
+        reason = f"{hello.name}: another process has taken its place while it was out of reach"
     if reason:
         state.metrics.bad_messages += 1
         state.log(f"{hello.name} is refused: {reason}")

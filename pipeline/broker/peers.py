@@ -97,6 +97,8 @@ class Peers:
         self._by_identity: dict[bytes, Peer] = {}
         self._jobs = 0
         self._requested_ns: OrderedDict[bytes, int] = OrderedDict()  # when a hello was requested
+        self._latest: OrderedDict[str, bytes] = OrderedDict()  # instance -> its last process
+        self._replaced: OrderedDict[bytes, None] = OrderedDict()  # earlier processes of an instance
 
     def get(self, identity: bytes) -> Peer | None:
         return self._by_identity.get(identity)
@@ -104,6 +106,17 @@ class Peers:
     def add(self, peer: Peer) -> None:
         self._requested_ns.pop(peer.identity, None)
         self._by_identity[peer.identity] = peer
+        before = self._latest.pop(peer.hello.instance, peer.identity)
+        self._latest[peer.hello.instance] = peer.identity
+        if before != peer.identity:
+            self._replaced[before] = None
+        for remembered in (self._latest, self._replaced):
+            if len(remembered) > MAX_REQUESTED:
+                remembered.popitem(last=False)
+
+    def is_replaced(self, identity: bytes) -> bool:
+        """Whether a later process of the same instance has said hello: this one was out of reach."""
+        return identity in self._replaced
 
     def request_is_due(self, identity: bytes, now_ns: int, interval_ns: int) -> bool:
         """Whether to request the hello of a peer: at most once in `interval_ns`."""

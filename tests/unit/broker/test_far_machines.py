@@ -12,6 +12,7 @@ from pipeline.wire.messages import (
     End,
     Goodbye,
     Heartbeat,
+    Refused,
     RequestHello,
     SourceEnded,
     Work,
@@ -121,6 +122,18 @@ def test_a_successor_tells_of_a_death_too(world: World) -> None:
         world.join("detect", f"detect-{'next' if number == 0 else 'last'}", credits=1, instance="far/detect",
                    remote=True)  # fmt: skip
     assert outcomes(world) == ["failed worker_died"]
+
+
+def test_a_process_that_comes_back_after_its_successor_is_refused(world: World) -> None:
+    """A machine whose cable was out: the two would else replace each other, and frames would seem deadly."""
+    give_work(world, "detect")
+    silence(world, "detect")
+    world.join("detect", "detect-next", credits=1, instance="far/detect", remote=True)
+    (work,) = world.take("detect-next", Work)
+    back(world, "detect")
+    assert world.take("detect", Refused)
+    world.give("detect-next", *detected(work, 0))
+    assert outcomes(world) == ["ok"]
 
 
 def hear_no_more(world: World) -> None:
