@@ -20,18 +20,20 @@ from stages.display.record import Box, Smoothed
 
 Floats = NDArray[np.float64]
 
-MAX_MISSED: Final = 15
+MAX_MISSED: Final = 50
 """Searched frames in a row without its face that end a track. Dropped frames don't count: they are no
 evidence that a face is gone."""
 
 MAX_UNSEEN_S: Final = 2.0
 """Seconds of the video without its face that end a track, however few frames were searched in them."""
 
-REACH: Final = 0.5
-REACH_PER_S: Final = 10.0
+REACH: Final = 0.3
+REACH_PER_S: Final = 5.0
+REACH_PER_S_AT_FIRST: Final = 10.0
 MAX_REACH: Final = 2.0
-"""How far a face may be from where its track is expected, in face sizes: some jitter, plus a brisk walk (10
-face sizes a second, about 1.5 m/s) for the time unseen, up to a bound."""
+"""How far a face may be from where its track is expected, in face sizes, up to a bound: some jitter, plus
+what it may turn or brake in the time unseen. A track of one place has no velocity yet: it may move as far as
+in a brisk walk (10 face sizes a second, about 1.5 m/s)."""
 
 MAX_SIZE_RATIO: Final = 2.0
 """How much larger or smaller than its track a face may be."""
@@ -43,14 +45,18 @@ a longer way evens out."""
 MEMORY: Final = PLACES * (MAX_MISSED + 1)
 """Searched frames after which an older one no longer matters."""
 
-MAX_COAST_S: Final = 0.4
+MAX_COAST_S: Final = 0.8
 """How long an unseen face is expected to keep its velocity."""
 
-COST_PER_S: Final = 1.0
-MAX_UNSEEN_COST: Final = 1.0
+SIZE_COST: Final = 4.0
+"""Weight of the logarithm of the sizes' ratio. Whoever hides another is nearer, and so larger: size tells two
+people who cross apart best."""
+
+COST_PER_S: Final = 0.5
+MAX_UNSEEN_COST: Final = 0.5
 """Tracks unseen for longer cost more, so that one seen just now is preferred."""
 
-COST_LIMIT: Final = 4.0
+COST_LIMIT: Final = 5.0
 """Cost of leaving a track without a face and a face without a track. Without a limit, a face that appears or
 hides could shift the numbers of a whole row of people."""
 
@@ -163,9 +169,11 @@ class Tracker:
         gaps = np.hypot(tracks[..., 0] - faces[..., 0], tracks[..., 1] - faces[..., 1])
         distances = gaps / ((sizes + others) / 2)
         ratios = np.maximum(sizes / others, others / sizes)
-        reach = np.minimum(REACH + REACH_PER_S * unseen_s, MAX_REACH)[:, None]
+        moved = self._places[:, -1, 0] > self._places[:, 0, 0]  # so that its velocity is known
+        per_s = np.where(moved, REACH_PER_S, REACH_PER_S_AT_FIRST)
+        reach = np.minimum(REACH + per_s * unseen_s, MAX_REACH)[:, None]
         waited = np.minimum(COST_PER_S * unseen_s, MAX_UNSEEN_COST)[:, None]
-        costs: Floats = 1.0 - _overlaps(tracks, faces) + distances + np.log(ratios) + waited
+        costs: Floats = 1.0 - _overlaps(tracks, faces) + distances + SIZE_COST * np.log(ratios) + waited
         costs[(distances > reach) | (ratios > MAX_SIZE_RATIO)] = _FORBIDDEN
         return costs
 
