@@ -19,7 +19,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from pipeline.common.labels import EMOTIONS
-from stages.display.record import Box, FaceRecord, short_label
+from stages.display.record import Box, FaceRecord, short_label, word_for
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -203,15 +203,13 @@ def write(image: Image, lines: Sequence[str], corner: Corner) -> None:
     """
     scale = text_scale(image) if min(image.shape[:2]) > 300 else 0.4
     pad, row = round(10 * scale), round(30 * scale)
-    widths = [cv2.getTextSize(line, FONT, scale, 1)[0][0] for line in lines]
-    width, height = max(widths) + 2 * pad, row * len(lines) + pad
+    width, height = max(_width(line, scale) for line in lines) + 2 * pad, row * len(lines) + pad
     free_x, free_y = max(0, image.shape[1] - width), max(0, image.shape[0] - height)
     x = free_x // 2 if corner == "middle" else free_x * corner.endswith("right")
     y = free_y // 2 if corner == "middle" else free_y * corner.startswith("lower")
-    _darken(image, x, y, width, height)
+    ground = _darkened(image, x, y, width, height)
     for number, line in enumerate(lines):
-        at = (x + pad, y + row * number + round(22 * scale) + pad // 2)
-        cv2.putText(image, line, at, FONT, scale, _WHITE, 1, cv2.LINE_AA)
+        put_text(ground, line, (pad, row * number + round(22 * scale) + pad // 2), scale, _WHITE)
 
 
 def draw_bars(image: Image, face: FaceRecord, corner_px: tuple[float, float], scale: float) -> None:
@@ -219,28 +217,30 @@ def draw_bars(image: Image, face: FaceRecord, corner_px: tuple[float, float], sc
 
     `corner_px` is the box's right upper corner, `scale` the font scale; `image`, uint8 BGR, is changed.
     """
-    row, pad, bar = round(_ROW * scale), round(8 * scale), round(_BAR * scale)
-    (name, _), _ = cv2.getTextSize(max(EMOTIONS, key=len) + "  ", FONT, 0.8 * scale, 1)
-    (share, _), _ = cv2.getTextSize("100% ", FONT, 0.8 * scale, 1)
-    width, height = name + bar + share + 2 * pad, row * len(EMOTIONS) + pad
+    row, pad, bar, small = round(_ROW * scale), round(8 * scale), round(_BAR * scale), 0.8 * scale
+    name = max(_width(word_for(emotion) + "  ", small) for emotion in EMOTIONS)
+    width, height = name + bar + _width("100% ", small) + 2 * pad, row * len(EMOTIONS) + pad
     x = max(0, min(round(corner_px[0]) + pad, image.shape[1] - width))
     y = max(0, min(round(corner_px[1]), image.shape[0] - height))
-    _darken(image, x, y, width, height)
+    ground, left = _darkened(image, x, y, width, height), pad + name
     for number, emotion in enumerate(EMOTIONS):
         value = face.smoothed.probabilities[emotion]
-        top, base = y + pad + row * number, y + row * (number + 1)
-        left = x + pad + name
-        cv2.putText(image, emotion, (x + pad, base), FONT, 0.8 * scale, _WHITE, 1, cv2.LINE_AA)
+        top, base = pad + row * number, row * (number + 1)
+        put_text(ground, word_for(emotion), (pad, base), small, _WHITE)
         low = (left + round(bar * value), base + pad // 4)
-        cv2.rectangle(image, (left, top), low, COLOURS[emotion], cv2.FILLED)
-        figure = f"{100 * value:.0f}%"
-        at = (left + bar + pad // 2, base)
-        cv2.putText(image, figure, at, FONT, 0.8 * scale, _WHITE, 1, cv2.LINE_AA)
+        ground[top : low[1] + 1, left : low[0] + 1] = COLOURS[emotion]
+        put_text(ground, f"{100 * value:.0f}%", (left + bar + pad // 2, base), small, _WHITE)
 
 
-def _darken(image: Image, x: int, y: int, width: int, height: int) -> None:
+def _width(text: str, scale: float) -> int:
+    return text_size(text, scale)[0][0]
+
+
+def _darkened(image: Image, x: int, y: int, width: int, height: int) -> Image:
+    """Darken a part of an image, and return that part."""
     area = image[y : y + height, x : x + width]
     area[:] = (area * _SHADE).astype(np.uint8)
+    return area
 
 
 CANVAS: Final = (1280, 720)

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.common.labels import EMOTIONS
 from stages.display.drawing import COLOURS, Corner, draw_bars, write
-from stages.display.record import FaceRecord, Smoothed
+from stages.display.record import FaceRecord, Smoothed, use_words
 
 GREY = 200
 
@@ -51,3 +51,14 @@ def test_any_size_of_picture_and_place_of_face(shape: tuple[int, int]) -> None:
     for corner in ((-50.0, -50.0), (5000.0, 5000.0)):
         draw_bars(image, face(happy=1.0), corner, 0.5)
     write(image, ["a long text that does not fit"] * 3, "lower right")
+
+
+def test_bars_have_the_words_of_the_settings() -> None:
+    plain, named = (np.full((600, 800, 3), GREY, np.uint8) for _ in range(2))
+    draw_bars(plain, face(happy=0.9), (300.0, 100.0), 1.0)
+    use_words({"happy": "fröhlich"})
+    try:
+        draw_bars(named, face(happy=0.9), (300.0, 100.0), 1.0)
+    finally:
+        use_words({})
+    assert (plain != named).any()
