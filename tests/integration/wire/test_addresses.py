@@ -180,6 +180,6 @@ def test_a_port_in_use_is_seen_on_all_interfaces() -> None:
                 check_free(f"tcp://{host}:{port}")
 
 
-def test_an_address_that_no_interface_has_is_told() -> None:
+def test_an_address_that_no_interface_has_is_reported() -> None:
     with pytest.raises(UserError, match="can't be bound"):
         check_free("tcp://192.0.2.1:5555")

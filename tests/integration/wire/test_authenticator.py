@@ -216,7 +216,7 @@ def test_a_removed_key_is_refused_from_the_next_start(tmp_path: Path, addresses:
     second.close(linger_ms=0)
 
 
-def test_a_stage_that_was_never_let_in_is_told_at_once(
+def test_a_stage_that_was_never_let_in_is_reported_at_once(
     broker: BrokerChannel, addresses: tuple[str, str], directory: Path
 ) -> None:
     public, secret = zmq.curve_keypair()
@@ -297,11 +297,11 @@ def test_a_flood_does_not_flood_the_log_and_holds_nobody_up(
         for stranger in strangers:
             stranger.close(0)
     channel.close(linger_ms=0)
-    told = [record for record in caplog.records if "refused a peer" in record.message]
-    assert len(told) <= 3 * 4 * LINES
+    refusals = [record for record in caplog.records if "refused a peer" in record.message]
+    assert len(refusals) <= 3 * 4 * LINES
 
 
-def test_refusals_are_told_a_few_in_a_while(
+def test_refusals_are_logged_a_few_at_a_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now_s = [100.0]

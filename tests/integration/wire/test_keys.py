@@ -124,7 +124,7 @@ def test_of_two_keys_none_is_guessed(keys: Path) -> None:
         stage_keys(keys, "detect")
 
 
-def test_no_directory_is_told_with_the_line_that_makes_it(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported_with_the_command_that_makes_it(tmp_path: Path) -> None:
     for role in ("broker", "detect"):
         with pytest.raises(UserError, match=f"no directory {tmp_path}/no; make it with: python run.py keys"):
             check_keys(tmp_path / "no", [role])
@@ -160,7 +160,7 @@ def test_public_key_with_a_malformed_name_is_refused(keys: Path) -> None:
         broker_keys(keys)
 
 
-def test_one_key_under_two_names_is_told(keys: Path) -> None:
+def test_one_key_under_two_names_is_reported(keys: Path) -> None:
     (keys / "display-2.public").write_bytes((keys / "detect.public").read_bytes())
     with pytest.raises(UserError, match="detect and display-2 have the same key"):
         broker_keys(keys)
@@ -202,7 +202,7 @@ def test_without_a_home_it_is_the_one_of_the_account(
     assert user_directory(ROLES) == tmp_path / ".local" / "state" / "emotions" / "keys"
 
 
-def test_an_account_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_a_home_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)

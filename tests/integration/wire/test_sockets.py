@@ -95,7 +95,7 @@ def test_there_and_back(broker: BrokerChannel, stage: StageChannel, theirs: Stag
     assert answer(stage) == RequestHello()
 
 
-def test_a_peer_that_is_not_there_is_told_of(broker: BrokerChannel) -> None:
+def test_sending_to_an_unknown_peer_returns_false(broker: BrokerChannel) -> None:
     assert not broker.send(b"nobody", RequestHello())
 
 

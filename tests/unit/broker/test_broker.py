@@ -310,7 +310,7 @@ def test_a_second_display_a_second_capture_and_another_model_are_refused() -> No
     assert world.take("classify-a", Refused) == []
 
 
-def test_another_model_or_other_labels_are_told_with_what_to_do() -> None:
+def test_another_model_or_other_labels_are_reported_with_what_to_do() -> None:
     world = World()
     world.join("classify", "here", credits=1, fingerprint="small 21cd consensus")
     world.join("classify", "there", credits=1, fingerprint="small 21cd fer2013")
@@ -420,7 +420,7 @@ def test_the_run_ends_when_every_source_is_written() -> None:
     assert not world.broker.peers_left
 
 
-def test_frames_that_never_arrived_are_told() -> None:
+def test_frames_that_never_arrived_are_reported() -> None:
     world = World()
     world.join_all()
     send_frames(world, 0)

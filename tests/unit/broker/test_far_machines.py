@@ -104,7 +104,7 @@ def test_a_worker_that_its_supervisor_reports_has_died(
         lose(world, role)
         world.join("supervisor", "supervisor", instance="far", remote=True)
         world.give("supervisor", Died(f"far/{role}"))
-        world.give("supervisor", Died(f"far/{role}"))  # told twice, it is one death
+        world.give("supervisor", Died(f"far/{role}"))  # reported twice, it is one death
         assert world.broker.state.ledgers["clip"].in_flight == 1 or outcomes(world) == ["failed worker_died"]
         back(world, role)
     assert world.broker.state.unheard == {}

@@ -94,7 +94,7 @@ def held(world: World) -> int:
     return sum(ledger.held_bytes for ledger in world.broker.state.ledgers.values())
 
 
-def test_the_time_is_told_to_whoever_asks() -> None:
+def test_the_time_is_sent_on_request() -> None:
     world = World()
     world.join_all()
     world.give("detect", Heartbeat())
@@ -103,7 +103,7 @@ def test_the_time_is_told_to_whoever_asks() -> None:
     assert world.take("detect", Clock) == [Clock(5, world.now_ns)]
 
 
-def test_a_stranger_that_sets_its_clock_before_hello_is_told_the_time() -> None:
+def test_a_stage_gets_the_time_before_its_hello() -> None:
     world = World()
     world.give("stranger", Heartbeat(5))
     world.give("stranger", Heartbeat(6))

@@ -1,4 +1,4 @@
-"""Who is told of a run and takes no part in its work: supervisors and the web page."""
+"""Observers, who are sent the reports and take no part in the work: supervisors and the web page."""
 
 from pipeline.wire.messages import Refused, StatusReport, Work
 from tests.support.broker_steps import classify_all, detect_all, send_frames, write_all

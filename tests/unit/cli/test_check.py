@@ -171,7 +171,7 @@ def test_an_output_without_permission_is_missing(tmp_path: Path, monkeypatch: py
     )
 
 
-def test_keys_are_told_of_where_tcp_needs_them(tmp_path: Path) -> None:
+def test_check_lists_keys_where_tcp_needs_them(tmp_path: Path) -> None:
     loopback = read_settings(None, ["broker.address=tcp://127.0.0.1:9"])
     assert key_lines(PipelineSettings(), None) == []
     (line,) = key_lines(loopback, None)

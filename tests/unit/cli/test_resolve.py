@@ -25,7 +25,7 @@ def reporter() -> Iterator[Reporter]:
     reporter.close()
 
 
-def test_every_classifier_of_a_run_is_told_which_labels_it_shows(
+def test_every_classifier_of_a_run_is_given_its_labels(
     tmp_path: Path, reporter: Reporter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the card says later no longer matters."""
@@ -33,8 +33,8 @@ def test_every_classifier_of_a_run_is_told_which_labels_it_shows(
     settings = read_settings(None, [f"classify.model={model}", "classify.workers=2"])
     settings, sources = prepare(settings, ONLY, reporter)
     plan = make_plan((BROKER, *STAGES), settings, sources, ONLY, tmp_path)
-    told = [process.options for process in plan.processes]
-    labels = [options.settings.labels for options in told if isinstance(options, ClassifyOptions)]
+    given = [process.options for process in plan.processes]
+    labels = [options.settings.labels for options in given if isinstance(options, ClassifyOptions)]
     assert labels == ["consensus"] * 2
     assert f"emotion model: {model}, labels: consensus" in capsys.readouterr().err
 

@@ -112,11 +112,11 @@ def test_demo_faces() -> None:
     "text",
     ["", "no such.mp4", "99999999999", "sftp://me:secret@h/x", "x" * 5000, "nul\0.mp4", "caf\udce9.mp4"],
 )
-def test_what_is_not_there_is_told_in_one_line(text: str) -> None:
-    with pytest.raises(UserError) as told:
+def test_what_is_not_there_is_reported_in_one_line(text: str) -> None:
+    with pytest.raises(UserError) as caught:
         parse_sources([text])
-    assert "\n" not in str(told.value)
-    assert "secret" not in str(told.value)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def test_an_address_that_cannot_be_read_is_named(text: str) -> None:
     scheme = text.partition(":")[0]
     with pytest.raises(
         UserError, match=f"{scheme}:// addresses can't be read; expected one of rtsp, "
-    ) as told:
+    ) as caught:
         parse_sources([text])
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_many_files_of_a_pattern_count_as_sources(tmp_path: Path) -> None:

@@ -19,5 +19,5 @@ from pipeline.supervisor.child_main import lacks_memory
         (OSError(errno.ENOENT, "No such file or directory"), False),
     ],
 )
-def test_a_lack_of_memory_is_told_from_a_fault(error: Exception, lacks: bool) -> None:
+def test_a_lack_of_memory_is_not_taken_for_a_fault(error: Exception, lacks: bool) -> None:
     assert lacks_memory(error) == lacks

@@ -30,7 +30,7 @@ def test_a_file_that_was_moved_or_removed_is_gone_on_with_in_a_new_one(tmp_path:
     assert log.lost == 0
 
 
-def test_a_failure_is_told_once_and_so_is_its_end(tmp_path: Path) -> None:
+def test_a_failure_is_reported_once_and_so_is_its_end(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     log = LogFile(str(folder / "run.log"))
@@ -49,7 +49,7 @@ def test_a_failure_is_told_once_and_so_is_its_end(tmp_path: Path) -> None:
     assert (folder / "run.log").read_text() == "four\nfive\n"
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("/dev/full is absent")
     (tmp_path / "run.log").symlink_to("/dev/full")
