@@ -32,9 +32,8 @@ from stages.classify.keras_classifier import output_of
 from stages.detect.detector import Detector, detect_step, open_detector
 from stages.display.display import Display
 from stages.display.drawing import draw_faces, fit_into
-from stages.display.record import make_record, round_box, round_rows
+from stages.display.record import Record
 from stages.display.spec import DisplaySettings
-from stages.display.tracks import Smoother
 from stages.faces import Faces
 
 
@@ -110,6 +109,7 @@ def bare_cost(job: Job) -> BareCost:
     frames = 0
     with open_clip(job, threads=job.threads) as clip:
         detect_step(detector, np.zeros((clip.info.height, clip.info.width, 3), np.uint8))
+        display = Display(DisplaySettings(mode="none"), [clip.info.name], None)
         while True:
             with _timed(spent_ns, "decode"):
                 picture = clip.read()
@@ -123,11 +123,9 @@ def bare_cost(job: Job) -> BareCost:
             with _timed(spent_ns, "classify"):
                 probabilities = classify(classifier, crops)
             delivery = deliverable(clip, picture, frames, time.monotonic_ns())
-            boxes = [round_box(face.box_px) for face in faces]
-            tracks = list(range(1, len(faces) + 1))
-            rows = round_rows(probabilities)
-            smoothed = Smoother().update(picture.time_s, tracks, rows)
-            record = make_record(delivery, boxes, tracks, rows, smoothed, time.monotonic_ns())
+            found = Faces([face.box_px for face in faces], probabilities, {})
+            line = display.deliver(delivery, found, None, delivery.captured_ns)
+            record = msgspec.json.decode(line, type=Record)
             with _timed(spent_ns, "draw"):
                 draw_faces(picture.image.copy(), record.faces)
     parts = ("decode", "detect", "classify", "draw")
