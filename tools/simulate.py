@@ -1,9 +1,9 @@
 """`python -m tools.simulate`: a run of many cameras as a discrete-event simulation, for docs/scale.md.
 
 Sources are spread over brokers by rendezvous hashing: each takes the broker that has the highest hash with
-its name, so nobody has to agree on anything, and the loss of a broker moves its own sources alone. Each
-broker has detectors, classifiers and a display of its own. `--check 2,8` runs the pipeline with so many
-cameras as well, and simulates them with the times that its stages took.
+its name, or the next if that is full, so nobody has to agree on anything, and the loss of a broker moves its
+own sources alone. Each broker has detectors, classifiers and a display of its own. `--check 2,8` runs the
+pipeline with so many cameras as well, and simulates them with the times that its stages took.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 import simpy
 
 from pipeline.wire.addresses import free_port
+from pipeline.wire.messages import MAX_SOURCES
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import read_jsonl
 from tools.faults.__main__ import starter
@@ -56,9 +57,10 @@ class Frame(NamedTuple):
     captured_s: float
 
 
-def place(source: str, brokers: Sequence[str]) -> str:
-    """Return the broker of a source: rendezvous hashing."""
-    return max(brokers, key=lambda one: hashlib.blake2b(f"{one}/{source}".encode(), digest_size=8).digest())
+def place(source: str, brokers: Sequence[str], taken: Counter[str] | None = None) -> str:
+    """Return the broker of a source: rendezvous hashing. One that has MAX_SOURCES in `taken` refuses it."""
+    has_room = [one for one in brokers if taken is None or taken[one] < MAX_SOURCES]
+    return max(has_room, key=lambda one: hashlib.blake2b(f"{one}/{source}".encode(), digest_size=8).digest())
 
 
 class Shard:
@@ -199,10 +201,12 @@ def simulate(
     names = [f"broker-{number}" for number in range(brokers)]
     shards = {name: Shard(env, times, chance) for name in names}
     alive = list(names)
-    placed = {f"camera-{number}": "" for number in range(cameras)}
-    for source in placed:
-        placed[source] = place(source, names)
-    spread = max(Counter(placed.values()).values()) * brokers / cameras
+    placed: dict[str, str] = {}
+    taken: Counter[str] = Counter()
+    for source in (f"camera-{number}" for number in range(cameras)):
+        placed[source] = place(source, names, taken)
+        taken[placed[source]] += 1
+    spread = max(taken.values()) * brokers / cameras
 
     def film(source: str) -> Any:
         yield env.timeout(chance.uniform(0, 1 / fps))
@@ -222,7 +226,8 @@ def simulate(
             yield env.timeout(NOTICE_S + 1.0)
             for source, where in placed.items():
                 if where == lost:
-                    placed[source] = place(source, alive)
+                    placed[source] = place(source, alive, taken)
+                    taken[placed[source]] += 1
 
     for source in placed:
         env.process(film(source))
@@ -260,7 +265,7 @@ class Real(NamedTuple):
     times: Times
 
 
-def run_for_real(cameras: int, fps: float, frames: int) -> Real:
+def run_for_real(cameras: int, fps: float, frames: int, settings: Sequence[str]) -> Real:
     """Run so many cameras until so many records a camera are written, on one detector."""
     with ExitStack() as stack:
         start, folder = stack.enter_context(starter())
@@ -268,6 +273,7 @@ def run_for_real(cameras: int, fps: float, frames: int) -> Real:
         port, results = free_port(), folder / "r.jsonl"
         options = ["--display", "none", "--results", str(results), "--set", "detect.workers=1"]
         options += ["--set", f"metrics.address=127.0.0.1:{port}", "--set", "detect.search_interval_ms=0"]
+        options += [word for setting in settings for word in ("--set", setting)]
         run = start(*options, *(word for camera in served for word in ("--source", camera.url)))
         run.until_records(results, frames * cameras)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
@@ -299,14 +305,14 @@ def run_for_real(cameras: int, fps: float, frames: int) -> Real:
     )
 
 
-def check(counts: Sequence[int], fps: float, broker_ms: float) -> list[dict[str, Any]]:
+def check(counts: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Compare real runs with their simulation."""
     print("| cameras | frames ok: real | simulated | p50 ms: real | simulated | p95 ms: real | simulated |")
     print("|---|---|---|---|---|---|---|")
     found = []
     for cameras in counts:
-        real = run_for_real(cameras, fps, frames=200)
-        times = real.times._replace(broker=broker_ms)
+        real = run_for_real(cameras, options.fps, 200, options.set)
+        times = real.times._replace(broker=options.broker_ms)
         twin = simulate(cameras, 1, real.fps, times, real.seconds)
         shares = [one.ok / (one.ok + one.dropped) for one in (real, twin)]
         pairs = [f"{real.latency_ms[n]:.0f} | {twin.latency_ms[n]:.0f}" for n in (0, 1)]
@@ -320,7 +326,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     times = times._replace(detectors=options.detectors, classifiers=options.classifiers)
     if options.check:
         counts = [int(count) for count in options.check.split(",")]
-        return {"check": check(counts, options.fps, options.broker_ms)}
+        return {"check": check(counts, options)}
     print(HEADER)
     found = []
     for failures in (False, True):

@@ -155,6 +155,10 @@ def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.C
         (["bench", "--display", "none"], "unknown option '--display'"),
         (["keys"], "the following arguments are required: DIR"),
         (["--only", "detect"], "--only needs --broker ADDRESS"),
+        (
+            ["--engine", "ray", "--only", "detect"],
+            "--only: with --engine ray, Ray says which stages run where",
+        ),
         (["--only", "detct", "--broker", "x"], "--only: unknown stage 'detct': did you mean detect?"),
         (["--only", ",", "--broker", "x"], "--only: expected some of"),
         (["--only", "detect", "--broker", "ipc://x", "--source", "0"], "--source belongs to capture"),

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.broker.spec import BROKER
-from pipeline.cli.resolve import prepare
+from pipeline.cli.resolve import check_places, prepare
 from pipeline.common.errors import UserError
+from pipeline.config.sources import parse_sources
 from pipeline.supervisor.plan import make_plan
 from pipeline.supervisor.reporter import Reporter
 from stages.classify.spec import ClassifyOptions
@@ -94,3 +95,9 @@ def test_display_on_a_machine_without_the_model_has_a_threshold(tmp_path: Path, 
     settings = read_settings(None, [f"classify.model={tmp_path / 'none.onnx'}", "display.mode=none"])
     settings, _ = prepare(settings, frozenset({"display"}), reporter)
     assert settings.of(DisplaySettings).uncertain_below == UNCERTAIN_BELOW
+
+
+def test_a_place_of_a_cluster_needs_the_engine_that_knows_places() -> None:
+    check_places(parse_sources(["0"]))
+    with pytest.raises(UserError, match="source 0@camera:door: a place of a cluster needs --engine ray"):
+        check_places(parse_sources(["0@camera:door"]))

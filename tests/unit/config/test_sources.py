@@ -222,3 +222,24 @@ def test_many_files_of_a_pattern_count_as_sources(tmp_path: Path) -> None:
         (tmp_path / f"{number}.mp4").touch()
     with pytest.raises(UserError, match="expected at most 64 sources, found 65"):
         parse_sources([str(tmp_path / "*.mp4")])
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "place", "name"),
+    [
+        ("0@camera:door", "0", "camera:door", "camera-0@door"),
+        ("/dev/video2@camera:door", "/dev/video2", "camera:door", "camera-2@door"),
+        ("demo@camera:door", "demo", "camera:door", "demo"),
+        ("rtsp://user@camera:554", "rtsp://user@camera:554", "", "rtsp://camera:554"),
+        ("rtsp://user:pw@camera:554/a@camera:b", "rtsp://user:pw@camera:554/a@camera:b", "", None),
+    ],
+)
+def test_places_of_a_cluster(text: str, rest: str, place: str, name: str | None) -> None:
+    (source,) = parse_sources([text])
+    assert (source.text, source.place) == (rest, place)
+    assert name is None or source.name == name
+
+
+def test_the_same_camera_of_two_places_has_two_names() -> None:
+    sources = parse_sources(["0@camera:door", "0@camera:garden"])
+    assert [source.name for source in sources] == ["camera-0@door", "camera-0@garden"]
