@@ -1,1 +1,1 @@
-"""Programs for whoever works on the project: the pipeline needs none of them."""
+"""Programs for maintainers; the pipeline needs none of them."""

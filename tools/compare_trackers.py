@@ -1,8 +1,8 @@
-"""`python -m tools.compare_trackers`: how often the tracker mixes people up, and ByteTrack beside it.
+"""`python -m tools.compare_trackers`: how often the tracker confuses people, compared with ByteTrack.
 
 Scenes with known identities: the demo, searched by YuNet at several frame rates, and walkers who cross and
-hide each other, with boxes that jitter and are missed. ByteTrack is that of the package `trackers` 2.6, which
-the project does not need otherwise: its columns are left out where it is not installed.
+hide each other, with boxes that jitter and are missed. ByteTrack is that of the package `trackers` 2.6; its
+columns are left out if it is not installed.
 
     pip install --target /tmp/trackers "trackers==2.6.*"
     PYTHONPATH=/tmp/trackers python -m tools.compare_trackers
@@ -83,7 +83,7 @@ def byte_track(frame_rate: float) -> Update:
 
 
 def errors(steps: Sequence[Step], update: Update) -> Errors:
-    """Return what a tracker gets wrong over a scene."""
+    """Return a tracker's errors over a scene."""
     number_of: dict[int, int] = {}  # person -> its last number
     last_s: dict[int, float] = {}
     owner: dict[int, int] = {}  # number -> the person who had it last

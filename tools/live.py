@@ -75,7 +75,7 @@ def run_live(checkout: Checkout, scene: Scene, seconds: float, folder: Path) -> 
 
 
 def summed(records: list[Record], cameras: int, seconds: float) -> LiveRun:
-    """Return what became of the frames captured between the warm-up and `seconds` later.
+    """Return the outcomes of the frames captured between the warm-up and `seconds` later.
 
     Raises UserError unless there are frames done of as many cameras.
     """

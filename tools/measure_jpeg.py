@@ -1,4 +1,4 @@
-"""`python -m tools.measure_jpeg CLIP…`: what a frame costs on its way to another machine, raw and as JPEG.
+"""`python -m tools.measure_jpeg CLIP…`: the cost of sending a frame to another machine, raw and as JPEG.
 
 For each clip: bytes a frame, and milliseconds of making the JPEG and of checking and decoding it, medians on
 one thread of OpenCV.

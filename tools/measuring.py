@@ -1,4 +1,4 @@
-"""What the measuring programs share: their options, the checkouts that take turns, and how they end."""
+"""What the measuring programs share: options, checkouts that take turns, exit statuses."""
 
 import argparse
 import sys
@@ -49,7 +49,7 @@ def checkouts(options: argparse.Namespace) -> list[Checkout]:
 
 
 def run_program(measure: Callable[[argparse.Namespace], dict[str, Any]], options: argparse.Namespace) -> int:
-    """Measure, and write the figures with what they were measured on; return the exit status."""
+    """Measure, and write the figures with the machine; return the exit status."""
     try:
         machine = start()
         figures = {"machine": machine, **measure(options)}

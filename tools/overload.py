@@ -1,7 +1,7 @@
 """`python -m tools.overload`: four sources at 30 frames a second on two cores, far more than they can handle.
 
-Latency must stay bounded, every frame must have its outcome, every source its share. Prints a table and ends
-with 1 if one of that does not hold. The cameras are MJPEG streams that this process serves on the same cores.
+Latency must stay bounded, every frame must have an outcome, every source its share. Prints a table and ends
+with 1 otherwise. The cameras are MJPEG streams that this process serves on the same cores.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import Ended, Run, read_jsonl
-from tools.faults.__main__ import OPTIONS, starter
+from tools.faults import OPTIONS, starter
 
 CAMERAS: Final = 4
 FPS: Final = 30.0
@@ -41,7 +41,7 @@ HEADER: Final = """\
 
 
 class Share(NamedTuple):
-    """What became of one source."""
+    """The outcome of one source."""
 
     source: str
     captured: int

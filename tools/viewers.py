@@ -1,10 +1,9 @@
-"""`python -m tools.viewers [--viewers 20]`: what viewers of the web page cost a run.
+"""`python -m tools.viewers [--viewers 20]`: the cost of viewers of the web page.
 
 The demo's four faces play with the page served: without viewers and with them, in turn. One viewer has
 stalled: it asks and reads nothing. One is on a line of 300 kB/s. All others ask for the next frame when they
 have one. The viewers run on the same cores, at a lower priority (nice 10). `--pace N` plays N frames a second
-in place of 25; more than the machine can do measures throughput. CPU time a frame depends least on what else
-the machine does.
+instead of 25; more than the machine can do measures throughput. CPU time a frame depends least on other load.
 """
 
 import argparse
@@ -38,7 +37,7 @@ NICE: Final = 10
 
 
 class Viewers:
-    """Open pages, and what they saw."""
+    """Open pages, and the frames they received."""
 
     def __init__(self) -> None:
         self.newest = 0  # frame whose record has come

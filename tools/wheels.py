@@ -1,4 +1,4 @@
-"""`python -m tools.wheels`: are there wheels of all of requirements.txt where the pipeline is to run?
+"""`python -m tools.wheels`: whether all of requirements.txt has wheels on each platform.
 
 It has pip resolve the pins and what they depend on for each system and Python, without installing anything,
 and prints a table (Markdown). It exits with 1 if a wheel is missing. pip evaluates the conditions of

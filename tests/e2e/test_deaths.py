@@ -12,10 +12,7 @@ import pytest
 
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl, same_but_for_time, video_facts
-from tools.faults.arrivals import Arrivals
-from tools.faults.cases import TARGETS, Blow, Case
-from tools.faults.drive import SIGNALS
-from tools.faults.outcome import judge
+from tools.faults import SIGNALS, TARGETS, Arrivals, Blow, Case, judge
 
 PACE = ["--set", "capture.pace_fps=20"]
 BEGUN = 5

@@ -7,10 +7,7 @@ import pytest
 
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import Start
-from tools.soak.plot import plot
-from tools.soak.samples import Latency, Sample, Tail
-from tools.soak.slopes import slope
-from tools.soak.soak import FILES_BOUND, RSS_BOUND, findings, watch
+from tools.soak import FILES_BOUND, RSS_BOUND, Latency, Sample, Tail, findings, plot, slope, watch
 
 SECONDS = 40.0
 MB = 1_000_000

@@ -1,4 +1,4 @@
-"""Fuzzes each target for a time, and says what came of it: `python -m tools.fuzz --seconds 600`."""
+"""Fuzzes each target for a time and prints the figures: `python -m tools.fuzz --seconds 600`."""
 
 import argparse
 import importlib.util

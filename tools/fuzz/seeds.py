@@ -1,4 +1,4 @@
-"""The inputs from which the fuzzer starts: honest messages, short sieges, and small networks."""
+"""The inputs from which the fuzzer starts: valid messages, short sieges, and small networks."""
 
 import random
 from pathlib import Path
@@ -31,7 +31,7 @@ def decoder_seeds() -> list[bytes]:
 
 
 def siege_seeds() -> list[bytes]:
-    """Of different lengths: what they stand for is as good as any other."""
+    """Random bytes of different lengths."""
     chance = random.Random(0)
     return [chance.randbytes(50 * (1 + number % 20)) for number in range(SIEGES)]
 

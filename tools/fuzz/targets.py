@@ -1,4 +1,4 @@
-"""What is fuzzed. Each takes bytes and returns; whatever it raises is a finding."""
+"""The fuzzed functions. Each takes bytes and returns; an exception is a finding."""
 
 import contextlib
 import struct
@@ -16,14 +16,14 @@ MAX_TURNS: Final = 300
 
 
 def decoder(data: bytes) -> None:
-    """A message is what it seems, or a MessageError. What is one is the same after another way there."""
+    """Decode a message; a valid one must be the same after encoding and decoding it again."""
     with contextlib.suppress(MessageError):
         message, buffers = decode(split(data))
         assert decode(encode(message, buffers)) == (message, buffers)
 
 
 def split(data: bytes) -> list[bytes]:
-    """The parts of a message: each after its length, two bytes, the last one whatever is left."""
+    """The parts of a message: each after its length in two bytes, the last one without."""
     parts = []
     while len(data) >= 2:
         (length,) = struct.unpack(">H", data[:2])

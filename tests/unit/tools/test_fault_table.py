@@ -1,7 +1,7 @@
 """The table in the docs is that of the outcomes that are committed beside it."""
 
 from pipeline.common.files import PROJECT
-from tools.faults.table import markdown, read_json
+from tools.faults import markdown, read_json
 
 DOCS = PROJECT / "docs"
 

@@ -9,8 +9,7 @@ import pytest
 
 from pipeline.common.labels import EMOTIONS
 from stages.display.tracks import Smoother
-from tools.steadiness.figures import delays, read_faces, steadiness
-from tools.steadiness.splice import FPS, HOLD, Change, write_splice
+from tools.steadiness import FPS, HOLD, Change, delays, read_faces, steadiness, write_splice
 
 
 def write_results(path: Path, emotions: list[str]) -> Path:
