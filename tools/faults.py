@@ -1,8 +1,8 @@
 """`python -m tools.faults`: kills and stops processes of real runs, with file and live sources.
 
 Each case kills or stops one or two processes at a random moment, and compares the outputs with those of
-an undisturbed run. Prints the table as Markdown, and ends with 1 if a guarantee was broken. It takes a quarter of
-an hour.
+an undisturbed run. Prints the table as Markdown, and ends with 1 if a guarantee was broken. It takes a
+quarter of an hour.
 """
 
 import argparse
