@@ -26,7 +26,7 @@ from pipeline.wire.addresses import free_port
 from pipeline.wire.messages import MAX_SOURCES
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import read_jsonl
-from tools.faults.__main__ import starter
+from tools.faults import starter
 from tools.measuring import make_parser, run_program
 
 ACTIVE: Final = 8
