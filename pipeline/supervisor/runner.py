@@ -22,7 +22,7 @@ from pipeline.supervisor.reporter import Reporter, print_summary, summary
 from pipeline.supervisor.supervisor import KillChild, LogLine, Send, StartChild, Supervisor, TerminateChild
 from pipeline.wire.addresses import check_free
 from pipeline.wire.assignment import Assignment
-from pipeline.wire.messages import PROTOCOL, AnyMessage, Hello, StatusReport
+from pipeline.wire.messages import PROTOCOL, AnyMessage, Hello, SourceReport, StatusReport
 from pipeline.wire.session import Session
 
 POLL_MS: Final = 50
@@ -293,6 +293,12 @@ class Runner:
             self._take_lines()
         return killed
 
+    def _told_sources(self) -> list[SourceReport]:
+        """The sources of the summary: visitors' places that nobody took are left out, but for the first."""
+        unused = {source.name for source in self._plan.sources if source.form == "browser"}
+        reports = self._supervisor.sources
+        return [one for one in reports if one.captured or one.name not in unused] or reports[:1]
+
     def _finish(self, session: Session) -> int:
         """Print the summary and return the exit status."""
         self._reporter.close()
@@ -300,7 +306,7 @@ class Runner:
         if supervisor.sources and supervisor.broker.begun:
             try:
                 elapsed_s = supervisor.elapsed_s - self._suspended_s
-                text = summary(supervisor.sources, self._reporter.rates, elapsed_s)
+                text = summary(self._told_sources(), self._reporter.rates, elapsed_s)
                 print_summary(text, self._reporter.summary_to)
             except LateError as error:
                 self._reporter.log("error", str(error))
