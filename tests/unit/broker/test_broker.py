@@ -204,6 +204,20 @@ def test_a_late_answer_is_known_and_ignored() -> None:
     assert delivery.items == 1
 
 
+def test_a_late_answer_does_not_answer_newer_work() -> None:
+    world = World()
+    world.join_all()
+    send_frames(world, 0)
+    (late,) = world.take("detect", Work)
+    world.join("detect", "detect", credits=2)  # after a broken connection: it is sent its frame again
+    (again,) = world.take("detect", Work)
+    world.give("detect", *detected(late, 5))
+    world.give("detect", *detected(again, 1))
+    classify_all(world)
+    (delivery,) = write_all(world)
+    assert delivery.items == 1
+
+
 def test_an_answer_to_another_broker_is_ignored() -> None:
     world = World()
     world.join_all()
