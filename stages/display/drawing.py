@@ -212,16 +212,27 @@ def write(image: Image, lines: Sequence[str], corner: Corner) -> None:
         put_text(ground, line, (pad, row * number + round(22 * scale) + pad // 2), scale, _WHITE)
 
 
-def draw_bars(image: Image, face: FaceRecord, corner_px: tuple[float, float], scale: float) -> None:
+def draw_bars(
+    image: Image,
+    face: FaceRecord,
+    corner_px: tuple[float, float],
+    scale: float,
+    taken: list[tuple[int, int]] | None = None,
+) -> None:
     """Draw a bar for each smoothed probability of a face, as near to `corner_px` as there is room.
 
     `corner_px` is the box's right upper corner, `scale` the font scale; `image`, uint8 BGR, is changed.
+    `taken` has the places of the bars of other faces: what would cover them is left out, else it is added.
     """
     row, pad, bar, small = round(_ROW * scale), round(8 * scale), round(_BAR * scale), 0.8 * scale
     name = max(_width(word_for(emotion) + "  ", small) for emotion in EMOTIONS)
     width, height = name + bar + _width("100% ", small) + 2 * pad, row * len(EMOTIONS) + pad
     x = max(0, min(round(corner_px[0]) + pad, image.shape[1] - width))
     y = max(0, min(round(corner_px[1]), image.shape[0] - height))
+    if taken is not None:
+        if any(abs(x - left) < width and abs(y - top) < height for left, top in taken):
+            return
+        taken.append((x, y))
     ground, left = _darkened(image, x, y, width, height), pad + name
     for number, emotion in enumerate(EMOTIONS):
         value = face.smoothed.probabilities[emotion]

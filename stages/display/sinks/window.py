@@ -191,10 +191,11 @@ class Window(Sink):
             write(area, [rate], "upper right")
         if len(self._views) > 1 or view.ended:
             write(area, [f"{name}: ended" if view.ended else name], "lower left")
-        for face in self._barred(view, tile):
+        taken: list[tuple[int, int]] = []
+        for face in sorted(self._barred(view, tile), key=lambda face: -face.box[3]):  # the nearest first
             x, y, width, _ = face.box
             corner = (x + width) * tile.scale, y * tile.scale
-            draw_bars(area, face, corner, text_scale(area))
+            draw_bars(area, face, corner, text_scale(area), taken)
 
     def _barred(self, view: View, tile: Tile) -> list[FaceRecord]:
         """Return the faces whose bars are drawn, as they lie in the picture that is shown."""

@@ -53,6 +53,18 @@ def test_any_size_of_picture_and_place_of_face(shape: tuple[int, int]) -> None:
     write(image, ["a long text that does not fit"] * 3, "lower right")
 
 
+def test_bars_cover_no_other_face_s() -> None:
+    image = np.full((600, 800, 3), GREY, np.uint8)
+    taken: list[tuple[int, int]] = []
+    draw_bars(image, face(happy=0.9), (100.0, 100.0), 1.0, taken)
+    alone = image.copy()
+    draw_bars(image, face(sad=0.9), (150.0, 120.0), 1.0, taken)
+    assert (image == alone).all()
+    draw_bars(image, face(sad=0.9), (500.0, 100.0), 1.0, taken)
+    assert (image[:, 500:] != alone[:, 500:]).any()
+    assert len(taken) == 2
+
+
 def test_bars_have_the_words_of_the_settings() -> None:
     plain, named = (np.full((600, 800, 3), GREY, np.uint8) for _ in range(2))
     draw_bars(plain, face(happy=0.9), (300.0, 100.0), 1.0)
