@@ -1,4 +1,4 @@
-"""What a run prints while it goes and at its end: a live table in a terminal, plain lines elsewhere."""
+"""What a run prints: a live table in a terminal, plain lines elsewhere, and a summary at its end."""
 
 import contextlib
 import logging
@@ -22,16 +22,16 @@ from pipeline.config.schema import LogSettings
 from pipeline.supervisor.log import LogFile, as_json, json_line
 from pipeline.wire.messages import Committed, InView, PeerReport, SourceReport, StatusReport
 
-LATENCIES = 2000  # the newest frames that the running percentiles are of
-SPEED_OVER_S: Final = 15.0  # what the time left is told from
+LATENCIES = 2000  # the newest frames, which the percentiles are computed from
+SPEED_OVER_S: Final = 15.0  # of files, from which the time left is computed
 STALE_S: Final = 2.0
-"""Nobody is in view of a source that brought nothing for so long: so long a track lives without its face."""
+"""Faces stay listed this long after a source's last frame, as long as a track lives without its face."""
 
-WIDE: Final = 84  # columns of a terminal from which the sources' table has all its own
-NARROW: Final = 60  # below so many, of files it has only how far they are
-BAR: Final = 24  # columns of a progress bar, at the most
+WIDE: Final = 84  # columns of a terminal from which the sources' table is complete
+NARROW: Final = 60  # below this, it has only the progress of files
+BAR: Final = 24  # most columns of a progress bar
 IN_A_LINE: Final = 6  # faces, and files, that a plain line names
-TIMED = ("capture", "display")  # roles whose clocks latency is measured with
+TIMED = ("capture", "display")  # roles whose clocks the latency depends on
 
 
 class Rates:
@@ -43,7 +43,7 @@ class Rates:
         self.mean_batch: float | None = None
         self.report: StatusReport | None = None
         self.waiting_for = ""
-        self.remote: list[PeerReport] = []  # stages on other machines whose clocks the latency rests on
+        self.remote: list[PeerReport] = []  # stages on other machines whose clocks the latency depends on
         self._since: StatusReport | None = None
         self._seconds = 0.0
         self._now_s = 0.0
@@ -54,7 +54,7 @@ class Rates:
         self._moved: dict[str, tuple[int, float]] = {}  # by source: frames that are ok, and since when
 
     def update(self, report: StatusReport, waiting_for: str = "") -> None:
-        """Take in a report, and what the run lacks; rates are over the last second or so."""
+        """Use a report, and what the run waits for; rates are of about the last second."""
         self.latency_ms = [*self.latency_ms, *(ns / 1e6 for ns in report.latency_ns)][-LATENCIES:]
         if not report.finished or not self.remote:  # at the end they leave one by one
             self.remote = [peer for peer in report.peers if peer.remote and peer.role in TIMED]
@@ -86,25 +86,25 @@ class Rates:
             self._estimates.update(self._tasks[source.name], completed=source.committed.offset)
 
     def share_done(self, source: SourceReport) -> float | None:
-        """Return which part of a file is done, 0..1; None if its length is not known."""
+        """Return the share of a file that is done, 0 to 1; None if its length is unknown."""
         return min(1.0, source.committed.offset / source.frames) if source.frames else None
 
     def left_s(self, source: SourceReport) -> float | None:
-        """Return how long a file will still take, s; None if that is not known yet."""
+        """Return the time that a file still takes, s; None if it is not known yet."""
         task = self._tasks.get(source.name)
         return None if task is None else self._estimates.tasks[task].time_remaining
 
     def in_view(self, source: SourceReport) -> list[InView]:
-        """Return who is in view of a source; nobody once it has brought nothing new for a while."""
+        """Return who is in view of a source; nobody if it has had no new frame for a while."""
         since_s = self._moved[source.name][1]
         waits = source.in_flight > 0
         return source.in_view if waits or self._now_s - since_s < STALE_S else []
 
     def figures(self) -> list[str]:
-        """Return latency and mean batch as texts; what is not known is left out."""
+        """Return latency and mean batch as texts, as far as they are known."""
         figures = []
         if self.latency_ms:
-            # Twice a single value: quantiles takes two at least.
+            # quantiles needs two values: a single one is doubled.
             cuts = quantiles(self.latency_ms * (1 + (len(self.latency_ms) == 1)), n=100, method="inclusive")
             figures.append(f"latency p50 {cuts[49]:.0f} ms, p95 {cuts[94]:.0f} ms")
         if self.mean_batch is not None:
@@ -126,7 +126,7 @@ class Reporter:
         json: bool = False,
         summary_to: TextIO | None = None,
     ) -> None:
-        """quiet: print nothing at all. status: show how the run goes. json: lines as JSON objects.
+        """quiet: print nothing. status: show the status. json: lines as JSON objects.
 
         summary_to: where the summary goes, by default to standard output. Raises OSError if the log file
         can't be opened.
@@ -150,13 +150,13 @@ class Reporter:
             self._print(trouble)
 
     def _print(self, text: str) -> None:
-        """Print a line. A terminal that is gone, or a full disk behind stderr, is no reason to end a run."""
+        """Print a line. A closed terminal, or a full disk behind stderr, does not end a run."""
         with contextlib.suppress(OSError):
             self._console.print(Text(text))
 
     @property
     def lost(self) -> int:
-        """Lines that the log file lacks."""
+        """Lines that could not be written to the log file."""
         return self._file.lost if self._file is not None else 0
 
     def log(self, level: str, text: str) -> None:
@@ -186,7 +186,7 @@ class Reporter:
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)
                 self._live.start()
             if self._live is not None:
-                with contextlib.suppress(OSError):  # the terminal is gone
+                with contextlib.suppress(OSError):  # the terminal is closed
                     self._live.update(render(self.rates, *self._console.size), refresh=True)
             return
         now_s = time.monotonic()
@@ -196,7 +196,7 @@ class Reporter:
             self._next_line_s = now_s + self._interval_s
 
     def suspend(self) -> None:
-        """Leave the terminal to the shell for a while."""
+        """Restore the terminal for the shell, until the run continues."""
         self._end_live()
         self.info("suspended; fg goes on")
 
@@ -224,7 +224,7 @@ class _Handler(logging.Handler):
 
 
 def status_line(rates: Rates) -> str:
-    """The status in one plain line; what is missing comes first, who is in view last."""
+    """The status as one plain line: what the run waits for comes first, who is in view last."""
     report = rates.report
     parts = [_missing(rates)] if _missing(rates) else []
     parts += _done(rates)
@@ -269,7 +269,7 @@ def _missing(rates: Rates) -> str:
 
 
 def render(rates: Rates, width: int, height: int) -> Group:
-    """The status for a terminal of so many columns and lines. Faces come before the stages' figures."""
+    """The status for a terminal of this width and height. Faces come before the stages' figures."""
     report = rates.report
     assert report is not None
     state = f"stopping ({report.stopping})" if report.stopping else "Ctrl-C ends the run"
@@ -309,7 +309,7 @@ def _table(*columns: str) -> Table:
 
 
 def _sources_table(rates: Rates, width: int) -> Table:
-    """A row for each source; of a file how much is done and how long the rest takes."""
+    """A row for each source; for a file, how much is done and the time left."""
     report = rates.report
     assert report is not None
     files = any(source.frames for source in report.sources)
@@ -328,7 +328,7 @@ def _sources_table(rates: Rates, width: int) -> Table:
 
 
 def _done_cells(rates: Rates, source: SourceReport, width: int) -> list[ProgressBar | str]:
-    """A bar, the share in per cent and the time left; empty where the length is not known."""
+    """A bar, the share in per cent and the time left; empty if the length is unknown."""
     share = rates.share_done(source)
     if share is None:
         return ["", "", ""]
@@ -347,10 +347,10 @@ def _stages_table(rates: Rates, report: StatusReport) -> Table:
 
 
 def _faces_table(seen: list[tuple[SourceReport, InView]], more: int, rows: int) -> list[Table | Text]:
-    """Who is in view, a row for each track, `rows` at the most; `more` are not even named here."""
+    """Who is in view: up to `rows` rows, one for each track, and a count of the others, `more` among them."""
     table = _table("in view", "track", "emotion", "confidence")
     if len(seen) > rows and not more:
-        rows = max(1, rows - 1)  # the line that says so
+        rows = max(1, rows - 1)  # the last row is the count
     last = ""
     for source, face in seen[:rows]:
         sure = "" if face.confidence is None else f"{face.confidence:.0%}"
@@ -383,7 +383,7 @@ def _dropped(committed: Committed) -> str:
 
 
 def balance(captured: int, committed: Committed, in_flight: int) -> str:
-    """captured = ok + dropped + failed; what has no outcome, after an abort, is added."""
+    """captured = ok + dropped + failed, and after an abort the frames without an outcome."""
     line = (
         f"captured {captured} = ok {committed.ok} + dropped {_dropped(committed)} + failed {committed.failed}"
     )
@@ -391,7 +391,7 @@ def balance(captured: int, committed: Committed, in_flight: int) -> str:
 
 
 def summary(sources: list[SourceReport], rates: Rates, elapsed_s: float) -> str:
-    """The end of a run: the balance of each source and of all, rates and latency."""
+    """The summary: the balance of each source and of all, rates and latency."""
     lines = [
         f"{source.name}: {balance(source.captured, source.committed, source.in_flight)}" for source in sources
     ]
@@ -407,7 +407,7 @@ def summary(sources: list[SourceReport], rates: Rates, elapsed_s: float) -> str:
 
 
 def _clock(peer: PeerReport) -> str:
-    """How far a stage's clock is off; the offset is left out where its error is larger."""
+    """The offset of a stage's clock with its error; only the error if it is larger."""
     offset = f" {peer.offset_ns / 1e9:+.6f} s" if peer.error_ns < abs(peer.offset_ns) else ""
     return f"{peer.name}{offset} ± {peer.error_ns / 1e6:.2f} ms"
 
@@ -427,13 +427,13 @@ def _total(sources: list[SourceReport]) -> str:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let go of what a stream could not write: it would fail again at the very end, with status 120."""
+    """Discard what a stream could not write, which would otherwise fail again at exit, with status 120."""
     with Path(os.devnull).open("w") as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
 
 
 def print_summary(text: str, file: TextIO | None = None) -> None:
-    """The summary is the run's result for a person or a script: on standard output. Raises LateError."""
+    """Print the summary, by default on standard output. Raises LateError."""
     try:
         print(text, file=file or sys.stdout, flush=True)
     except OSError as error:
@@ -442,7 +442,7 @@ def print_summary(text: str, file: TextIO | None = None) -> None:
 
 
 def open_reporter(settings: LogSettings, summary_to: TextIO | None = None) -> Reporter:
-    """Return the reporter that the settings ask for. Raises UserError if the log file can't be written."""
+    """Return a reporter by the settings. Raises UserError if the log file can't be written."""
     try:
         return Reporter(
             settings.level,

@@ -30,12 +30,12 @@ POLL_S: Final = 0.05
 KILL_WAIT_S: Final = 2.0
 LAST_REPORT_MS: Final = 200
 SUSPEND_WAIT_S: Final = 1.5
-"""How long a capture process may take to release its camera before it is stopped as it is."""
+"""How long a capture process may take to release its camera before it is suspended."""
 
 MAX_LINES: Final = 10_000
 """Lines of children that wait to be printed; at this number a child's output blocks."""
 
-_STOP_SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one: the terminal is gone; not on Windows
+_STOP_SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP: the terminal is closed; not on Windows
 
 Observer = Callable[[StatusReport, dict[str, int]], None]
 """Called with each report, and the pids of the processes by name."""
@@ -121,11 +121,11 @@ class Runner:
             instances[process.name] = f"{self._instance}/{process.name}-{os.urandom(6).hex()}"
             assignment = make_assignment(process, plan, settings, instances[process.name])
             self._children[process.name] = make_child(process, assignment, self._lines)
-        self._suspended_s = 0.0  # in all
+        self._suspended_s = 0.0  # in total
         self._supervisor = Supervisor(settings, plan, instances, self._now_s())
 
     def _now_s(self) -> float:
-        """A monotonic clock that stands still while the run is suspended."""
+        """A monotonic clock that stops while the run is suspended."""
         return time.monotonic() - self._suspended_s
 
     def run(self) -> int:
@@ -232,7 +232,7 @@ class Runner:
     def _start(self, name: str) -> None:
         try:
             self._children[name].start()
-        except OSError as error:  # no memory, or as many processes as this user may have
+        except OSError as error:  # no memory, or too many processes of this user
             self._supervisor.refused(f"{name}: the process can't be started: {error.strerror}")
 
     def _suspend(self) -> None:
@@ -264,7 +264,7 @@ class Runner:
             child.signal(signal.SIGCONT)
         paused_s = time.monotonic() - began_s
         self._suspended_s += paused_s
-        self._reporter.info(f"goes on after {paused_s:.0f} s")
+        self._reporter.info(f"continued after {paused_s:.0f} s")
 
     # ------------------------------------------------------------------------------------------- the end
 
@@ -294,7 +294,7 @@ class Runner:
         return killed
 
     def _told_sources(self) -> list[SourceReport]:
-        """The sources of the summary: visitors' places that nobody took are left out, but for the first."""
+        """The sources of the summary, without unused places of visitors except the first."""
         unused = {source.name for source in self._plan.sources if source.form == "browser"}
         reports = self._supervisor.sources
         return [one for one in reports if one.captured or one.name not in unused] or reports[:1]

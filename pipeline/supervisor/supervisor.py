@@ -180,7 +180,7 @@ class Supervisor:
         child.phase, child.exit_status, child.ended_s = "ended", status, now_s
 
     def child_lost(self, name: str, now_s: float) -> None:
-        """A process is gone with its machine: that is no death of its role. It is started again elsewhere."""
+        """A process was lost with its machine, which does not count as a death; it is restarted elsewhere."""
         child = self.children[name]
         self._send(Died(child.instance))
         if child.dismissed or self.finished or self.ending.status is not None:
@@ -190,7 +190,7 @@ class Supervisor:
         child.phase, child.start_at_s = "waiting", now_s
 
     def child_unplaced(self, name: str, now_s: float) -> None:
-        """A process that has been started waits for a machine: that does not count as its start."""
+        """A process still waits for a machine: its start counts from when it gets one."""
         self.children[name].started_s = now_s
 
     def child_line(self, name: str, text: str) -> None:
@@ -312,7 +312,7 @@ class Supervisor:
         self._actions.append(StartChild(child.plan.name))
 
     def _make_scalers(self) -> dict[str, Scaler]:
-        """Return what decides about roles whose processes come and go; those above the least wait for it."""
+        """Return the autoscalers of roles; processes beyond their minimum wait until they are needed."""
         ray = self._settings.ray
         scalers = {}
         for role, least in self._plan.least.items():
@@ -323,7 +323,7 @@ class Supervisor:
         return scalers
 
     def _scale(self, report: StatusReport, now_s: float) -> None:
-        """Add a process of a role whose work waits, or take one away that is not needed."""
+        """Start a process of a role whose work waits, or stop one that is not needed."""
         for role, scaler in self._scalers.items():
             own = [child for child in self.children.values() if child.plan.role == role]
             running = [child for child in own if child.phase != "done" and not child.dismissed]
@@ -339,7 +339,7 @@ class Supervisor:
                 self._dismiss(running[-1])
 
     def _dismiss(self, child: Child) -> None:
-        """Ask a process to end, which is no death then."""
+        """Terminate a process, which does not count as a death."""
         if child.phase == "waiting":
             child.phase = "done"
         elif child.phase == "running" and not child.dismissed:
@@ -523,7 +523,7 @@ class Supervisor:
             return
         ending.status = status
         if self.broker.report is None or not self._plan.has_broker:
-            ending.deadline_s = 0.0  # nothing is under way, or the run goes on without this machine
+            ending.deadline_s = 0.0  # nothing is under way, or the run continues without this machine
         else:
             ending.deadline_s = now_s + DRAIN_S + self._settings.run.stop_timeout_s
             ending.reason = reason

@@ -49,7 +49,7 @@ def test_ctrl_z_pauses_all_processes_and_fg_goes_on(
         run.until(lambda: camera.readers == 0)
         assert written() < CLIP_FRAMES
         run.signal(signal.SIGCONT)
-        run.line("goes on after ")
+        run.line("continued after ")
         run.until(lambda: written() == CLIP_FRAMES and camera.readers == 1)
         run.signal(signal.SIGINT)
         done = run.end()
