@@ -16,7 +16,7 @@ from pipeline.common.model_card import SIZES, card_path, new_card, read_all_keys
 from trainer.dataset import Dataset, read_dataset
 from trainer.model_file import OnnxModel, load_keras_file, open_keras_model, predict
 from trainer.onnx_graph import checked_onnx, functional, write_onnx
-from trainer.pictures import emotion_of, unknown_emotion
+from trainer.pictures import emotions_named
 from trainer.votes import majority
 
 PICTURES: Final = 1024
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def quantise(made: onnx.ModelProto, dataset: Dataset) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Return `made` in int8, and for the card how it was calibrated and what that cost."""
+    """Return `made` in int8, and for the card its calibration and its loss."""
     from trainer import int8
 
     faces = calibration_faces(dataset)
@@ -114,7 +114,7 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, dataset: Dataset) -
 
 
 def print_report(entry: dict[str, Any], model: Path) -> None:
-    """Print what was written and, for int8, what it cost."""
+    """Print the written files and, for int8, its loss."""
     for label_set, found in entry.get("against_float32", {}).items():
         if isinstance(found, dict):
             print(f"{label_set}: {found['agreement']:.2%} of the labels are those of float32")
@@ -127,7 +127,9 @@ def print_report(entry: dict[str, Any], model: Path) -> None:
 
 def export_own(args: argparse.Namespace) -> None:
     """Write FILE.onnx and its card for a Keras model of one's own. Raises UserError if it can't be used."""
-    path, labels = args.model, output_labels(args.labels)
+    path, labels = args.model, emotions_named(args.labels, OTHERS)
+    if sum(map(bool, labels)) < 2:
+        raise UserError(f"--labels: expected two emotions or more, found {' '.join(args.labels)}")
     check_files(args)
     model = load_keras_file(path)
     check_form(model, len(labels), path)
@@ -170,7 +172,7 @@ def export_own(args: argparse.Namespace) -> None:
 
 
 def check_files(args: argparse.Namespace) -> None:
-    """Raise UserError for what can't be a model of one's own, and for options that don't go with one."""
+    """Raise UserError for a file that can't be one's own model, and for options that don't apply to one."""
     path, card = args.model, card_path(args.model)
     if args.int8 or args.data or args.votes:
         raise UserError("--labels: for a model of your own, which is written in float32 without data")
@@ -182,19 +184,6 @@ def check_files(args: argparse.Namespace) -> None:
         raise UserError(f"{path}: expected a Keras model, a file that ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a Keras model")
-
-
-def output_labels(words: list[str]) -> tuple[str, ...]:
-    """Return the emotions of `--labels`, "" for OTHERS. Raises UserError for unknown and repeated ones."""
-    names = [name.strip() for name in ",".join(words).split(",") if name.strip()]
-    for name in names:
-        if emotion_of(name) is None and name.lower() not in OTHERS:
-            raise unknown_emotion("--labels", name, f"name one of these, or {', '.join(OTHERS)}")
-    labels = tuple(emotion_of(name) or "" for name in names)
-    known = [label for label in labels if label]
-    if len(set(known)) < len(known) or len(known) < 2:
-        raise UserError(f"--labels: expected two emotions or more, each once, found {', '.join(names)}")
-    return labels
 
 
 def check_form(model: Any, labels: int, path: Path) -> None:

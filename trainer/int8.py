@@ -27,7 +27,7 @@ from trainer.model_file import OnnxModel
 from trainer.onnx_graph import INPUT
 
 BATCH: Final = 64
-"""Faces a batch, of which the least and the greatest activation are taken together."""
+"""Faces a batch; a range has the least and the greatest activation of each batch."""
 EQUALISATION: Final = 0.5
 """A channel is scaled by its share of the range to this power. With 1 all channels would have the same range,
 but the weights would differ more."""

@@ -1,4 +1,4 @@
-"""Model files as networks that predict, and what a network costs: size and speed."""
+"""Model files as networks that predict; size and speed of a network."""
 
 import functools
 import importlib.util
@@ -125,9 +125,9 @@ def load_keras_file(path: Path) -> Any:
 
 
 def predict(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Return what `model` computes for `pixels` (n, 48, 48, 1) uint8, n at least 1: (n, 7) float32 by output.
+    """Return the outputs of `model` for `pixels` (n, 48, 48, 1) uint8, n at least 1: (n, 7) float32 by name.
 
-    That is probabilities of a complete network and logits of one in training.
+    They are probabilities of a complete network, logits of one in training.
     """
     batches = []
     with progress("predicting", len(pixels)) as advance:

@@ -224,7 +224,7 @@ def seven_probabilities(
     choose = layers.Dense(
         len(EMOTIONS),
         kernel_initializer=keras.initializers.Constant(choice),
-        # So that what is divided by its sum does not add up to 0.
+        # The outputs are divided by their sum, which may not be 0.
         bias_initializer=keras.initializers.Constant(LEAST if divided else 0.0),
         name="emotions_chosen",
     )

@@ -120,7 +120,7 @@ class Graph:
         return output
 
     def run(self, model: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Add what a Keras `model` computes of `inputs`; returns its outputs. Raises UserError."""
+        """Add the layers of a Keras `model` on `inputs`; returns its outputs. Raises UserError."""
         model = functional(model)
         known = {id(symbol): tensor for symbol, tensor in zip(model.inputs, inputs, strict=True)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
@@ -132,7 +132,7 @@ class Graph:
         return [known[id(symbol)] for symbol in model.outputs]
 
     def add(self, layer: Any, inputs: list[Any]) -> str:
-        """Add what `layer` computes of tensors, and numbers; returns the name. Raises UserError."""
+        """Add `layer` on tensors, and numbers; returns the name of its output. Raises UserError."""
         if hasattr(functional(layer), "_nodes_by_depth"):  # a network within the network
             return self.run(layer, inputs)[0].name
         kind = type(layer).__name__

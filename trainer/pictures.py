@@ -56,7 +56,7 @@ SYNONYMS: Final[dict[str, str]] = {
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".pgm")
 FORMATS: Final = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
-"""Pillow's names of what those files hold."""
+"""Pillow's names of their formats."""
 LARGEST_PX: Final = 8192
 """Side of a picture that is resized."""
 DEEPEST: Final = 8
@@ -94,7 +94,7 @@ FER2013: Final = Reading()
 
 
 def reading_of(args: argparse.Namespace) -> Reading:
-    """Return what the options say. Raises UserError for an unknown emotion in `--labels`."""
+    """Return the reading of the options. Raises UserError for an unknown emotion in `--labels`."""
     return Reading(emotions_named(args.labels or ()), args.resize)
 
 
@@ -114,7 +114,7 @@ class Picture:
 
 
 class File(NamedTuple):
-    """A file of a folder or zip: its path in there, its name for errors, and what reads its bytes."""
+    """A file of a folder or zip: its path there, its name for errors, and a function that reads its bytes."""
 
     parts: tuple[str, ...]
     where: str
@@ -162,7 +162,7 @@ def in_order(pictures: Iterable[Picture], path: Path) -> list[Picture]:
 
 
 def folder_files(root: Path) -> Iterator[File]:
-    """Yield the files in `root`, at any depth, but for what file managers leave. Raises OSError."""
+    """Yield the files in `root`, at any depth, without those of file managers. Raises OSError."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -177,7 +177,7 @@ def folder_files(root: Path) -> Iterator[File]:
 
 
 def zip_files(archive: zipfile.ZipFile, path: Path) -> Iterator[File]:
-    """Yield the files of a zip, but for what file managers leave."""
+    """Yield the files of a zip, without those of file managers."""
     for entry in archive.infolist():
         parts = PurePosixPath(entry.filename).parts
         if not entry.is_dir() and not any(map(is_litter, parts)):
@@ -208,7 +208,7 @@ def placed_pictures(files: Iterable[File], path: Path, reading: Reading) -> Iter
     for file in files:
         rest = file.parts[len(top) :] if file.parts[: len(top)] == top else file.parts
         if len(rest) == 1 or (not file.is_picture and rest[0] not in folders):
-            continue  # what lies beside the folders, such as a README
+            continue  # a file beside the folders, such as a README
         named = part_of(rest[0]) if depth == 3 else "train"
         if named is None:
             raise UserError(
@@ -234,16 +234,19 @@ def emotion_of(name: str) -> str | None:
     return word if word in EMOTIONS else SYNONYMS.get(word)
 
 
-def emotions_named(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the emotions of `--labels`, also of one word with commas between them. Raises UserError."""
+def emotions_named(words: Sequence[str], others: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the emotions of `--labels`, given as words or with commas between; "" for the names in `others`.
+
+    Raises UserError for other names, and for an emotion that is given twice.
+    """
     names = [name.strip() for name in ",".join(words).split(",") if name.strip()]
     for name in names:
-        if emotion_of(name) is None:
-            raise unknown_emotion("--labels", name, "name one of these")
-    found = tuple(str(emotion_of(name)) for name in names)
-    if len(set(found)) < len(found):
+        if emotion_of(name) is None and name.lower() not in others:
+            raise unknown_emotion("--labels", name, ", or ".join(["name one of these", *others[:2]]))
+    known = [emotion for name in names if (emotion := emotion_of(name))]
+    if len(set(known)) < len(known):
         raise UserError(f"--labels: expected each emotion once, found {', '.join(names)}")
-    return found
+    return tuple(emotion_of(name) or "" for name in names)
 
 
 def numbered(names: Iterable[str], reading: Reading) -> dict[int, str]:
@@ -304,7 +307,7 @@ def decode(read_bytes: Callable[[], bytes], where: str, resize: bool) -> Face:
 
 
 def check_size(size: tuple[int, int], where: str, resize: bool) -> None:
-    """Raise UserError unless a picture of this size is taken."""
+    """Raise UserError unless pictures of this size are accepted."""
     found = f"found {size[0]}x{size[1]}"
     if resize and max(size) > LARGEST_PX:
         raise UserError(f"{where}: expected a picture of at most {LARGEST_PX} pixels a side, {found}")

@@ -15,7 +15,7 @@ MODELS: Final = Path(__file__).parent / "models"
 """Folder of the settings that come with the program, one TOML file a network."""
 
 BACKENDS: Final = {"tensorflow": "requirements-train.txt", "torch": "requirements-torch.txt"}
-"""Keras's backends, and what to install for each."""
+"""Keras's backends, and the requirements file of each."""
 
 APPLIED_AFTERWARDS: Final = ("adjustment.", "confidence.")
 """Start of the keys that do not affect training: they are applied to the trained network."""

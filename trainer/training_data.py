@@ -132,7 +132,7 @@ def uncalibrated(
     """Return `probabilities` (n, 7) of an output without the offsets and temperature in its model's card."""
     temperature = card.get("temperatures", {}).get(output, 1.0)
     offsets = np.array(card.get("offsets", {}).get(output, [0.0] * len(EMOTIONS)))
-    offsets[offsets == NEVER] = 0  # what a teacher has not learned, it does not teach
+    offsets[offsets == NEVER] = 0  # a teacher does not teach what it has not learned
     logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     return np.asarray(softmax(logs * temperature - offsets, axis=1), np.float32)
 
@@ -148,7 +148,7 @@ def log_priors(targets: Targets) -> dict[str, NDArray[np.float64]]:
 
 
 def logit_offsets(adjustment: Adjustment, targets: Targets, balance: float = 0.0) -> dict[str, list[float]]:
-    """Return what logit adjustment adds to the logits of rare emotions (Menon et al. 2021).
+    """Return the offsets of logit adjustment, which raises rare emotions (Menon et al. 2021).
 
     Seven numbers in the order of EMOTIONS for each output that is adjusted, by their share in `targets`;
     NEVER for an emotion that was not learned. `balance` is the share of the log prior that the loss took off.

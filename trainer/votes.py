@@ -60,7 +60,7 @@ def read_votes(path: Path, data: Path, names: Sequence[str]) -> NDArray[np.uint8
         if row.key[column] != expected:
             raise UserError(
                 f"{row.where}: expected {expected} for {name}, found {row.key[column]}; the data is numbered "
-                "or sorted otherwise (rows taken out of a csv?): take both from the same place"
+                "or sorted differently (rows removed from a csv?): take both from the same place"
             )
         votes[index] = row.votes
     if not votes.any():

@@ -195,7 +195,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str], str]] = {
         "as many --labels as the model has outputs, 7",
     ),
     "unknown label": (lambda: simple((48, 48, 1)), [*EMOTIONS[:6], "bored"], "found 'bored'"),
-    "one label twice": (lambda: simple((48, 48, 1)), [*EMOTIONS[:6], "anger"], "each once"),
+    "one label twice": (lambda: simple((48, 48, 1)), [*EMOTIONS[:6], "anger"], "expected each emotion once"),
     "unknown layer": (unknown_layer, [*EMOTIONS], "Permute with these options can't be written"),
 }
 
