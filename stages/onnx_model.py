@@ -126,7 +126,7 @@ def check_onnx_file(path: Path, data: bytes, what: str) -> None:
     """
     try:
         if len(data) > MAX_BYTES:
-            raise _RefusedError(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are taken")
+            raise _RefusedError(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are accepted")
         _check_model(_Reader().read(memoryview(data), "Model"))
     except _RefusedError as error:
         raise UserError(
@@ -162,7 +162,7 @@ class _Reader:
         if kind != "text":
             return value
         if len(value) > MAX_TEXT:
-            raise _RefusedError(f"it has a name of {len(value):,} bytes, at most {MAX_TEXT:,} are taken")
+            raise _RefusedError(f"it has a name of {len(value):,} bytes, at most {MAX_TEXT:,} are accepted")
         try:
             return str(value, "utf-8")
         except UnicodeDecodeError as error:
@@ -206,7 +206,7 @@ def _check_model(model: _Message) -> None:
     graph: _Message = model.get("graph", [{}])[0]
     nodes, tensors = graph.get("node", []), graph.get("initializer", [])[:]
     if not 0 < len(nodes) <= MAX_NODES:
-        raise _RefusedError(f"its graph has {len(nodes):,} nodes, 1 to {MAX_NODES:,} are taken")
+        raise _RefusedError(f"its graph has {len(nodes):,} nodes, 1 to {MAX_NODES:,} are accepted")
     for node in nodes:
         _check_operator(node)
         for attribute in node.get("attribute", []):
@@ -231,13 +231,13 @@ def _check_operator(node: _Message) -> None:
 def _check_numbers(what: str, numbers: list[int]) -> None:
     for number in numbers:
         if abs(number) > MAX_NUMBER:
-            raise _RefusedError(f"{what} is {number}, at most {MAX_NUMBER:,} is taken")
+            raise _RefusedError(f"{what} is {number}, at most {MAX_NUMBER:,} is accepted")
 
 
 def _check_shape(shape: list[int]) -> None:
     if len(shape) > MAX_DIMENSIONS:
         raise _RefusedError(
-            f"it has a shape of {len(shape):,} dimensions, at most {MAX_DIMENSIONS} are taken"
+            f"it has a shape of {len(shape):,} dimensions, at most {MAX_DIMENSIONS} are accepted"
         )
     _check_numbers("a dimension", shape)
 

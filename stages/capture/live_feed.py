@@ -192,7 +192,7 @@ class LiveReader:
             elif self._failure is not None:
                 raise self._failure
             elif not self._thread.is_alive():
-                raise SourceFailed(f"{self._name}: its reader broke off")
+                raise SourceFailed(f"{self._name}: its reader has ended")
             else:
                 self._silent_s += timeout_s
                 if self._silent_s >= STUCK_S:

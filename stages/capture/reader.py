@@ -106,7 +106,9 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
     Raises UserError if it does not open or has no frame.
     """
     if spec.form not in SOURCES:
-        raise UserError(f"source {spec.text!r}: visitors' cameras come by the web page of a run alone")
+        raise UserError(
+            f"source {spec.text!r}: a visitor's camera is a source of a run alone: run.py --source browser"
+        )
     module, name = SOURCES[spec.form]
     opener: Callable[[SourceSpec, CaptureSettings, int], Reader] = getattr(import_module(module), name)
 

@@ -77,11 +77,11 @@ def check_model_file(path: Path, data: bytes) -> bytes:
             config, weights = archive.read("config.json"), archive.read("model.weights.h5")
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         # What a broken archive raises: NotImplementedError and RuntimeError for kinds that are not known.
-        raise Refused(path, f"it is no whole .keras file ({error})") from error
+        raise Refused(path, f"it is not a complete .keras file ({error})") from error
     try:
         _check_config(path, json.loads(config))
     except (ValueError, RecursionError) as error:
-        raise Refused(path, f"its config.json is no JSON ({error})") from error
+        raise Refused(path, f"its config.json is not JSON ({error})") from error
     return weights
 
 
@@ -95,7 +95,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             raise Refused(
                 path,
                 f"{member.filename} is {member.file_size:,} bytes when unpacked, "
-                f"at most {MEMBERS[member.filename]:,} are taken",
+                f"at most {MEMBERS[member.filename]:,} are accepted",
             )
 
 
@@ -112,7 +112,9 @@ def _check_config(path: Path, config: Any) -> None:
             _check_class(path, part)
             waiting += [value for key, value in part.items() if key not in _ANY_NUMBER]
         elif isinstance(part, int | float) and abs(part) > LARGEST_NUMBER:
-            raise Refused(path, f"its config holds the number {part:g}, at most {LARGEST_NUMBER:,} is taken")
+            raise Refused(
+                path, f"its config holds the number {part:g}, at most {LARGEST_NUMBER:,} is accepted"
+            )
 
 
 def _check_class(path: Path, part: dict[str, Any]) -> None:
@@ -183,7 +185,7 @@ def _check_array(path: Path, name: str, found: Any) -> int:
     if found.is_virtual or found.external:
         raise Refused(path, f"its weights hold {name!r}, whose numbers are in another file")
     if found.id.get_create_plist().get_nfilters():
-        raise Refused(path, f"its weights hold {name!r}, which is packed")
+        raise Refused(path, f"its weights hold {name!r}, which is compressed")
     return int(math.prod(found.shape) * found.dtype.itemsize)
 
 

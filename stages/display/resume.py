@@ -150,7 +150,7 @@ def read_back(path: Path, read: Read, offset: int, on_past: Callable[[Past], Non
                     on_past(past)
                 whole = end
     except OSError as error:
-        raise UserError(f"results {path}: cannot be read to go on with it: {error.strerror}") from error
+        raise UserError(f"results {path}: cannot be read to continue it: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"results {path}: not this run's results after byte {whole}: {error}") from error
     return whole

@@ -36,7 +36,7 @@ def test_camera_is_unplugged_and_its_driver_hangs(start: Start, quick: list[str]
     run.until_records(results, 20)
 
     does("gone")
-    run.line(r"camera-0: no picture comes any more; opened again in 0\.5 s \(attempt 1 of 5\)")
+    run.line(r"camera-0: the pictures have stopped; opened again in 0\.5 s \(attempt 1 of 5\)")
     run.line(r"source '0': this camera does not open.*; opened again in 1\.0 s \(attempt 2 of 5\)")
     does("works")
     run.line("camera-0: pictures come again")

@@ -50,8 +50,9 @@ class CameraReader:
         read, image = self._capture.read()
         if not read or image is None:
             waited_s = time.monotonic() - began_s
-            what = f"for {waited_s:.1f} s" if waited_s >= STALLED_S else "comes any more"
-            raise SourceFailed(f"{self._name}: no picture {what}")
+            stalled = waited_s >= STALLED_S
+            what = f"no picture for {waited_s:.1f} s" if stalled else "the pictures have stopped"
+            raise SourceFailed(f"{self._name}: {what}")
         return TimedFrame(to_bgr(np.asarray(image)), time.monotonic() - self._start_s)
 
     def close(self) -> None:

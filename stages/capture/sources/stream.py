@@ -238,9 +238,9 @@ class StreamReader:
         except av.ExitError:
             return None
         except av.FFmpegError as error:
-            raise SourceFailed(f"{self._name}: no picture comes any more: {error.strerror}") from error
+            raise SourceFailed(f"{self._name}: the pictures have stopped: {error.strerror}") from error
         if packet is None:
-            raise SourceFailed(f"{self._name}: no picture comes any more")
+            raise SourceFailed(f"{self._name}: the pictures have stopped")
         return packet
 
 

@@ -228,7 +228,7 @@ def test_a_picture_ends_the_row_of_failures(clock: Clock) -> None:
 
 def test_one_that_begins_with_the_same_pictures_again_and_again_is_given_up(clock: Clock) -> None:
     """A file that passes for a stream: each opening gives it from its start."""
-    broken = SourceFailed("clip: no picture comes any more")
+    broken = SourceFailed("clip: the pictures have stopped")
     again = [[LiveFrame(0, picture, is_news=False)] for picture in pictures(3)]
     feed, session = make([*pictures(3), broken], Opener(*[[*again, broken]] * 3), reopen_attempts=3)
     turn(feed, session, accept(), grant(2))
@@ -236,14 +236,14 @@ def test_one_that_begins_with_the_same_pictures_again_and_again_is_given_up(cloc
         clock.now_s += 40
         turn(feed, session, grant(1))
     assert feed.ended == (
-        "clip: no picture comes any more; given up after 3 attempts to open it again, which gave the same "
+        "clip: the pictures have stopped; given up after 3 attempts to open it again, which gave the same "
         "pictures each time"
     )
     assert feed.next_sequence == 12
 
 
 def test_news_ends_the_row_of_failures(clock: Clock) -> None:
-    broken = SourceFailed("clip: no picture comes any more")
+    broken = SourceFailed("clip: the pictures have stopped")
     first, second = pictures(2)
     given = [[LiveFrame(0, first, is_news=False)], [LiveFrame(0, second)], broken]
     feed, session = make([first, broken], Opener(*[given] * 20), reopen_attempts=1)

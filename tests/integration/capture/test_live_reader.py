@@ -141,7 +141,7 @@ def test_pictures_end_the_silence(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_of_the_reader_ends_its_opening_alone(reader: LiveReader, camera: Camera) -> None:
     camera.comes.put(ValueError("a fault of ours"))
-    with pytest.raises(SourceFailed, match="camera-0: its reader broke off"):
+    with pytest.raises(SourceFailed, match="camera-0: its reader has ended"):
         while True:
             reader.take(0.01)
     assert camera.closed.is_set()

@@ -116,7 +116,7 @@ def test_the_server_ends_it(server: Server) -> None:
     server.sends.put(None)
     pictures, error = read_all(reader)
     assert pictures == PROBED - 1
-    assert "/live: no picture comes any more" in error
+    assert "/live: the pictures have stopped" in error
     assert no_secret(error)
 
 

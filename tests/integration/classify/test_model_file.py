@@ -80,14 +80,14 @@ def test_a_bomb_that_lies_about_its_size_is_unpacked_no_further(parts: Members) 
     honest = packed(parts | {"config.json": bytes(1 << 21)}, zipfile.ZIP_DEFLATED)
     lying = honest.replace((1 << 21).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
     assert lying != honest
-    assert "it is no whole .keras file" in refusal(lying)
+    assert "it is not a complete .keras file" in refusal(lying)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.99])
 def test_what_was_cut_off_is_refused(parts: Members, keep: float) -> None:
     data = packed(parts)
-    assert "it is no whole .keras file" in refusal(data[: int(keep if keep > 1 else keep * len(data))])
+    assert "it is not a complete .keras file" in refusal(data[: int(keep if keep > 1 else keep * len(data))])
 
 
 @pytest.mark.long

@@ -79,7 +79,7 @@ def nothing(group: Any) -> None:
         (virtual, "'v', whose numbers are in another file"),
         (external_storage, "'v', whose numbers are in another file"),
         (claimed, "claim more than"),
-        (packed, "'v', which is packed"),
+        (packed, "'v', which is compressed"),
         (text, "'v', which is no array of numbers"),
         (references, "'v', which is no array of numbers"),
         (named_type, "'v', which is no array of numbers"),
