@@ -128,7 +128,7 @@ def _check(words: Sequence[str]) -> int:
     return run_check(settings, only, options.config, options.cameras)
 
 
-def _bench(words: Sequence[str]) -> int:
+def _bench_parser() -> _Parser:
     parser = _Parser(
         f"{PROGRAM} bench",
         description="Measures the pipeline against the tutorial's loop and a plain loop, or with --against\n"
@@ -159,6 +159,11 @@ def _bench(words: Sequence[str]) -> int:
         default=[],
         help="any key of the other checkout's pipeline.toml (--set is for this one alone); repeatable",
     )
+    return parser
+
+
+def _bench(words: Sequence[str]) -> int:
+    parser = _bench_parser()
     options = parser.read(words)
     if options.against is not None and (options.plots or options.without_tutorial or options.config):
         parser.error("--plots, --without-tutorial and --config can't be used with --against")
@@ -255,10 +260,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _pipeline_options(
-    parser: _Parser, words: Sequence[str]
-) -> tuple[PipelineSettings, frozenset[str] | None, argparse.Namespace]:
-    """Parse the options of `run` and `check`; return the settings, the roles of --only, and all options."""
+def _add_pipeline_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `run` and `check`."""
     _add_common(parser)
     parser.add_argument(
         "--source",
@@ -302,6 +305,13 @@ def _pipeline_options(
         "--quiet", action="store_true", help="warnings and errors only: no status, no summary"
     )
     parser.add_argument("--log-json", action="store_true", help="each line of the log as a JSON object")
+
+
+def _pipeline_options(
+    parser: _Parser, words: Sequence[str]
+) -> tuple[PipelineSettings, frozenset[str] | None, argparse.Namespace]:
+    """Parse the options of `run` and `check`; return the settings, the roles of --only, and all options."""
+    _add_pipeline_options(parser)
     options = parser.read(words)
     only = _roles(parser, options.only)
     _check_only(parser, options, only)
@@ -311,7 +321,7 @@ def _pipeline_options(
     _check_outputs(settings)
     address = settings.broker.address
     if settings.run.engine == "ray" and only is not None:
-        parser.error("--only: with --engine ray, Ray says which stages run where")
+        parser.error("--only can't be used with --engine ray, where Ray places the stages")
     if only is not None and not address:
         parser.error("--only needs --broker ADDRESS, where all stages connect")
     if only is None or "broker" in only:

@@ -157,7 +157,7 @@ def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.C
         (["--only", "detect"], "--only needs --broker ADDRESS"),
         (
             ["--engine", "ray", "--only", "detect"],
-            "--only: with --engine ray, Ray says which stages run where",
+            "--only can't be used with --engine ray",
         ),
         (["--only", "detct", "--broker", "x"], "--only: unknown stage 'detct': did you mean detect?"),
         (["--only", ",", "--broker", "x"], "--only: expected some of"),
