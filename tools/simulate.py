@@ -58,9 +58,13 @@ class Frame(NamedTuple):
 
 
 def place(source: str, brokers: Sequence[str], taken: Counter[str] | None = None) -> str:
-    """Return the broker of a source: rendezvous hashing. One that has MAX_SOURCES in `taken` refuses it."""
+    """Return the broker of a source by rendezvous hashing; "" if all have MAX_SOURCES in `taken`."""
     has_room = [one for one in brokers if taken is None or taken[one] < MAX_SOURCES]
-    return max(has_room, key=lambda one: hashlib.blake2b(f"{one}/{source}".encode(), digest_size=8).digest())
+    return max(
+        has_room,
+        default="",
+        key=lambda one: hashlib.blake2b(f"{one}/{source}".encode(), digest_size=8).digest(),
+    )
 
 
 class Shard:
@@ -227,7 +231,8 @@ def simulate(
             for source, where in placed.items():
                 if where == lost:
                     placed[source] = place(source, alive, taken)
-                    taken[placed[source]] += 1
+                    if placed[source]:
+                        taken[placed[source]] += 1
 
     for source in placed:
         env.process(film(source))
