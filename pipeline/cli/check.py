@@ -28,7 +28,7 @@ from pipeline.config.stage import CheckLine, cores, output_line
 from pipeline.supervisor.plan import make_plan
 from pipeline.wire.addresses import is_tcp
 from stages.capture.spec import Camera, CameraMode, CaptureSettings
-from stages.stage import STAGES
+from stages.stage import STAGES, choose_page
 
 _COLOURS: Final = {"ok": "green", "note": "yellow", "missing": "bold red"}
 _MISSING_STATUS: Final = 2
@@ -44,8 +44,6 @@ def run_check(
 
     only: the roles that run here; None: all. config: the file of --config, if any. cameras: open each camera.
     """
-    from pipeline.cli.resolve import choose_page  # which loads zmq
-
     lines = [*system_lines(config), *package_lines(PROJECT / "requirements.txt")]
     try:
         settings = settings.replace(choose_page(settings, only))

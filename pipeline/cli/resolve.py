@@ -13,14 +13,14 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import python_path
 from pipeline.common.model_card import choose_labels, find_model, read_card
 from pipeline.config.schema import PipelineSettings
-from pipeline.config.sources import SourceSpec, is_browser, parse_sources
+from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.plan import laid_out
 from pipeline.supervisor.reporter import Reporter, open_reporter
 from pipeline.supervisor.runner import Runner, Signals
 from stages.capture.spec import CaptureSettings
 from stages.classify.spec import ClassifySettings
 from stages.display.spec import STDOUT, UNCERTAIN_BELOW, DisplaySettings
-from stages.stage import STAGES
+from stages.stage import STAGES, choose_page
 
 CAMERA_PROBE_S: Final = 20.0
 REFUSED_STATUS: Final = 2
@@ -89,29 +89,6 @@ def prepare(
     if watched and [source.form for source in sources] == ["demo"]:  # it repeats until it is stopped
         settings = settings.replace(msgspec.structs.replace(capture, repeat=0))
     return settings, sources
-
-
-def choose_page(settings: PipelineSettings, only: frozenset[str] | None) -> DisplaySettings:
-    """Return the display's settings: `browser` is a source of the web page, which a run with it serves.
-
-    Raises UserError where another display is asked for, or the page is served elsewhere.
-    """
-    display = settings.of(DisplaySettings)
-    named = next((text for text in settings.of(CaptureSettings).sources if is_browser(text)), "")
-    if not named or (only is not None and "capture" not in only):
-        return display
-    if display.mode not in ("auto", "web"):
-        raise UserError(
-            f"source {named}: the web page asks its visitors for their cameras; "
-            f"expected --display web, found {display.mode}"
-        )
-    missing = [] if only is None else [role for role in ("web", "display") if role not in only]
-    if missing:
-        raise UserError(
-            f"source {named}: capture, display and the web page have to be on one machine; "
-            f"--only leaves out {' and '.join(missing)}"
-        )
-    return msgspec.structs.replace(display, mode="web")
 
 
 def choose_threshold(settings: PipelineSettings) -> DisplaySettings:
