@@ -17,7 +17,6 @@ from pipeline.wire.session import Session
 from stages.capture.feed import Feed, FileFeed
 from stages.capture.live_feed import LiveFeed, LiveReader, Openings
 from stages.capture.reader import Reader, SourceStuck, open_reader
-from stages.capture.sources.browser import VisitorCamera, visitor_info
 from stages.capture.spec import CaptureOptions
 from stages.image_codec import FrameWriter
 from stages.worker import who
@@ -102,6 +101,8 @@ def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter
         return LiveReader(options.source.name, open_once, openings)
 
     if options.source.form == "browser":
+        from stages.capture.sources.browser import VisitorCamera, visitor_info  # which loads Pillow
+
         camera = VisitorCamera(options.page, options.source.name, max_frame_bytes)
         info = visitor_info(options.source.name)
         return LiveFeed(camera, info, camera.reopened, options, max_frame_bytes, writer)

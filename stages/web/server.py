@@ -63,11 +63,15 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Server:
-    """The handlers. `status` gives what the page shows of the run."""
+    """The handlers."""
 
-    def __init__(self, hub: Hub, status: StatusSource, visitors: Visitors) -> None:
+    def __init__(
+        self, hub: Hub, status: StatusSource, names: Callable[[], list[str]], visitors: Visitors
+    ) -> None:
+        """`status` gives what the page shows of the run, `names` its sources."""
         self._hub = hub
         self._status = status
+        self._names = names
         self._visitors = visitors
         self._lines = Allowance(LINES_A_S, LINES_BURST)
 
@@ -252,9 +256,6 @@ class Server:
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         text = prometheus(self._status(), len(self._hub.viewers))
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-
-    def _names(self) -> list[str]:
-        return [source["name"] for source in self._status()["sources"]]
 
     def _names_for_all(self) -> list[str]:
         """The sources that are nobody's own."""

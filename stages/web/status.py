@@ -21,6 +21,11 @@ class RunStatus:
         self._since: StatusReport | None = None
         self._seconds = 0.0
 
+    @property
+    def names(self) -> list[str]:
+        """The sources."""
+        return [source.name for source in self.report.sources] if self.report else []
+
     def update(self, report: StatusReport) -> None:
         """Take in a report of the broker."""
         update_processes(self.processes, report)

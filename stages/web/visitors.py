@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from pipeline.wire.messages import SourceReport, StatusReport
 from pipeline.wire.page_link import Wanted
 from stages.image_codec import BadFrame, claimed_size
+from stages.web.guard import Allowance
 
 PAGE_CREDITS: Final = 2
 """Pictures that a page may have on their way: one travels while the next one is made."""
@@ -30,6 +31,9 @@ IDLE_S: Final = 30.0
 
 CLEAN_S: Final = 1.0
 """A place is vacant for so long before its next visitor: a picture may be on its way to its capture."""
+
+LINES_A_S, LINES_BURST = 0.2, 20.0
+"""In the log, of visitors who come and go."""
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +100,11 @@ class Visitors:
         self.places = {source: Place(source) for source in sources}
         self._send = send
         self._waiting: list[Camera] = []
+        self._lines = Allowance(LINES_A_S, LINES_BURST)
+
+    def _say(self, line: str, place: Place, now_s: float) -> None:
+        if self._lines.take("", now_s):
+            log.info(line, place.source)
 
     @property
     def open_places(self) -> list[Place]:
@@ -142,7 +151,7 @@ class Visitors:
         if place is not None:
             camera.place, camera.newest = None, None
             place.camera, place.is_clean, place.left_s = None, False, now_s
-            log.info("%s: the visitor has left", place.source)
+            self._say("%s: the visitor has left", place, now_s)
         self._tell_waiting()
 
     def _sit(self, camera: Camera, place: Place, now_s: float) -> None:
@@ -158,7 +167,7 @@ class Visitors:
         for place in free[: len(self._waiting)]:
             place.is_clean = False
             self._sit(self._waiting.pop(0), place, now_s)
-            log.info("%s: a visitor is here", place.source)
+            self._say("%s: a visitor is here", place, now_s)
         if free:
             self._tell_waiting()
 

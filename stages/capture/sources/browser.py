@@ -3,14 +3,20 @@
 While there is no visitor nothing comes, and that is no failure: unlike a camera's, this silence has no limit.
 """
 
+import io
 import time
+import warnings
 from typing import Final
+
+import cv2
+import numpy as np
+from PIL import Image
 
 from pipeline.wire.messages import SourceInfo
 from pipeline.wire.page_link import CaptureEnd, VisitorFrame
 from stages.capture.live_feed import LiveFrame, LiveSource
-from stages.capture.reader import TimedFrame
-from stages.image_codec import BadFrame, ImageReader, claimed_size
+from stages.capture.reader import TimedFrame, too_large
+from stages.capture.sources.images import BROKEN
 from stages.worker import clock_ns
 
 SAY_AGAIN_S: Final = 0.5
@@ -34,7 +40,7 @@ class VisitorCamera:
     def __init__(self, address: str, name: str, max_bytes: int) -> None:
         """address: the one that the page's process binds. A picture may have `max_bytes` of pixels."""
         self._link = CaptureEnd(address, name)
-        self._reader = ImageReader(max_bytes)
+        self._max_bytes = max_bytes
         self._number = 0  # of the last picture
         self._trouble = ""  # of the last picture
         self._said_s = 0.0
@@ -62,15 +68,22 @@ class VisitorCamera:
     def _left_out(self, frame: VisitorFrame) -> int:
         """Return how many pictures newer ones have replaced on the way since the last one that came."""
         left_out = frame.number - self._number - 1
-        self._number = frame.number  # a new page's process counts from 1 again
+        self._number = frame.number  # a new page's process may count anew
         return min(left_out, MOST_LEFT_OUT) if left_out > 0 else 0
 
     def _decoded(self, jpeg: bytes) -> TimedFrame:
+        """By Pillow: OpenCV's decoder writes a line to stderr for each damaged picture that comes."""
         try:
-            width, height = claimed_size(jpeg)
-            return TimedFrame(self._reader.image(jpeg, "jpeg", (height, width, 3)), 0.0)
-        except BadFrame as error:
-            return TimedFrame(None, 0.0, reason=f"unreadable: {error}")
+            with (
+                warnings.catch_warnings(action="ignore"),
+                Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture,
+            ):
+                if reason := too_large(*picture.size, self._max_bytes):
+                    return TimedFrame(None, 0.0, reason=f"unreadable: {reason}")
+                image = cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+        except BROKEN:
+            return TimedFrame(None, 0.0, reason="unreadable: not a JPEG, or a damaged one")
+        return TimedFrame(np.asarray(image, np.uint8), 0.0)
 
     def stop(self) -> None:
         """Want no more pictures."""

@@ -145,3 +145,28 @@ def test_names_of_sources_are_bounded() -> None:
         assert len(world.hub.latest) == len(world.hub.latency_ms) == hub_module.MAX_SOURCES
 
     run(scene())
+
+
+def test_a_visitor_gets_the_own_pictures_from_the_first_on() -> None:
+    async def scene() -> None:
+        world = World()
+        visitor, other = world.viewer(), world.viewer()
+        place = world.visitors.places["browser#1"]
+        world.hub.put_picture(picture(3, "browser#1"))  # of the visitor before
+        place.camera, place.first_frame = visitor.camera, 4
+        for viewer in (visitor, other):
+            await world.hub.want(viewer, "browser#1")
+            assert not viewer.ready
+        world.hub.put_picture(picture(4, "browser#1"))
+        assert (list(visitor.ready), list(other.ready)) == (["browser#1"], [])
+
+    run(scene())
+
+
+def test_programs_are_told_nothing_of_visitors() -> None:
+    world, reader = World(), Reader()
+    world.hub.readers.add(reader)
+    world.hub.put_record(record(1, "browser#1"))
+    world.hub.put_record(record(1))
+    assert list(reader.records) == [record(1)]
+    assert list(world.hub.latency_ms["browser#1"]) == [20.0]
