@@ -1,4 +1,4 @@
-"""`python run.py --help` says what there is."""
+"""Starts the command line: see `python run.py --help`."""
 
 import sys
 
@@ -11,7 +11,7 @@ if __name__ == "__main__":
         from pipeline.cli.main import main
 
         sys.exit(main())
-    except KeyboardInterrupt:  # Ctrl-C while the imports are under way
+    except KeyboardInterrupt:  # Ctrl-C during the imports
         sys.exit(INTERRUPTED_STATUS)
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
@@ -19,7 +19,7 @@ if __name__ == "__main__":
             raise
         print(
             f"error: the package {package!r} is not installed for {sys.executable}: start with `make run`, "
-            "or install what is needed with `pip install -r requirements.txt`",
+            "or install the requirements with `pip install -r requirements.txt`",
             file=sys.stderr,
         )
         sys.exit(USAGE_STATUS)
