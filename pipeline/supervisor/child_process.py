@@ -32,7 +32,7 @@ LAST_LINES_S: Final = 1.0
 
 
 Lines = queue.Queue[tuple[str, str]]
-"""Takes the name of a process and a line that it has written."""
+"""Called with the name of a process and a line that it has written."""
 
 
 class Child(Protocol):
@@ -44,7 +44,7 @@ class Child(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Whether it is gone with its machine."""
+        """Whether it was lost with its machine."""
 
     @property
     def pid(self) -> int: ...
@@ -143,7 +143,7 @@ class ChildProcess:
             self._popen.send_signal(number)
 
     def stopped(self) -> bool:
-        """Whether it is stopped, or gone. macOS tells of the latter alone."""
+        """Whether it is stopped or has ended; macOS only reports the latter."""
         if self.poll() is not None:
             return True
         if sys.platform != "linux":

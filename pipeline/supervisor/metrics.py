@@ -1,4 +1,4 @@
-"""What `metrics.address` serves: figures in Prometheus' text format, and whether the supervisor is well."""
+"""Serves `metrics.address`: figures in Prometheus' text format, and the health of the supervisor."""
 
 import time
 from bisect import bisect_left
@@ -18,22 +18,22 @@ BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 SILENT_S: Final = 1.0
 STUCK_S: Final = 5.0
-"""A supervisor whose loop has stood still for longer is not well."""
+"""A supervisor whose loop has stopped for longer is not healthy."""
 
 Samples = Sequence[tuple[Mapping[str, str], float]]
 
 
 class Process:
-    """A stage's process as the reports tell of it."""
+    """The state of a stage's process, from the reports."""
 
     def __init__(self, role: str) -> None:
         self.role = role
-        self.state: Literal["running", "silent", "away", "ended"] = "running"  # away: being started again
+        self.state: Literal["running", "silent", "away", "ended"] = "running"  # away: being restarted
         self.restarts = 0
 
 
 def update_processes(processes: dict[str, Process], report: StatusReport) -> None:
-    """Note who is there. One that is missed is being started again, unless the run ends."""
+    """Update the processes' states. A missing one is being restarted, unless the run ends."""
     present = {peer.name: peer for peer in report.peers if not peer.timed_out}
     for name, peer in present.items():
         if name not in processes and len(processes) >= MAX_PEERS:
@@ -42,14 +42,14 @@ def update_processes(processes: dict[str, Process], report: StatusReport) -> Non
         process.restarts += process.state == "away"
         process.state = "silent" if peer.silent_s > SILENT_S else "running"
     over = bool(report.finished or report.stopping)
-    captured = any(source.ended for source in report.sources)  # whose capture has left for good
+    captured = any(source.ended for source in report.sources)  # whose capture has ended for good
     for name, process in processes.items():
         if name not in present:
             process.state = "ended" if over or (captured and process.role == "capture") else "away"
 
 
 class RunMetrics:
-    """Takes in the broker's reports. Counters begin anew with a new broker, as Prometheus expects it."""
+    """Figures from the broker's reports. Counters restart with a new broker, which Prometheus allows for."""
 
     def __init__(self) -> None:
         self.report: StatusReport | None = None
@@ -65,7 +65,7 @@ class RunMetrics:
         self.report = report
 
     def text(self) -> str:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return "".join(f"{line}\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _of_sources(sources: Sequence[SourceReport]) -> Iterator[str]:
 
 
 class Histogram:
-    """Counts of values by the least of `bounds` that is not below them."""
+    """Counts values by the smallest of `bounds` that is not below them."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -139,7 +139,7 @@ class Histogram:
 
 
 def family(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
-    """Return the lines of a metric: what it is, and a value for each set of labels."""
+    """Return the lines of a metric: its help, its type, and a value for each set of labels."""
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
@@ -153,7 +153,7 @@ def _escaped(text: str) -> str:
 
 
 class Health:
-    """What the supervisor's loop says of itself: the serving thread would answer though the loop hangs."""
+    """Set by the supervisor's loop, since the serving thread would answer even if the loop hangs."""
 
     def __init__(self) -> None:
         self.turn_s = time.monotonic()
@@ -172,7 +172,7 @@ def serving(address: str, metrics: RunMetrics, health: Health) -> Iterator[None]
         return
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 5.0  # a client that asks for nothing
+        timeout = 5.0  # for a client that sends no request
 
         def do_GET(self) -> None:
             answers: dict[str, Callable[[], tuple[int, str]]] = {
@@ -189,7 +189,7 @@ def serving(address: str, metrics: RunMetrics, health: Health) -> Iterator[None]
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """A line for each request would be the most of the log."""
+            """Log no requests."""
 
     server = _open(address, Handler)
     thread = Thread(target=server.serve_forever, daemon=True)

@@ -32,19 +32,19 @@ from pipeline.wire.assignment import Assignment
 
 POLL_S: Final = 0.05
 PLACE_S: Final = 3.0
-"""A process that has no machine for longer is logged."""
+"""A process that waits longer for a machine is logged."""
 
 OF_A_PLACE: Final = 0.001
-"""What a capture takes of a resource such as `camera:door`, of which a machine has one."""
+"""A capture's share of a resource such as `camera:door`, of which a machine has one."""
 
 NOT_NEEDED: Final = ("tests", "docs", "trainer", "bench", "tools", "runs", "models/*.keras")
 """Of a checkout: everything else travels to the machines of the cluster."""
 
 ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of signals to processes that are gone
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of signals to processes that have ended
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A lost machine is noticed after 3 s, not after 16. Of a cluster that is there already, its head decides.
+    # Detect a lost machine after 3 s, not 16. In an existing cluster its head decides.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "1000",
@@ -52,11 +52,11 @@ ENVIRONMENT: Final = {
 }
 
 ray: Any = None
-"""The package, once a run needs it: it takes a second to load."""
+"""The package, which takes a second to load, once a run needs it."""
 
 
 class Placed(NamedTuple):
-    """The first that is heard of a process."""
+    """The first message about a process."""
 
     pid: int
     address: str
@@ -66,20 +66,20 @@ class Placed(NamedTuple):
 
 
 class Place:
-    """An actor, on whichever machine Ray has put it. It owns one process at a time."""
+    """An actor, on the machine that Ray has chosen. It owns one process at a time."""
 
     def __init__(self) -> None:
         self._child: ChildProcess | None = None
 
     def run(self, encoded: bytes, threads: int, keys: dict[str, bytes]) -> Iterator[Placed | str | int]:
-        """Start a process; yield where it is, then each line that it writes, and its exit status at last.
+        """Start a process; yield its place, then each line that it writes, then its exit status.
 
         encoded: its assignment, as JSON. keys: the files of its keys by name.
         """
-        if self._child is not None:  # the run has lost sight of it, and starts another
+        if self._child is not None:  # the run has lost it, and starts another
             self._child.kill()
         assignment = msgspec.json.decode(encoded, type=Assignment)
-        if assignment.frames and not Path(assignment.frames).is_dir():  # that is another machine's memory
+        if assignment.frames and not Path(assignment.frames).is_dir():  # another machine's memory
             assignment = msgspec.structs.replace(assignment, frames="")
         lines: Lines = queue.Queue(MAX_LINES)
         with run_directory() as directory:
@@ -89,7 +89,7 @@ class Place:
                 (directory / name).touch(mode=0o600)
                 (directory / name).write_bytes(content)
             child = self._child = ChildProcess(assignment, threads, lines)
-            # In this thread, which lives as long as the process: the system kills it with the thread.
+            # In this thread: when a thread ends, Linux kills the processes that it has started.
             child.start()
             yield Placed(child.pid, node_address())
             yield from _followed(child, lines)
@@ -124,7 +124,7 @@ def ray_module() -> Any:
                 "--engine ray needs Ray: install it with `pip install -r requirements-ray.txt`"
             ) from error
         logging.getLogger("ray").setLevel(logging.ERROR)  # its import has set another
-        # What it says of lost machines goes to standard output, among a run's records. There is no switch.
+        # Ray prints lost machines to standard output, among a run's records, and has no option for it.
         package._private.worker._worker_logs_enabled = False
         ray = package
     return ray
@@ -160,7 +160,7 @@ class RayChild:
         self._ended.set()
 
     def start(self) -> None:
-        """Have Ray find a machine and start it there; of what follows, `placed` and `reap` tell."""
+        """Have Ray start it on a machine. `placed` and `reap` return what follows."""
         package = ray_module()
         if self._actor is None:
             self._actor = (
@@ -203,7 +203,7 @@ class RayChild:
         return not self.placed or self._ended.wait(timeout_s)
 
     def close(self) -> None:
-        """Give the actor back, and with it what it took of its machine."""
+        """Release the actor and its share of the machine."""
         actor, self._actor = self._actor, None
         if actor is not None:
             ray_module().kill(actor)
@@ -211,16 +211,16 @@ class RayChild:
     def _signal(self, number: int) -> None:
         if self.placed and self._actor is not None:
             self._actor.signal.remote(int(number))
-        elif self._actor is not None:  # it has not begun
+        elif self._actor is not None:  # it has not started
             self.close()
 
     def _listen(self, actor: Any) -> None:
-        """Have the process started and take in what the actor says, until its process or itself is gone."""
+        """Have the actor start the process, and read its messages until one of the two has ended."""
         status, errors = -int(signal.SIGKILL), ray_module().exceptions
         while True:
             try:
                 status = self._hear(actor)
-            except errors.RayActorError:  # its machine is gone, or the actor itself
+            except errors.RayActorError:  # the machine or the actor is lost
                 if not self.placed and self._actor is actor:  # Ray has not noticed yet
                     time.sleep(POLL_S)
                     continue
@@ -303,7 +303,7 @@ def run_on_ray(
 
 @contextmanager
 def joined(settings: PipelineSettings, reporter: Reporter) -> Iterator[None]:
-    """Join the cluster, or start one of this machine; what the run had there is gone at the end."""
+    """Join the cluster, or start one on this machine; at the end, remove what the run had there."""
     package, address = ray_module(), settings.ray.address
     options: dict[str, Any] = {} if INSTALLED else {"runtime_env": code()}
     options |= {"address": address} if address else {"address": "local", "include_dashboard": False}

@@ -1,7 +1,4 @@
-"""How many processes of a role there should be, by how long its work waits.
-
-No clock and no process in here.
-"""
+"""How many processes a role should have, by how long its work waits. Pure logic."""
 
 from collections import deque
 from typing import Final, NamedTuple
@@ -9,10 +6,10 @@ from typing import Final, NamedTuple
 from pipeline.wire.messages import StatusReport
 
 LATE_S: Final = 1.5
-"""Work must have waited too long for so long, on average, before a process is added."""
+"""A process is added after work has waited too long, on average, for this time."""
 
 BUSY: Final = 0.7
-"""A process is taken away if the others would then be busy for less than this share of their time."""
+"""A process is stopped if the others would then be busy for less than this share of their time."""
 
 
 class Sample(NamedTuple):
@@ -22,10 +19,10 @@ class Sample(NamedTuple):
 
 
 class Scaler:
-    """Of one role; it is given each of the broker's reports."""
+    """Decides for one role, from the broker's reports."""
 
     def __init__(self, role: str, least: int, most: int, target_age_s: float, idle_s: float) -> None:
-        """`target_age_s`: how long work may wait; `idle_s`: how long there must be too little of it."""
+        """`target_age_s`: how long work may wait; `idle_s`: for how long it must be too little."""
         self.least = least
         self.most = most
         self._role = role
@@ -64,6 +61,6 @@ class Scaler:
         passed_s = now_s - first.now_s
         if passed_s < self._idle_s * 0.95:
             return 0
-        busy = (last.busy_ns - first.busy_ns) / 1e9 / passed_s  # processes that were busy, on average
+        busy = (last.busy_ns - first.busy_ns) / 1e9 / passed_s  # the average number of busy processes
         age_s = sum(sample.age_s for sample in self._samples) / len(self._samples)
         return int(busy < BUSY * (running - 1) and age_s < self._target_age_s)
