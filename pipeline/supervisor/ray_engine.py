@@ -1,4 +1,4 @@
-"""The engine `ray`: Ray chooses the machines of capture, detect and classify; ZeroMQ carries what they say.
+"""The engine `ray`: Ray chooses the machines of capture, detect and classify; their messages go over ZeroMQ.
 
 Each of these processes belongs to an actor, starts where Ray has put the actor, and dies with it. The
 supervisor decides as it does on one machine. The broker, display and the page are processes of this machine,
