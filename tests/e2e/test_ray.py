@@ -121,6 +121,18 @@ def test_a_file_through_all_that_befalls_a_cluster(
     assert not first.children()
 
 
+def test_a_killed_run_leaves_nothing_in_the_cluster(
+    on_ray: OnRay, quick: list[str], cluster: list[Node], tmp_path: Path
+) -> None:
+    results = tmp_path / "r.jsonl"
+    run = on_ray(*quick, "--set", "capture.repeat=0", "--source", "demo", "--results", results)
+    run.until_records(results, 10)
+    assert any(node.children() for node in cluster[1:])
+    run.process.kill()
+    for node in cluster:
+        node.wait_until_empty()
+
+
 def test_four_cameras(
     on_ray: OnRay, quick: list[str], cluster: list[Node], camera: subprocess.Popen[str], tmp_path: Path
 ) -> None:

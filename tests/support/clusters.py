@@ -88,6 +88,14 @@ class Node:
                 found.append(pid)
         return found
 
+    def wait_until_empty(self) -> None:
+        """Wait until none of the pipeline's processes is left here."""
+        deadline_s = time.monotonic() + LIMIT_S
+        while self.children():
+            assert time.monotonic() < deadline_s, "processes are left behind"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+
     def kill(self) -> None:
         """Take its power away: everything of it is killed at once."""
         for pid in [*processes_of(self.place), self.process.pid]:
