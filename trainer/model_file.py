@@ -100,6 +100,10 @@ def open_keras_model(path: Path) -> Any:
     return open_model(path)
 
 
+UNGROUPED: Final = ("DepthwiseConv2D", "Conv2DTranspose")
+"""Layers for which Keras 3 refuses a word that Keras 2 has written into every .h5 file."""
+
+
 @functools.cache
 def load_keras() -> None:
     """Import Keras and its backend without their log lines; call it before any module that imports Keras."""
@@ -117,11 +121,25 @@ def load_keras_file(path: Path) -> Any:
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        layers = {name: _of_keras_2(getattr(keras.layers, name)) for name in UNGROUPED}
+        return keras.saving.load_model(path, custom_objects=layers, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: expected a Keras model, found another file ({first_line(error)})"
-        ) from error
+        said = first_line(error)
+        if "No model config found" in said:
+            said = "weights alone; save the whole model, with model.save"
+        raise UserError(f"{path}: expected a Keras model, found another file ({said})") from error
+
+
+def _of_keras_2(layer: Any) -> Any:
+    """Return a class that reads a configuration of `layer` in which Keras 2 has written `groups`: 1."""
+
+    class Ungrouped(layer):  # type: ignore[misc]
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            groups = config.pop("groups", 1)
+            return layer.from_config(config if groups == 1 else config | {"groups": groups})
+
+    return Ungrouped
 
 
 def predict(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

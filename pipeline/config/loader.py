@@ -109,8 +109,10 @@ def _settings(values: Mapping[str, Any], types: TableTypes) -> PipelineSettings:
 
 def _read(path: Path, types: TableTypes) -> Iterable[tuple[str, Any, str]]:
     """Yield `table.key`, its value, and the file's name for messages."""
+    text = ""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except FileNotFoundError as error:
         raise UserError(f"no configuration file {path}") from error
     except OSError as error:
@@ -118,7 +120,7 @@ def _read(path: Path, types: TableTypes) -> Iterable[tuple[str, Any, str]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except ValueError as error:  # tomllib's own error, or a number of too many digits
-        raise UserError(f"{path}: {_toml_message(error)}") from error
+        raise UserError(f"{path}: {_toml_message(error, text)}") from error
     where = f"{path}: "
     for table, keys in content.items():
         _table(table, types, where)
@@ -128,10 +130,20 @@ def _read(path: Path, types: TableTypes) -> Iterable[tuple[str, Any, str]]:
             yield f"{table}.{key}", value, where
 
 
-def _toml_message(error: ValueError) -> str:
-    """Return tomllib's message with its place first: `line 3, column 7: Invalid value`."""
+def _toml_message(error: ValueError, text: str) -> str:
+    """Return tomllib's message with its place first: `line 3, column 7: Invalid value`.
+
+    If quotes are missing there, the line with them follows.
+    """
     message, at, place = str(error).rpartition(" (at ")
-    return f"{place.removesuffix(')')}: {message}" if at else str(error)
+    if not at:
+        return str(error)
+    number = re.match(r"line (\d+)", place)
+    line = text.splitlines()[int(number[1]) - 1] if number else ""
+    bare = re.fullmatch(r"(\s*[\w-]+\s*=\s*)([^\s\"'\[{#][^\"'#]*?)\s*(#.*)?", line)
+    quote = "'" if bare and "\\" in bare[2] else '"'  # of a Windows path
+    hint = f"; text needs quotes: {bare[1].strip()} {quote}{bare[2]}{quote}" if bare else ""
+    return f"{place.removesuffix(')')}: {message}{hint}"
 
 
 # ------------------------------------------------------------------------------------------ one key

@@ -22,14 +22,17 @@ log = logging.getLogger(__name__)
 
 
 def to_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return a grey (h, w), (h, w, 1), BGR or BGRA picture of 8 or 16 bits or floats 0..1 as BGR uint8.
+    """Return a grey (h, w), (h, w, 1), BGR or BGRA picture as BGR uint8.
+
+    Its values may be of 8 or 16 bits, or floats from 0 to 1 or from 0 to 255.
 
     Transparency is ignored.
     """
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
-        image = (np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+        image = np.nan_to_num(image)
+        image = (np.clip(image if image.max() <= 1 else image / 255, 0, 1) * 255).astype(np.uint8)
     if image.ndim == 2 or image.shape[2] == 1:
         image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     elif image.shape[2] == 4:
@@ -119,6 +122,10 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
     return opened if opened.info.kind == "live" else RepeatingReader(reopen, settings, opened)
 
 
+SAME_TIME: Final = 0.05
+"""A frame that is early by this share of an interval belongs to it: times are rounded, in Matroska to ms."""
+
+
 class RepeatingReader:
     """A file that is opened again at its end, or after `capture.duration_s`; the times of its frames go
     on."""
@@ -129,7 +136,9 @@ class RepeatingReader:
         """`opened`: the first opening, if there was one. Raises what `reopen` raises."""
         self._reopen = reopen
         self._reader = opened or reopen()
-        self.info = msgspec.structs.replace(self._reader.info, frames=_announced(self._reader.info, settings))
+        info, self._sample_fps = self._reader.info, settings.sample_fps
+        fps = min(info.fps, self._sample_fps) if self._sample_fps else info.fps
+        self.info = msgspec.structs.replace(info, fps=fps, frames=_announced(info, settings))
         self._left = settings.repeat - 1 if settings.repeat else None
         self._frames_left = settings.max_frames or None
         self._start_s = settings.start_s
@@ -138,6 +147,7 @@ class RepeatingReader:
         self._last_s = 0.0
         self._step_s = 1 / self.info.fps if self.info.fps else 1.0
         self._read_in_pass = 0
+        self._sampled = -1  # the interval of 1/sample_fps that the latest frame was in
 
     def read(self) -> TimedFrame | None:
         if self._frames_left == 0:
@@ -161,14 +171,20 @@ class RepeatingReader:
 
     def _next(self) -> TimedFrame | None:
         """Return the next picture of this pass, None at its end."""
-        picture = self._reader.read()
-        return None if picture is None or picture.time_s >= self._end_s else picture
+        while (picture := self._reader.read()) is not None and picture.time_s < self._end_s:
+            if not self._sample_fps:
+                return picture
+            interval = math.floor((picture.time_s - self._start_s) * self._sample_fps + SAME_TIME)
+            if interval > self._sampled:  # the first one in it
+                self._sampled = interval
+                return picture
+        return None
 
     def _begin_again(self) -> None:
         self._reader.close()
         self._reader = self._reopen()
         self._offset_s = self._last_s + self._step_s - self._start_s
-        self._read_in_pass = 0
+        self._read_in_pass, self._sampled = 0, -1
         if self._left is not None:
             self._left -= 1
 
@@ -178,6 +194,8 @@ def _announced(info: SourceInfo, settings: CaptureSettings) -> int:
     frames = info.frames
     if frames and settings.duration_s:
         frames = min(frames, math.ceil(settings.duration_s * (info.fps or 1.0)))
+    if settings.sample_fps:
+        frames = math.ceil(frames * min(1.0, settings.sample_fps / (info.fps or 1.0)))
     if frames and not settings.repeat:
         return settings.max_frames
     frames *= settings.repeat

@@ -25,6 +25,7 @@ class CaptureSettings(Settings, frozen=True):
     max_frames: Natural = 0  # a file ends after so many frames, repeats included; 0: all
     start_s: Annotated[float, Meta(ge=0)] = 0.0  # place in a file at which it begins
     duration_s: Annotated[float, Meta(ge=0)] = 0.0  # how much of a source is taken; 0: all
+    sample_fps: Annotated[float, Meta(ge=0)] = 0.0  # at most so many frames a second of a file; 0: all
     pace_fps: Annotated[float, Meta(ge=0)] = 0.0  # rate of a file; 0: its own, or as fast as it goes
     threads: Threads = 1  # decoder threads
 

@@ -4,68 +4,19 @@ import contextlib
 import json
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.rtsp import SECRETS, RtspServer
 from tests.support.runs import CLIP_FRAMES, Ended, Run, Start, balance, read_jsonl
-
-PYTHON = Path("/usr/bin/python3")
-SERVER = Path(__file__).parent / "rtsp" / "server.py"
-MISSING = 77  # the server's exit status where a part of it is not installed
-SECRETS = ("sesame", "s3cret")
-
-
-class Server:
-    """A server that keeps its port from one start to the next."""
-
-    def __init__(self, method: str = "digest") -> None:
-        self.asked = {"port": 0, "user": SECRETS[0], "password": f"{SECRETS[1]}@/?", "method": method}
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [PYTHON, SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.process.stdin is not None and self.process.stdout is not None
-        with self.process.stdin as stdin:
-            json.dump(self.asked, stdin)
-        said = self.process.stdout.readline().strip()
-        if not said.isdigit():
-            status = self.process.wait()
-            self.process.stdout.close()
-            if status == MISSING:
-                pytest.skip(f"no RTSP server here: {said} (.ci/run names the packages)")
-            raise AssertionError(f"the RTSP server ended with {status}: {said}")
-        self.asked["port"] = int(said)
-
-    @property
-    def url(self) -> str:
-        return f"rtsp://{SECRETS[0]}:{SECRETS[1]}%40%2F%3F@127.0.0.1:{self.asked['port']}/live"
-
-    @property
-    def name(self) -> str:
-        return f"rtsp://127.0.0.1:{self.asked['port']}/live"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 @pytest.fixture(params=["digest"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    if not PYTHON.exists():
-        pytest.skip(f"no RTSP server here: no {PYTHON}")
-    server = Server(request.param)
+def server(request: pytest.FixtureRequest) -> Iterator[RtspServer]:
+    server = RtspServer(request.param)
     yield server
     server.kill()
 
@@ -73,7 +24,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 class Watcher:
     """A run that watches the stream. Its address stands in a file: command lines can be read by everybody."""
 
-    def __init__(self, start: Start, quick: list[str], folder: Path, server: Server, *others: Path) -> None:
+    def __init__(
+        self, start: Start, quick: list[str], folder: Path, server: RtspServer, *others: Path
+    ) -> None:
         self.server = server
         self.results = folder / "r.jsonl"
         config = folder / "pipeline.toml"
@@ -106,7 +59,7 @@ class Watcher:
 
 
 @pytest.fixture
-def watcher(start: Start, quick: list[str], tmp_path: Path, server: Server) -> Watcher:
+def watcher(start: Start, quick: list[str], tmp_path: Path, server: RtspServer) -> Watcher:
     return Watcher(start, quick, tmp_path, server)
 
 
@@ -124,7 +77,7 @@ def test_a_stream_with_a_password(watcher: Watcher) -> None:
 
 
 @pytest.mark.long
-def test_a_wrong_password(start: Start, quick: list[str], server: Server) -> None:
+def test_a_wrong_password(start: Start, quick: list[str], server: RtspServer) -> None:
     run = start(*quick, "--source", server.url.replace(SECRETS[1], "wrong"))
     done = run.end()
     assert done.status == 2
@@ -166,7 +119,7 @@ def test_the_server_stalls_and_goes_on(watcher: Watcher) -> None:
 
 @pytest.mark.long
 def test_the_server_stays_away(
-    start: Start, quick: list[str], tmp_path: Path, server: Server, clip: Path
+    start: Start, quick: list[str], tmp_path: Path, server: RtspServer, clip: Path
 ) -> None:
     """The stream ends with its error; the video beside it goes on to its end."""
     slow = ["--set", "capture.pace_fps=3"]  # it lasts longer than all attempts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -132,3 +132,27 @@ class ReplayedStream(Served):
 
         super().__init__(Handler)
         self.url = self.address("recording")
+
+
+class Unending(Served):
+    """Gives whoever asks the same bytes, without their number, and then waits. Use as a context manager."""
+
+    def __init__(self, data: bytes) -> None:
+        over = self._over = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(data)
+                over.wait(60)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(Handler)
+        self.url = self.address("flv?port=1935&app=bcs&user=me&password=sesame")
+
+    def __exit__(self, *error: Any) -> None:
+        self._over.set()
+        super().__exit__(*error)

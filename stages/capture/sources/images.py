@@ -154,9 +154,8 @@ def read_picture(path: Path, max_bytes: int = MAX_BYTES) -> tuple[NDArray[np.uin
 def _decode(picture: Image.Image) -> NDArray[np.uint8]:
     """Return the picture as BGR, uint8, upright by its Exif tag; transparency is ignored."""
     upright = ImageOps.exif_transpose(picture)
-    if upright.mode == "F":  # 0 to 1, or to 255
-        values = np.asarray(upright)
-        return to_bgr(values if np.nanmax(values) <= 1 else values / 255)
+    if upright.mode == "F":
+        return to_bgr(np.asarray(upright))
     if upright.mode.startswith("I"):  # grey of 16 bits
         return to_bgr(np.asarray(upright).astype(np.uint16))
     return np.asarray(cv2.cvtColor(np.asarray(upright.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)

@@ -40,7 +40,9 @@ STALLED_SHARE: Final = 0.95
 expires."""
 
 OPTIONS: Final = {
-    "rtsp_transport": "tcp",  # over udp, lost packets leave grey smears that are not reported
+    # Over udp, lost packets leave grey smears that are not reported; some cameras have nothing else.
+    "rtsp_transport": "tcp+udp",
+    "rtsp_flags": "prefer_tcp",
     # None of this machine's files.
     "protocol_whitelist": "tcp,tls,udp,rtp,srtp,srt,http,https,httpproxy,crypto,data,ftp,rtmp,rtmps,rtmpt,"
     "ffrtmphttp",
@@ -132,7 +134,8 @@ def _has_end(container: InputContainer, address: str) -> bool:
         return container.duration is not None and _is_over(address)
     if name in NO_END:
         return False
-    return container.duration is not None or (name not in SEGMENTED and container.size > 0)
+    # A camera's endless .flv says that it lasts 0 s.
+    return bool(container.duration) or (name not in SEGMENTED and container.size > 0)
 
 
 def _is_over(address: str) -> bool:

@@ -4,6 +4,7 @@ A bare stream (.h264) does not say how long it is: of one, only what the decoder
 """
 
 import contextlib
+import heapq
 import math
 import os
 import re
@@ -288,6 +289,7 @@ class VideoReader:
         self._read = 0
         self._decoded = 0  # frames, those before the start among them
         self._last_s = 0.0  # place of the last one
+        self._places: list[int] = []  # of an AVI's packets whose frames are to come: a heap
         self._frames = self._decode()
         self._ahead = None if self._decoder.refused else self._decode_next()
         if self._ahead is None and self._decoded and not self._packets.unread:
@@ -319,10 +321,16 @@ class VideoReader:
     def _decode(self) -> Iterator[TimedFrame]:
         """Yield all frames that can be decoded."""
         for packet in self._packets:
+            place = packet.dts if self._container.format.name == "avi" and packet.size else None
+            if place is not None:
+                heapq.heappush(self._places, place)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
                 self._packets.broken += 1
+                if place is not None:
+                    self._places.remove(place)
+                    heapq.heapify(self._places)
                 continue
             for frame in frames:
                 self._last_s = self._time_s(frame)
@@ -348,6 +356,9 @@ class VideoReader:
                 self._container.seek(round((self._origin_s + place_s) * av.time_base))
 
     def _time_s(self, frame: av.VideoFrame) -> float:
+        if self._places:  # AVI numbers packets in decoding order: the next frame has the lowest left
+            place_s = float(heapq.heappop(self._places) * (self._stream.time_base or 0))
+            return max(0.0, place_s - self._origin_s)
         if frame.pts is not None:
             return max(0.0, frame.time - self._origin_s)
         return self._decoded / float(self._stream.average_rate or 25)

@@ -60,6 +60,8 @@ def test_grey_and_transparent_pictures_are_taken(
     assert len(analyser.analyse(grey).faces) == 3
     transparent = cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)
     assert analyser.analyse(transparent).faces == analyser.analyse(picture).faces
+    for floats in (picture / 255, picture.astype(np.float32)):
+        assert len(analyser.analyse(floats).faces) == 3
 
 
 def test_crops_are_classified_in_batches(

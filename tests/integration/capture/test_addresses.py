@@ -15,7 +15,7 @@ from stages.capture.sources import stream
 from stages.capture.sources.stream import StreamReader
 from tests.support.ftp import FtpFiles
 from tests.support.media import noise, open_source, play, write_clip, write_film
-from tests.support.web_files import GrowingPlaylist, WebFiles
+from tests.support.web_files import GrowingPlaylist, Unending, WebFiles
 
 CLIP = [noise(n, 64, 48) for n in range(40)]
 TIMES = [n / 25 for n in range(40)]
@@ -126,6 +126,19 @@ def free_port(kind: int) -> int:
     with socket.socket(socket.AF_INET, kind) as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def test_a_camera_that_serves_flv_without_end_is_live(folder: Path) -> None:
+    """It says that it lasts 0 s, and has no length."""
+    write_film(folder / "cam.flv", [CLIP])
+    data = (folder / "cam.flv").read_bytes()
+    place = data.index(b"duration") + len(b"duration") + 1
+    data = data[:place] + bytes(8) + data[place + 8 :]
+    with Unending(data) as camera:
+        reader = open_source(camera.url)
+        assert (reader.info.kind, reader.info.name) == ("live", camera.url.partition("?")[0])
+        assert reader.read() is not None
+        reader.close()
 
 
 @pytest.mark.parametrize(

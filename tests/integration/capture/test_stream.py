@@ -15,6 +15,7 @@ from pipeline.common.errors import UserError
 from stages.capture.reader import Reader, SourceFailed
 from stages.capture.sources import stream
 from tests.support.media import open_source
+from tests.support.rtsp import RtspServer
 
 PROBED = 30
 """Pictures that FFmpeg may look at before it calls a stream open: a server that sends fewer is waited for."""
@@ -195,3 +196,15 @@ def test_what_is_wrong_is_told_without_credentials(server: Server) -> None:
 
 def test_no_file_of_this_machine_is_read_through_a_stream(server: Server) -> None:
     assert "file" not in stream.OPTIONS["protocol_whitelist"].split(",")
+
+
+@pytest.mark.parametrize("udp", [True, False])
+def test_an_rtsp_camera_is_asked_for_tcp_and_may_have_udp_alone(udp: bool) -> None:
+    server = RtspServer(udp=udp)
+    try:
+        reader = open_source(server.url)
+        assert (reader.info.kind, reader.info.width, reader.info.height) == ("live", 320, 240)
+        assert reader.read() is not None
+        reader.close()
+    finally:
+        server.kill()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -212,6 +213,28 @@ def test_what_cannot_be_exported_is_one_line(
     assert error.startswith("error: ") and error.count("\n") == 1
     assert said in error
     assert [one.name for one in tmp_path.iterdir()] == ["mine.keras"]
+
+
+def test_an_h5_file_of_keras_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It says `groups` of layers that have none in Keras 3."""
+
+    faces = keras.Input((48, 48, 1))
+    x = layers.DepthwiseConv2D(3)(layers.Conv2D(4, 3)(faces))
+    outputs = layers.Dense(7, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    path = tmp_path / "mine.h5"
+    keras.Model(faces, outputs).save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "DepthwiseConv2D":
+                layer["config"]["groups"] = 1
+        file.attrs["model_config"] = json.dumps(config)
+    assert main(["export", str(path), "--labels", *EMOTIONS, "--range", "0", "1"]) == 0
+    assert (tmp_path / "mine.onnx").is_file()
+    capfd.readouterr()
+    keras.Model(faces, outputs).save_weights(tmp_path / "mine.weights.h5")
+    assert main(["export", str(tmp_path / "mine.weights.h5"), "--labels", *EMOTIONS]) == 2
+    assert "weights alone; save the whole model" in capfd.readouterr().err
 
 
 def test_files_and_options_that_do_not_go_together(

@@ -191,6 +191,20 @@ def test_a_syntax_error_is_placed(tmp_path: Path) -> None:
         read_settings(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("mode = auto", 'mode = "auto"'),
+        ("results = out.jsonl  # all of them", 'results = "out.jsonl"'),
+        (r"record = C:\out.mkv", r"record = 'C:\out.mkv'"),
+    ],
+)
+def test_missing_quotes_are_named(tmp_path: Path, line: str, hint: str) -> None:
+    with pytest.raises(UserError) as told:
+        read_settings(write(tmp_path, f"[display]\n{line}\n"))
+    assert str(told.value).endswith(f"Invalid value; text needs quotes: {hint}")
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no configuration file"):
         read_settings(tmp_path / "none.toml")

@@ -129,3 +129,12 @@ def test_start_and_duration_of_pictures(tmp_path: Path) -> None:
     assert [(p.file, p.time_s) for p in pictures] == [("2.png", 2), ("3.png", 3), ("4.png", 4)]
     with pytest.raises(UserError, match="it ends after 6 pictures, each a second, before --start 6"):
         open_source(tmp_path, start_s=6)
+
+
+def test_names_in_any_script(tmp_path: Path) -> None:
+    names = ["#1.png", "Ricard_S\u00e1nchez.png", "a b%20c.png", "\ud55c\uad6d\uc5b4.png", "\U0001f600.png"]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    pictures, error = play(tmp_path)
+    assert (sorted(p.file for p in pictures), error) == (sorted(names), "")
+    assert all(p.image is not None for p in pictures)

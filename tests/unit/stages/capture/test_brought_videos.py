@@ -3,7 +3,9 @@
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -351,3 +353,91 @@ def test_standard_input_without_a_video(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="source '-': what comes on standard input can't be read as a video"):
         open_source("-")
     os.close(number)
+
+
+# ------------------------------------------------------------------------------ reports that came later
+
+
+def test_an_avi_numbers_its_frames_in_the_order_of_decoding(tmp_path: Path) -> None:
+    """With B-frames that is another one than that of showing."""
+    images = [np.full((48, 64, 3), 4 * n, np.uint8) for n in range(40)]
+    path = write_clip(tmp_path / "clip.avi", images, "libx264", bf="3", b_adapt="0")
+    for threads in (1, 4):
+        pictures, error = play(path, threads=threads)
+        assert error == ""
+        assert [p.time_s for p in pictures] == pytest.approx([n / 25 for n in range(40)])
+    assert [p.time_s for p in play(path, start_s=1)[0]] == pytest.approx([n / 25 for n in range(25, 40)])
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
+def test_fewer_frames_a_second(tmp_path: Path, name: str) -> None:
+    path = write_clip(tmp_path / name, [noise(n, 64, 48) for n in range(60)])
+    pictures, error = play(path, sample_fps=5)
+    assert error == ""
+    assert [p.time_s for p in pictures] == pytest.approx([n / 5 for n in range(12)], abs=0.001)
+    info = open_source(path, sample_fps=5).info
+    assert (info.fps, info.frames) == (5, 12)
+    pictures, _ = play(path, sample_fps=5, start_s=1, duration_s=0.6, repeat=2)
+    assert [p.time_s for p in pictures] == pytest.approx([1, 1.2, 1.4, 1.6, 1.8, 2.0], abs=0.05)
+    assert len(play(path, sample_fps=100)[0]) == 60
+
+
+@pytest.mark.parametrize("name", ["clip.h264", "clip.flv", "clip.ts", "clip.mpg", "clip.nut"])
+def test_a_start_in_a_format_without_an_index(tmp_path: Path, name: str) -> None:
+    codec = {"mpg": "mpeg2video"}.get(name.partition(".")[2], "libx264")
+    path = write_clip(tmp_path / name, [noise(n, 64, 48) for n in range(40)], codec)
+    pictures, error = play(path, start_s=1)
+    assert (len(pictures), error) == (15, "")
+    assert pictures[0].time_s == pytest.approx(1.0, abs=0.001)
+
+
+def test_what_a_browser_records(tmp_path: Path) -> None:
+    """A .webm without a duration whose clock has 1000 places a second."""
+    times = [0.0, 0.033, 0.067, 0.133, 0.166, 0.206, 0.239, 0.305, 0.338, 0.378]
+    path = tmp_path / "clip.webm"
+    with av.open(str(path), "w", options={"live": "1"}) as container:
+        stream: Any = container.add_stream("libvpx", rate=1000, options={"deadline": "realtime"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for time_s, image in zip(times, CLIP, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, "bgr24")
+            frame.pts, frame.time_base = round(1000 * time_s), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    pictures, error = play(path)
+    assert error == ""
+    assert [p.time_s for p in pictures] == pytest.approx(times, abs=0.0011)
+
+
+def test_a_call_whose_picture_changes_its_size(tmp_path: Path) -> None:
+    """Recorders of calls write what comes, larger or smaller: each frame has its own size."""
+    path = tmp_path / "call.webm"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libvpx", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for part, (width, height) in enumerate([(64, 48), (32, 24), (128, 96)]):
+            encoder = av.CodecContext.create("libvpx", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base = Fraction(1, 25)
+            packets = []
+            for number in range(5):
+                frame = av.VideoFrame.from_ndarray(noise(number, width, height), "bgr24")
+                frame.pts, frame.time_base = 5 * part + number, Fraction(1, 25)
+                packets += encoder.encode(frame)
+            for packet in [*packets, *encoder.encode()]:
+                packet.stream = stream
+                container.mux(packet)
+    pictures, error = play(path)
+    assert error == ""
+    heights = [p.image.shape[0] for p in pictures if p.image is not None]
+    assert heights == [48] * 5 + [24] * 5 + [96] * 5
+
+
+def test_damage_in_the_middle_is_told_and_the_rest_is_played(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", [noise(n, 64, 48) for n in range(60)], "libx264", g="5")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 20_000] = np.random.default_rng(1).bytes(20_000)
+    path.write_bytes(data)
+    pictures, error = play(path)
+    assert 40 < len(pictures) <= 60 and pictures[-1].time_s == pytest.approx(59 / 25)
+    assert "damaged" in error

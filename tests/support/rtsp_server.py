@@ -1,8 +1,8 @@
 """An RTSP server for the tests, run by the system's Python, which has GStreamer's bindings.
 
-Reads JSON from its standard input: port (0: any), user, password, method (basic or digest). Prints its port,
-then serves rtsp://127.0.0.1:PORT/live until it is killed. Ends with MISSING, saying what, where a part is not
-installed.
+Reads JSON from its standard input: port (0: any), user, password, method (basic or digest), udp (whether
+pictures go over udp alone). Prints its port, then serves rtsp://127.0.0.1:PORT/live until it is killed. Ends
+with MISSING, saying what, where a part is not installed.
 """
 
 import json
@@ -40,11 +40,13 @@ def admit(asked):
     return auth
 
 
-def film():
+def film(udp):
     """One ball, bouncing for all who watch."""
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(PIPELINE)
     factory.set_shared(True)
+    if udp:
+        factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
     permissions = GstRtspServer.RTSPPermissions()
     for what in ("access", "construct"):
         permissions.add_permission_for_role(ROLE, f"media.factory.{what}", True)
@@ -63,7 +65,7 @@ def main():
     server.set_address("127.0.0.1")
     server.set_service(str(asked["port"]))
     server.set_auth(admit(asked))
-    server.get_mount_points().add_factory("/live", film())
+    server.get_mount_points().add_factory("/live", film(asked["udp"]))
     server.attach(None)
     print(server.get_bound_port(), flush=True)
     GLib.MainLoop().run()
