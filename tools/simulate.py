@@ -239,21 +239,18 @@ def simulate(
     if failures:
         env.process(fail())
     env.run(until=seconds)
-    outcomes = sum((shard.outcomes for shard in shards.values()), Counter[str]())
-    latency_s = sorted(second for shard in shards.values() for second in shard.latency_s)
+    return summed(cameras, list(shards.values()), times, seconds, spread)
+
+
+def summed(cameras: int, shards: Sequence[Shard], times: Times, seconds: float, spread: float) -> Simulated:
+    """Return what came of all brokers together."""
+    outcomes = sum((shard.outcomes for shard in shards), Counter[str]())
+    latency_s = sorted(second for shard in shards for second in shard.latency_s)
     per = {"broker": 1, "detect": times.detectors, "classify": times.classifiers}
-    busy = {role: max(s.busy_s[role] for s in shards.values()) / seconds / n for role, n in per.items()}
-    quantiles = latency_s[len(latency_s) // 2], latency_s[int(len(latency_s) * 0.95)]
-    return Simulated(
-        cameras,
-        brokers,
-        seconds,
-        outcomes["ok"],
-        outcomes["dropped"],
-        (1e3 * quantiles[0], 1e3 * quantiles[1]),
-        busy,
-        spread,
-    )
+    busy = {role: max(s.busy_s[role] for s in shards) / seconds / n for role, n in per.items()}
+    p50, p95 = (1e3 * latency_s[int(len(latency_s) * share)] for share in (0.5, 0.95))
+    done = outcomes["ok"], outcomes["dropped"]
+    return Simulated(cameras, len(shards), seconds, *done, (p50, p95), busy, spread)
 
 
 # -------------------------------------------------------------------------------------------- a real run
