@@ -22,7 +22,8 @@ SMALLEST: Final = (480, 360)
 """One side of a new window has at least this size, px."""
 
 REDRAW_S: Final = 1 / 30
-"""Shortest time between two drawings, which take 10 ms of a core with several sources."""
+"""Shortest time between two drawings, which take 10 ms of a core with several sources. Where they take longer
+than half of it, half of the time is left for the run: watched files are read as fast as display writes."""
 
 RATE_S: Final = 2.0  # over which frames a second and latency are taken
 NOTE_S: Final = 3.0  # how long a note is shown, such as that a picture was saved
@@ -89,7 +90,7 @@ class Window(Sink):
         self._paused = self._help = self._sized = False
         self._mouse = (-1, -1)
         self._note, self._note_until_s = "", 0.0
-        self._dirty, self._drawn_s = True, 0.0
+        self._dirty, self._next_drawing_s = True, 0.0
         self._canvas: Image = np.full((CANVAS[1], CANVAS[0], 3), EMPTY, np.uint8)
         cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(self._title, *window_size(*CANVAS))
@@ -117,7 +118,7 @@ class Window(Sink):
         now_s = time.monotonic()
         if self._note and now_s > self._note_until_s:
             self._note, self._dirty = "", True
-        if self._dirty and now_s - self._drawn_s >= REDRAW_S:
+        if self._dirty and now_s >= self._next_drawing_s:
             self._show()
         key = cv2.pollKey() & 0xFF
         if key != 0xFF and self._act(chr(key).lower()):
@@ -156,7 +157,7 @@ class Window(Sink):
 
     def _show(self) -> None:
         """Draw the window anew."""
-        self._dirty, self._drawn_s = False, time.monotonic()
+        self._dirty, began_s = False, time.monotonic()
         self._canvas, tiles = compose([self._picture(view) for view in self._views.values()] or [None])
         for (name, view), tile in zip(self._views.items(), tiles, strict=False):
             self._draw_tile(name, view, tile)
@@ -171,6 +172,8 @@ class Window(Sink):
             self._sized = True  # a single source's window has its proportions
             cv2.resizeWindow(self._title, *window_size(self._canvas.shape[1], self._canvas.shape[0]))
         cv2.imshow(self._title, self._canvas)
+        now_s = time.monotonic()
+        self._next_drawing_s = max(began_s + REDRAW_S, now_s + (now_s - began_s))
 
     def _picture(self, view: View) -> Image | None:
         if view.outcome is None or view.outcome.image is None:
