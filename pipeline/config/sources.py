@@ -1,8 +1,11 @@
 """The names and kinds of sources, from their texts and the names of files alone."""
 
+import difflib
 import glob
+import os
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -43,6 +46,14 @@ _PLACED: Final = re.compile(r"(?P<text>(?:(?!://).)+)@(?P<place>camera:[A-Za-z0-
 _STREAM_NUMBER: Final = re.compile(r"(?P<text>.+)#(?P<number>[0-9]{1,3})", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _COUNTER: Final = re.compile(r"%(?:0(?P<digits>[1-9]))?d")
+_BARE_ADDRESS: Final = re.compile(
+    r"([^/\s]*@)?(localhost|\d+\.\d+\.\d+\.\d+|www\.[^/\s]+|[\w.-]+(?=:\d))(:\d+)?(/|$)"
+)
+"""An address whose beginning is missing."""
+
+MOST_NAMES: Final = 10_000
+"""Names of a folder that are compared with one that is not there."""
+
 _STANDARD_INPUT: Final = ("-", "/dev/stdin", "pipe:", "pipe:0")
 
 
@@ -164,20 +175,39 @@ def _files(text: str, stream: int | None) -> list[tuple[str, SourceForm, int | N
         raise UserError(f"source '': {EXPECTED}")
     if any("\ud800" <= char <= "\udfff" for char in text):  # how Python holds bytes that are not UTF-8
         raise UserError(f"source {text!r}: its name is not UTF-8; rename it")
+    if text.startswith("~") and not _exists(text):  # no shell has replaced it, as in pipeline.toml
+        text = os.path.expanduser(text)  # noqa: PTH111 - which raises nothing
     try:
         if Path(text).exists():
             return [(text, _file_form(Path(text)), stream)]
         matches = pattern_files(text)
     except OSError as error:  # a folder without permission, a name that is too long
         raise UserError(f"source {text!r}: {error.strerror}") from error
+    if not matches and _BARE_ADDRESS.match(text) and not _exists(text.partition("/")[0]):
+        shown = text.rpartition("@")[2].partition("?")[0]
+        raise UserError(f"source {shown!r}: no such file; an address begins with rtsp:// or http://")
     if matches is None:
-        raise UserError(f"source {text!r}: no such file or folder; {EXPECTED}")
+        raise UserError(f"source {text!r}: no such file or folder; {_meant(text) or EXPECTED}")
     if not matches:
         raise UserError(f"source {text!r}: no file matches this pattern")
     found: list[tuple[str, SourceForm, int | None]] = []
     if any(map(is_picture, matches)):  # together they are one source
         found.append((text, "folder", None))
     return found + [(str(path), _file_form(path), stream) for path in sorted(matches) if not is_picture(path)]
+
+
+def _meant(text: str) -> str:
+    """Return what a name that is not there may stand for; "" if nothing is like it."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 1 and all(map(_exists, parts)):
+        return "each source needs a --source of its own"
+    asked = Path(text.strip(" '\""))
+    try:
+        there = {path.name.lower(): path.name for path in islice(asked.parent.iterdir(), MOST_NAMES)}
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(asked.name.lower(), there, 1, 0.8)
+    return f"did you mean {str(asked.with_name(there[near[0]]))!r}?" if near and asked.name else ""
 
 
 def _file_form(path: Path) -> SourceForm:

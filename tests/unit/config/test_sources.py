@@ -243,3 +243,32 @@ def test_places_of_a_cluster(text: str, rest: str, place: str, name: str | None)
 def test_the_same_camera_of_two_places_has_two_names() -> None:
     sources = parse_sources(["0@camera:door", "0@camera:garden"])
     assert [source.name for source in sources] == ["camera-0@door", "camera-0@garden"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}/CLIP.MP4", "did you mean '{}/clip.mp4'?"),
+        ("{}/clip.mp4 ", "did you mean '{}/clip.mp4'?"),
+        ("'{}/clip.mp4'", "did you mean '{}/clip.mp4'?"),
+        ("{}/clp.mp4", "did you mean '{}/clip.mp4'?"),
+        ("{0}/clip.mp4,{0}/clip.mp4", "each source needs a --source of its own"),
+        ("{}/something else", "expected a camera's number"),
+        ("localhost:8080/video", "an address begins with rtsp://"),
+        ("me:sesame@192.168.1.20:554/live?token=sesame", "an address begins with rtsp://"),
+        ("www.youtube.com/watch?v=x", "an address begins with rtsp://"),
+        ("cam.local:554", "an address begins with rtsp://"),
+    ],
+)
+def test_what_may_be_meant_by_a_name_that_is_not_there(clip: str, text: str, said: str) -> None:
+    folder = str(Path(clip).parent)
+    with pytest.raises(UserError) as told:
+        parse_sources([text.format(folder)])
+    assert said.format(folder) in str(told.value)
+    assert "sesame" not in str(told.value)
+
+
+def test_the_home_that_no_shell_has_named(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path(clip).parent))
+    (spec,) = parse_sources(["~/clip.mp4"])
+    assert (spec.text, spec.name) == (clip, "clip.mp4")
