@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Final, TextIO
 
-from rich.console import Console, Group
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import Progress as Estimates
 from rich.progress import TaskID
@@ -30,6 +31,7 @@ STALE_S: Final = 2.0
 WIDE: Final = 84  # columns of a terminal from which the sources' table is complete
 NARROW: Final = 60  # below this, it has only the progress of files
 BAR: Final = 24  # most columns of a progress bar
+WORD: Final = 14  # columns of an emotion's word, at the most
 IN_A_LINE: Final = 6  # faces, and files, that a plain line names
 TIMED = ("capture", "display")  # roles whose clocks the latency depends on
 
@@ -187,7 +189,9 @@ class Reporter:
                 self._live.start()
             if self._live is not None:
                 with contextlib.suppress(OSError):  # the terminal is closed
-                    self._live.update(render(self.rates, *self._console.size), refresh=True)
+                    self._live.update(
+                        render(self.rates, *self._console.size, self._console.encoding), refresh=True
+                    )
             return
         now_s = time.monotonic()
         if report.started and now_s >= self._next_line_s:
@@ -268,21 +272,22 @@ def _missing(rates: Rates) -> str:
     return f"waiting for {rates.waiting_for}" if going and rates.waiting_for else ""
 
 
-def render(rates: Rates, width: int, height: int) -> Group:
+def render(rates: Rates, width: int, height: int, encoding: str = "utf-8") -> Group:
     """The status for a terminal of this width and height. Faces come before the stages' figures."""
     report = rates.report
     assert report is not None
     state = f"stopping ({report.stopping})" if report.stopping else "Ctrl-C ends the run"
     foot = [Text(text, style="bold yellow") for text in [_missing(rates)] if text]
     foot += [Text(line) for line in _lines([*rates.figures(), state], width)]
-    sources, stages = _sources_table(rates, width), _stages_table(rates, report)
+    names = {s.name: _cell(s.name, max(12, width // 4), encoding) for s in report.sources}
+    sources, stages = _sources_table(rates, names, width), _stages_table(rates, report)
     seen = [(source, face) for source in report.sources for face in rates.in_view(source)]
     more = sum(source.more for source in report.sources if rates.in_view(source))
     room = height - sources.row_count - len(foot) - 5  # the tables' headers, empty lines, the cursor's line
     room -= more > 0
     parts: list[Table | Text] = [sources]
     if seen:
-        parts += [Text(), *_faces_table(seen, more, max(1, room))]
+        parts += [Text(), *_faces_table(seen, names, more, max(1, room), encoding)]
     if len(seen) + stages.row_count + 2 <= room or not seen:
         parts += [Text(), stages]
     return Group(*parts, Text(), *foot)
@@ -308,7 +313,13 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _sources_table(rates: Rates, width: int) -> Table:
+def _cell(text: str, most: int, encoding: str) -> Text:
+    """Return a text for a cell of at most so many columns, in letters that the terminal's encoding has."""
+    text = text.encode(encoding, "replace").decode(encoding)
+    return Text(text if cell_len(text) <= most else f"{set_cell_size(text, most - 3)}...")
+
+
+def _sources_table(rates: Rates, names: dict[str, Text], width: int) -> Table:
     """A row for each source; for a file, how much is done and the time left."""
     report = rates.report
     assert report is not None
@@ -316,9 +327,11 @@ def _sources_table(rates: Rates, width: int) -> Table:
     done = ["done", "", "left"] if files else []
     counts = ["ok", "dropped", "failed"] if width >= NARROW or not files else []
     table = _table("source", *done, *counts, *(["in flight"] if width >= WIDE else []))
-    table.columns[0].max_width = max(12, width // 4)
     for source in report.sources:
-        row = [source.name, *(_done_cells(rates, source, width) if files else [])]
+        row: list[RenderableType] = [
+            names[source.name],
+            *(_done_cells(rates, source, width) if files else []),
+        ]
         if counts:
             dropped = _dropped(source.committed) if width >= WIDE else str(_total_dropped([source]))
             row += [str(source.committed.ok), dropped, str(source.committed.failed)]
@@ -346,7 +359,9 @@ def _stages_table(rates: Rates, report: StatusReport) -> Table:
     return table
 
 
-def _faces_table(seen: list[tuple[SourceReport, InView]], more: int, rows: int) -> list[Table | Text]:
+def _faces_table(
+    seen: list[tuple[SourceReport, InView]], names: dict[str, Text], more: int, rows: int, encoding: str
+) -> list[Table | Text]:
     """Who is in view: up to `rows` rows, one for each track, and a count of the others, `more` among them."""
     table = _table("in view", "track", "emotion", "confidence")
     if len(seen) > rows and not more:
@@ -354,7 +369,8 @@ def _faces_table(seen: list[tuple[SourceReport, InView]], more: int, rows: int) 
     last = ""
     for source, face in seen[:rows]:
         sure = "" if face.confidence is None else f"{face.confidence:.0%}"
-        table.add_row(source.name if source.name != last else "", str(face.track), face.label, sure)
+        name = names[source.name] if source.name != last else ""
+        table.add_row(name, str(face.track), _cell(face.label, WORD, encoding), sure)
         last = source.name
     more += len(seen[rows:])
     return [table, *([Text(f"and {more} more", style="dim")] if more else [])]

@@ -134,6 +134,24 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(len, shown(rates, width))) <= width
 
 
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_a_long_name_leaves_room_for_the_emotions(width: int) -> None:
+    rates = Rates()
+    rates.update(file_report(0, 1, replace(HAPPY, label="fröhlich"), name="名" * 60 + ".mp4"))
+    lines = [line.split() for line in shown(rates, width)]
+    assert any(line[-3:] == ["3", "fröhlich", "93%"] for line in lines)
+
+
+def test_a_name_is_shown_as_it_is() -> None:
+    """Not as rich's markup, and in letters that the terminal has."""
+    rates = Rates()
+    rates.update(file_report(0, 1, replace(HAPPY, label="fröhlich"), name="[/b]ü"))
+    console = Console(width=100)
+    with console.capture() as text:
+        console.print(render(rates, 100, 40, "ascii"))
+    assert "[/b]?" in text.get() and "fr?hlich" in text.get()
+
+
 def test_nobody_is_in_view_of_a_camera_that_brings_nothing() -> None:
     rates = Rates()
     for second in range(3):
