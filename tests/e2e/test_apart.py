@@ -3,13 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline.wire.addresses import free_port
 from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, same_but_for_time
 
 
-@pytest.mark.long
 def test_stages_apart(
     start: Start,
     quick: list[str],

@@ -4,8 +4,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, same_but_for_time
 
@@ -14,7 +12,6 @@ LONGEST_MS = 60_000
 """Far more than anything takes, far less than the steps of the clock."""
 
 
-@pytest.mark.long
 def test_a_clock_that_is_set_changes_nothing(
     start: Start,
     quick: list[str],

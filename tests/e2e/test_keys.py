@@ -1,9 +1,13 @@
-"""Runs over tcp: keys that are made by themselves, keys that people make, and who is refused."""
+"""Who reads a run and feeds it: another user of the machine, programs with and without keys."""
 
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,85 @@ import pytest
 import zmq
 from zmq import auth
 
+from pipeline.common.files import PROJECT
 from pipeline.wire.addresses import free_port
-from pipeline.wire.keys import make_keys
+from pipeline.wire.keys import make_keys, stage_keys
 from stages.stage import ROLES
-from tests.support.runs import CLIP_FRAMES, Start, balance, read_jsonl, same_but_for_time
+from tests.support.runs import CLIP_FRAMES, Start, balance, processes_of, read_jsonl, same_but_for_time
 
 LIMIT_MS = 60_000
+ROOT = os.name == "posix" and os.geteuid() == 0
+"""Only root can act as a second user."""
+
+OTHER_USER = 65_534
+
+# It loads what it needs before it becomes somebody else, who may not be able to read this project.
+INTRUDER = f"""
+import json, os, socket, sys
+import zmq
+import pipeline.wire.messages as m
+from pipeline.wire.codec import encode
+told = json.loads(sys.argv[1])
+os.setgroups([]); os.setgid({OTHER_USER}); os.setuid({OTHER_USER})
+done = {{}}
+
+def attempt(what, act):
+    try:
+        done[what] = repr(act())
+    except OSError as error:
+        done[what] = type(error).__name__
+
+for path in told["closed"]:
+    attempt(f"list {{path}}", lambda: os.listdir(path))
+    attempt(f"write {{path}}", lambda: open(path + "/detect-2.public", "w"))
+for path in told["files"]:
+    attempt(f"read {{path}}", lambda: open(path, "rb").read())
+for path in told["sockets"]:
+    attempt(f"dial {{path}}", lambda: socket.socket(socket.AF_UNIX).connect(path))
+for pid in told["pids"]:
+    attempt(f"environment of {{pid}}", lambda: open(f"/proc/{{pid}}/environ", "rb").read())
+    attempt(f"signal {{pid}}", lambda: os.kill(pid, 9))
+
+lies = [
+    m.Hello("display", "display", "x", 1, m.PROTOCOL, 8, wants_pixels=True),
+    m.Hello("detect", "detect-9", "y", 1, m.PROTOCOL, 2, fingerprint=""),
+    m.Hello("supervisor", "run", "z", 1, m.PROTOCOL),
+    m.StopRequest("because"),
+    m.Heartbeat(),
+]
+context = zmq.Context()
+heard = 0
+sockets = []
+for kind, addresses in ((zmq.DEALER, told["work"]), (zmq.SUB, told["results"])):
+    for address in addresses:
+        for keys in (None, "own"):
+            s = context.socket(kind)
+            s.linger = 0
+            if keys:
+                s.curve_publickey, s.curve_secretkey = zmq.curve_keypair()
+                s.curve_serverkey = told["public"].encode()
+            if kind == zmq.SUB:
+                s.subscribe(b"")
+            s.connect(address)
+            sockets.append(s)
+            for lie in lies if kind == zmq.DEALER else []:
+                try:
+                    s.send_multipart(encode(lie), zmq.NOBLOCK)
+                except zmq.Again:
+                    pass
+heard = sum(s.poll(500) for s in sockets)
+context.destroy(0)
+print(json.dumps({{"heard": heard, "done": done}}))
+"""
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that every user can enter, as a home often is: what is closed is not so because of it."""
+    place = Path(tempfile.mkdtemp(prefix="u-", dir="/tmp" if os.name == "posix" else None))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
 
 
 @pytest.fixture
@@ -38,15 +115,59 @@ def machine(tmp_path: Path, keys: Path, name: str, *files: str) -> list[str]:
     return ["--set", f"security.keys={directory}"]
 
 
-@pytest.mark.long
-def test_the_loopback_needs_no_configuration_and_lets_no_stranger_read(
-    start: Start, quick: list[str], clip: Path, tmp_path: Path
+def intrude(**told: Any) -> dict[str, str]:
+    """Try everything as the other user; return what came of each attempt at files, sockets and processes."""
+    empty: dict[str, Any] = {key: [] for key in ("closed", "files", "sockets", "pids", "work", "results")}
+    command = [sys.executable, "-c", INTRUDER, json.dumps(empty | told)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["heard"] == 0
+    attempts: dict[str, str] = answer["done"]
+    assert attempts, "nothing was tried"
+    return attempts
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can act as a second user")
+def test_another_user_does_not_reach_a_run_over_ipc(
+    start: Start, quick: list[str], clip: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    """A program of this user subscribes with the key that lies where the run says; no other can."""
+    """Its directory is closed: what is in it can't even be named."""
+    results = tmp_path / "r.jsonl"
+    paced = ["--set", "capture.pace_fps=10"]
+    run = start(*quick, *paced, "--source", clip, "--results", results)
+    run.place.chmod(0o755)  # as /tmp is: the run's own directory must do
+    where = run.line(r"results are published at ipc://(\S+)")[1]
+    run.until_records(results, 5)
+    directory = Path(where).parent
+    sockets = [str(path) for path in directory.iterdir()]
+    assert len(sockets) >= 2
+    attempts = intrude(
+        closed=[str(directory)], sockets=sockets, pids=[*processes_of(run.place), run.process.pid],
+        work=[f"ipc://{path}" for path in sockets if path != where], results=[f"ipc://{where}"],
+        public="a" * 40,
+    )  # fmt: skip
+    assert set(attempts.values()) == {"PermissionError"}, attempts
+    done = run.end()
+    assert done.status == 0 and done.errors == []
+    assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
+    same_but_for_time(read_jsonl(results), undisturbed)
+
+
+def test_another_user_does_not_reach_a_run_over_the_loopback(
+    start: Start,
+    quick: list[str],
+    clip: Path,
+    undisturbed: list[dict[str, Any]],
+    open_place: Path,
+    tmp_path: Path,
+) -> None:
+    """A program of this user subscribes with the key that the run names; who has none is in the log."""
     address, results = f"tcp://127.0.0.1:{free_port()}", tmp_path / "r.jsonl"
     run = start(
-        *quick, "--broker", address, "--source", clip, "--results", results, "--set", "capture.pace_fps=15"
-    )
+        *quick, "--broker", address, "--source", clip, "--results", results, "--set", "capture.pace_fps=10",
+        XDG_STATE_HOME=str(open_place),
+    )  # fmt: skip
     keys = Path(run.line(r"keys for other programs of this user.*: (\S+)$")[1])
     where = run.line(r"results are published at (\S+)")[1]
     with zmq.Context() as context, context.socket(zmq.SUB) as friend, context.socket(zmq.SUB) as spy:
@@ -56,21 +177,30 @@ def test_the_loopback_needs_no_configuration_and_lets_no_stranger_read(
             subscriber.linger = 0
             subscriber.subscribe(b"")
             subscriber.connect(where)
+        if ROOT:
+            attempts = intrude(
+                closed=[str(keys)], files=[str(path) for path in keys.iterdir()],
+                work=[address], results=[where], public=stage_keys(keys, "supervisor").broker.decode(),
+            )  # fmt: skip
+            assert set(attempts.values()) == {"PermissionError"}, attempts
         published = []
         while friend.poll(LIMIT_MS):
             published.append(json.loads(friend.recv()))
             if published[-1]["frame"] == CLIP_FRAMES - 1:
                 break
         assert not spy.poll(0)
-    run.line(r"broker: refused a peer at 127.0.0.1:\d+: it uses no key|without showing a key")
     done = run.end()
     assert done.status == 0 and done.errors == []
-    assert published and published == read_jsonl(results)[-len(published) :]  # from its subscription on
+    said = "\n".join(done.stderr)
+    assert "it uses no key" in said or "without showing a key" in said
+    assert not ROOT or "refused a peer at 127.0.0.1: its key is not in the list" in said
+    records = read_jsonl(results)
+    assert published and published == records[-len(published) :]  # from its subscription on
+    same_but_for_time(records, undisturbed)
     assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in done.stdout
 
 
-@pytest.mark.long
-def test_a_key_taken_out_of_the_list_is_refused_by_the_next_broker(
+def test_removed_key_is_refused_by_the_next_broker(
     start: Start,
     quick: list[str],
     clip: Path,
@@ -99,63 +229,3 @@ def test_a_key_taken_out_of_the_list_is_refused_by_the_next_broker(
     assert done.status == 0 and done.errors == []
     assert any("its key is not in the list; public key" in line for line in done.stderr)
     same_but_for_time(read_jsonl(results), undisturbed)
-
-
-def test_a_key_that_is_not_in_the_list(start: Start, quick: list[str], keys: Path, tmp_path: Path) -> None:
-    """Neither a stage's nor run.py's own: one line and status 2."""
-    (keys / "supervisor-attic.public").unlink()
-    there = [*quick, "--broker", f"tcp://127.0.0.1:{free_port()}"]
-    broker = start(*there, "--set", f"security.keys={keys}", "--only", "broker")
-    broker.line("results are published at ")
-    attic = machine(tmp_path, keys, "attic", "detect-attic.secret", "supervisor-attic.secret")
-    done = start(*there, *attic, "--only", "detect").end()
-    assert done.status == 2
-    assert len(done.errors) == 1
-    assert (
-        "the broker refuses the key 'supervisor-attic': supervisor-attic.public must lie in" in done.errors[0]
-    )
-    broker.line("refused a peer at 127.0.0.1: its key is not in the list; public key")
-    broker.signal(15)
-    assert broker.end().status == 143
-
-
-def test_another_brokers_key_is_told_once_and_tried_again(
-    start: Start, quick: list[str], keys: Path, tmp_path: Path
-) -> None:
-    there = [*quick, "--broker", f"tcp://127.0.0.1:{free_port()}"]
-    others = tmp_path / "others"
-    make_keys(others, ROLES)
-    stage = start(*there, "--set", f"security.keys={others}", "--only", "detect")
-    stage.line("works for the broker at ")
-    broker = start(*there, "--set", f"security.keys={keys}", "--only", "broker")
-    stage.line(rf"broker key mismatch \(expected {others}/broker.public\); retrying")
-    broker.line("refused a peer at .*: it has another broker's public key")
-    for run in (stage, broker):
-        run.signal(15)
-        done = run.end()
-        assert done.status == 143 and done.errors == []
-    assert sum("broker key mismatch" in line for line in stage.end().stderr) == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda keys: shutil.rmtree(keys), "no directory"),
-        (lambda keys: keys.chmod(0o755), "chmod 700"),
-        (lambda keys: (keys / "detect.secret").chmod(0o644), "chmod 600"),
-        (lambda keys: (keys / "supervisor.secret").unlink(), "has no supervisor.secret"),
-        (lambda keys: shutil.copy(keys / "detect.secret", keys / "detect-2.secret"), "leave only the one"),
-        (lambda keys: (keys / "broker.public").unlink(), "broker.public; copy it there"),
-        (lambda keys: (keys / "broker.public").write_bytes(b""), "broker.public is damaged"),
-    ],
-    ids=["directory", "open directory", "open secret", "no secret", "two secrets", "no broker", "damaged"],
-)
-def test_keys_that_are_not_right_are_one_line_at_the_start(
-    start: Start, quick: list[str], keys: Path, change: Any, said: str
-) -> None:
-    change(keys)
-    there = ["--broker", "tcp://192.0.2.1:5555", "--set", f"security.keys={keys}"]
-    done = start(*quick, *there, "--only", "detect").end()
-    assert done.status == 2
-    assert len(done.stderr) <= 2 and len(done.errors) == 1
-    assert said in done.errors[0]

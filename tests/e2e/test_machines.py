@@ -18,8 +18,6 @@ from tests.support.hosts import Host, made, why_not
 from tests.support.proxy import Proxy
 from tests.support.runs import CLIP_FRAMES, Run, Start, balance, read_jsonl, same_but_for_time
 
-pytestmark = pytest.mark.long
-
 PORT = 5555
 RAW = ["--set", "network.encoding=raw"]
 """With JPEG the boxes differ by a little from those of a run on one machine."""
@@ -113,7 +111,7 @@ def all_well(runs: tuple[Run, ...], frames: int = CLIP_FRAMES) -> None:
     assert f"clip.mp4: {balance(frames, frames)}" in runs[0].end().stdout
 
 
-def test_three_hosts_and_strangers_on_a_fourth(
+def test_three_hosts_with_strangers_and_broken_cables(
     hosts: Callable[..., tuple[Run, Run, Run]],
     network: Network,
     keys: Path,
@@ -121,13 +119,36 @@ def test_three_hosts_and_strangers_on_a_fourth(
     undisturbed: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    """The records are those of one machine; whoever has no key hears and says nothing, and is told of."""
+    """The records are those of one machine.
+
+    Programs without a key get nothing, and are in the log. A host that was cut off takes part again.
+    """
     results = tmp_path / "r.jsonl"
-    runs = hosts(*RAW, "--set", "capture.pace_fps=3", "--source", clip, "--results", results)
+    runs = hosts(*RAW, "--set", "capture.pace_fps=4", "--source", clip, "--results", results)
     runs[0].line("results are published at ")
-    living = network["living"].address
-    where = [f"tcp://{living}:{PORT}", f"tcp://{living}:{PORT + 1}"]
     runs[0].until_records(results, 5)
+    strangers_try(network, keys)
+    for name, child in (("attic", "detect-1"), ("cellar", "classify-1")):
+        network[name].cut()
+        runs[0].line(rf"{child}@\S+ timed out: silent|lost with it: {child}@")
+        count = len(read_jsonl(results))
+        assert count < CLIP_FRAMES, "the run was over too soon"
+        network[name].join()
+        runs[0].until_records(results, min(count + 10, CLIP_FRAMES))
+    all_well(runs)
+    same_but_for_time(read_jsonl(results), undisturbed)
+    said = "\n".join(runs[0].end().stderr)
+    for child in ("detect-1", "classify-1"):
+        assert len(re.findall(rf"{child}@\S+ has joined", said)) == 2
+    street = network["street"].address
+    assert f"refused a peer at {street}: its key is not in the list; public key" in said
+    for reason in ("it uses no key|without showing a key", "it has another broker's public key"):
+        assert re.search(rf"refused a peer at ({street}:\d+|an unknown address): .*({reason})", said), said
+
+
+def strangers_try(network: Network, keys: Path) -> None:
+    """Four programs on the fourth host send to the broker and listen to the results: in vain."""
+    where = [f"tcp://{network['living'].address}:{port}" for port in (PORT, PORT + 1)]
     public = stage_keys(keys, "subscriber").broker.decode()
     strangers = [
         subprocess.Popen(
@@ -139,52 +160,6 @@ def test_three_hosts_and_strangers_on_a_fourth(
     ]
     for stranger in strangers:
         assert json.loads(stranger.communicate(timeout=60)[0]) == [0, 0]
-    assert len(read_jsonl(results)) < CLIP_FRAMES, "the run was over before the strangers had tried"
-    all_well(runs)
-    same_but_for_time(read_jsonl(results), undisturbed)
-    said = "\n".join(runs[0].end().stderr)
-    street = network["street"].address
-    assert f"refused a peer at {street}: its key is not in the list; public key" in said
-    for reason in ("it uses no key|without showing a key", "it has another broker's public key"):
-        assert re.search(rf"refused a peer at ({street}:\d+|an unknown address): .*({reason})", said), said
-
-
-def test_a_worker_host_that_is_cut_off_and_joined_again(
-    hosts: Callable[..., tuple[Run, Run, Run]],
-    network: Network,
-    clip: Path,
-    undisturbed: list[dict[str, Any]],
-    tmp_path: Path,
-) -> None:
-    results = tmp_path / "r.jsonl"
-    runs = hosts(*RAW, "--set", "capture.pace_fps=20", "--source", clip, "--results", results)
-    runs[0].until_records(results, 10)
-    for name, child in (("attic", "detect-1"), ("cellar", "classify-1")):
-        network[name].cut()
-        runs[0].line(rf"timed out: silent for .*{child}@|{child}@\S+ timed out")
-        count = len(read_jsonl(results))
-        network[name].join()
-        runs[0].until_records(results, min(count + 10, CLIP_FRAMES))
-    all_well(runs)
-    for child in ("detect-1", "classify-1"):
-        joined = [line for line in runs[0].end().stderr if re.search(rf"{child}@\S+ has joined", line)]
-        assert len(joined) == 2
-    same_but_for_time(read_jsonl(results), undisturbed)
-
-
-def test_a_narrow_line(
-    hosts: Callable[..., tuple[Run, Run, Run]],
-    network: Network,
-    clip: Path,
-    tmp_path: Path,
-) -> None:
-    """Frames travel as JPEG: raw ones, of 390 kB, would take three seconds each on such a line."""
-    network["attic"].narrow("1mbit")
-    results = tmp_path / "r.jsonl"
-    all_well(hosts("--source", clip, "--results", results))
-    records = read_jsonl(results)
-    assert [record["frame"] for record in records] == list(range(CLIP_FRAMES))
-    assert {record["status"] for record in records} == {"ok"}
 
 
 @pytest.fixture
@@ -213,28 +188,24 @@ def halves(
     return begin
 
 
-@pytest.mark.parametrize(
-    ("fault", "far_roles"),
-    [("delay", "detect"), ("stall", "detect"), ("cut", "detect"), ("cut", "capture,display")],
-)
-def test_what_a_network_does_to_connections(
+@pytest.mark.parametrize("far_roles", ["detect", "capture,display"])
+def test_connections_stand_still_and_break(
     halves: Callable[..., tuple[Run, Run]],
     undisturbed: list[dict[str, Any]],
     tmp_path: Path,
-    fault: str,
     far_roles: str,
 ) -> None:
-    """Half a second there and back; connections that stand still; ones that break again and again."""
+    """To detect there and back takes 0.2 s, and stops for a while; then connections break."""
     results, port = tmp_path / "r.jsonl", free_port()
-    with Proxy(port, delay_s=0.25 if fault == "delay" else 0.01) as proxy:
+    with Proxy(port, delay_s=0.1 if far_roles == "detect" else 0.01) as proxy:
         runs = halves(port, proxy, far_roles, results)
         runs[0].until_records(results, 5)
-        if fault == "stall":
+        if far_roles == "detect":
             proxy.stall()
-            runs[0].line("timed out: silent for .*detect-1|detect-1 timed out")
+            runs[0].line("detect-1 timed out: silent|lost with it: detect-1")
             proxy.flow()
         far_ends = 1 + len(far_roles.split(","))  # run.py's own among them
-        for _ in range(5 if fault == "cut" else 0):
+        for _ in range(5):
             count = len(results.read_bytes().splitlines())
             runs[0].until(lambda: proxy.connections >= far_ends)
             proxy.cut()

@@ -58,7 +58,6 @@ def all_well(runs: list[Run], results: Path) -> None:
     assert {record["status"] for record in records} == {"ok"}
 
 
-@pytest.mark.long
 def test_two_machines(start: Start, quick: list[str], clip: Path, hosts: Hosts, tmp_path: Path) -> None:
     network = hosts("living", "attic")
     living, attic = tmp_path / "living", tmp_path / "attic"
@@ -85,7 +84,6 @@ def test_two_machines(start: Start, quick: list[str], clip: Path, hosts: Hosts, 
     assert f"clip.mp4: {balance(CLIP_FRAMES, CLIP_FRAMES)}" in main.end().stdout
 
 
-@pytest.mark.long
 def test_four_machines_by_what_their_units_start(
     start: Start, quick: list[str], clip: Path, hosts: Hosts, tmp_path: Path
 ) -> None:

@@ -19,8 +19,6 @@ from tests.support.clusters import PORT, Node
 from tests.support.hosts import Host
 from tests.support.runs import Run, Start, balance, read_jsonl, same_but_for_time
 
-pytestmark = pytest.mark.long
-
 FRAMES = 300
 CLIP = ["--set", f"capture.max_frames={FRAMES}", "--set", "capture.repeat=10"]
 """The mosaic has 33 frames."""

@@ -103,6 +103,10 @@ class Run:
         assert found, f"no line {pattern!r} came:\n" + self._said()
         return found[0]
 
+    def count(self, text: str) -> int:
+        """Return how many lines on stderr have `text` in them so far."""
+        return sum(text in line for line in list(self._lines))
+
     def until(self, what: Callable[[], bool]) -> None:
         """Wait until `what` is true; the run must not end before."""
         deadline_s = time.monotonic() + LIMIT_S

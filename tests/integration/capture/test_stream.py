@@ -15,7 +15,7 @@ from pipeline.common.errors import UserError
 from stages.capture.reader import Reader, SourceFailed
 from stages.capture.sources import stream
 from tests.support.media import open_source
-from tests.support.rtsp import RtspServer
+from tests.support.rtsp import SECRETS, RtspServer
 
 PROBED = 30
 """Pictures that FFmpeg may look at before it calls a stream open: a server that sends fewer is waited for."""
@@ -208,3 +208,17 @@ def test_an_rtsp_camera_is_asked_for_tcp_and_may_have_udp_alone(udp: bool) -> No
         reader.close()
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("method", ["basic", "digest"])
+def test_rtsp_with_a_password(method: str) -> None:
+    rtsp = RtspServer(method)
+    try:
+        reader = open_source(rtsp.url)
+        assert reader.read() is not None
+        reader.close()
+        with pytest.raises(UserError, match="does not open: Server returned 401 Unauthorized") as refused:
+            open_source(rtsp.url.replace(SECRETS[1], "wrong"))
+        assert not any(secret in str(refused.value) for secret in (*SECRETS, "wrong"))
+    finally:
+        rtsp.kill()
