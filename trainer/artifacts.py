@@ -1,6 +1,5 @@
 """What a complete training writes: model (for Keras and ONNX Runtime), card, history and plots."""
 
-import argparse
 import csv
 import platform
 import statistics
@@ -63,16 +62,12 @@ LIMITS: Final = [
 
 
 def write_artifacts(
-    out: Path,
-    settings: Settings,
-    progress: Progress,
-    data: TrainingData,
-    dataset: Dataset,
-    args: argparse.Namespace,
+    out: Path, settings: Settings, progress: Progress, data: TrainingData, dataset: Dataset, command: str
 ) -> dict[str, Any]:
     """Write the kept epoch's network for Keras and ONNX Runtime, its card and plots into `out`.
 
-    Returns the card. Raises UserError if something can't be written.
+    `command`, for the card, makes them again. Returns the card. Raises UserError if something can't be
+    written.
     """
     trained = for_training(settings)
     checkpoint.read_weights(trained, checkpoint.weight_files(out, progress)["kept"])
@@ -87,7 +82,7 @@ def write_artifacts(
         "data": describe(dataset),
         "settings": progress.settings,
         "seed": settings.seed,
-        "command": args.command_line,
+        "command": command,
         "ancestors": list(dataset.ancestors),
         "versions": versions(),
         "chosen": {"epoch": progress.kept.epoch, "by": CHOSEN_BY[settings.fitting.keep]},

@@ -191,13 +191,8 @@ def check_form(model: Any, labels: int, path: Path) -> None:
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     taken = [tuple(one.shape) for one in inputs]
     given = [tuple(one.shape) for one in outputs]
-    if not (
-        len(taken) == 1
-        and len(taken[0]) == 4
-        and taken[0][1] == taken[0][2]
-        and taken[0][1] in SIZES
-        and taken[0][3] in (1, 3)
-    ):
+    size, channels = taken[0][1::2] if [len(one) for one in taken] == [4] else (0, 0)
+    if size not in SIZES or size != taken[0][2] or channels not in (1, 3):
         raise UserError(
             f"{path}: expected one input of square faces, {SIZES[0]} to {SIZES[-1]} pixels, grey or colour, "
             f"as (None, 64, 64, 1) is, found {str(taken)[:80]}"

@@ -180,7 +180,7 @@ def fit_one(settings: Settings, dataset: Dataset, out: Path, args: argparse.Name
         except KeyboardInterrupt:
             print("stopped; add --resume to the command to continue after the last complete epoch")
             raise
-    card = write_artifacts(out, settings, progress, data, dataset, args)
+    card = write_artifacts(out, settings, progress, data, dataset, args.command_line)
     for name, scores in card["figures"].items():
         print(f"{name}: validation top-1 {scores['top1']:.4f}, epoch {progress.kept.epoch}")
     print(f"wrote emotion.keras, emotion.onnx, their card emotion.json, history.csv and plots to {out}")

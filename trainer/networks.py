@@ -128,20 +128,18 @@ def residual(network: Network, x: Any, seed: int, training: bool) -> dict[str, A
             x = block(x, filters, network.squeeze, axis, training)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(network.dropout, seed=seed)(x)
-    return {
-        name: layers.Dense(len(EMOTIONS), dtype="float32", name=f"{name}_logits")(x)
-        for name in network.outputs
-    }
+    dense = {"units": len(EMOTIONS), "dtype": "float32"}
+    return {name: layers.Dense(**dense, name=f"{name}_logits")(x) for name in network.outputs}
 
 
 def block(x: Any, filters: int, squeeze: int, axis: int, training: bool) -> Any:
     """Add two convolutions and a shortcut, which has a convolution of 1x1 where the filters change."""
     shortcut = x
     if x.shape[axis] != filters:
-        shortcut = convolution(x, filters, axis, training, kernel=1, activation=None)
+        shortcut = convolution(x, filters, axis, training, kernel=1, relu=False)
     y = convolution(x, filters, axis, training)
     # The last scale starts at 0, so that a block starts as its shortcut (Goyal et al. 2017, section 5.1).
-    y = convolution(y, filters, axis, training, activation=None, scale="zeros")
+    y = convolution(y, filters, axis, training, relu=False, scale="zeros")
     if squeeze:
         weight = layers.GlobalAveragePooling2D()(y)
         weight = layers.Dense(max(8, filters // squeeze), activation="relu")(weight)
@@ -152,28 +150,19 @@ def block(x: Any, filters: int, squeeze: int, axis: int, training: bool) -> Any:
 
 
 def convolution(
-    x: Any,
-    filters: int,
-    axis: int,
-    training: bool,
-    kernel: int = 3,
-    activation: str | None = "relu",
-    scale: str = "ones",
+    x: Any, filters: int, axis: int, training: bool, kernel: int = 3, relu: bool = True, scale: str = "ones"
 ) -> Any:
-    """Add a convolution, batch normalisation and, unless `activation` is None, ReLU."""
+    """Add a convolution, batch normalisation and, if wanted, ReLU."""
     x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
-    normalise = batch_normalisation(
-        training, axis=axis, momentum=MOMENTUM, epsilon=EPSILON, gamma_initializer=scale
-    )
-    x = normalise(x)
-    return layers.ReLU()(x) if activation else x
+    options = {"axis": axis, "momentum": MOMENTUM, "epsilon": EPSILON, "gamma_initializer": scale}
+    x = batch_normalisation(training, **options)(x)
+    return layers.ReLU()(x) if relu else x
 
 
 def batch_normalisation(training: bool, **options: Any) -> Any:
     """Return the layer: fused where PyTorch trains the network, Keras's own elsewhere."""
-    if training and keras.backend.backend() == "torch":
-        return FusedBatchNormalization(**options)
-    return layers.BatchNormalization(**options)
+    fused = training and keras.backend.backend() == "torch"
+    return FusedBatchNormalization(**options) if fused else layers.BatchNormalization(**options)
 
 
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types

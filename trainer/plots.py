@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
@@ -41,23 +42,22 @@ def plot_risk_coverage(scores: Mapping[str, Any], title: str, path: Path) -> Non
     figure = Figure(figsize=(6.2, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([p["coverage"] for p in points], [p["risk"] for p in points], "o-", markersize=4)
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
     for point in points:
         if round(100 * point["threshold"]) % 10 == 0 and point["threshold"] >= 0.3:
             place = (point["coverage"], point["risk"])
-            axes.annotate(
-                f"{point['threshold']:.1f}",
-                place,
-                (-4, 6),
-                textcoords="offset points",
-                ha="right",
-                fontsize=8,
-            )
+            axes.annotate(f"{point['threshold']:.1f}", place, (-4, 6), **look)
     axes.set(xlabel="pictures with at least this confidence", ylabel="of them wrong", title=title)
     axes.set(xlim=(0, 1.02), ylim=(0, None))
     axes.grid(alpha=0.3)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    in_per_cent(axes.xaxis, axes.yaxis)
     save(figure, path)
+
+
+def in_per_cent(*axes: Axis) -> None:
+    """Label the `axes`, fractions of 1, in per cent."""
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def plot_path(folder: Path, what: str, label_set: str) -> Path:
@@ -82,7 +82,7 @@ def plot_confusion(scores: Mapping[str, Any], title: str, path: Path) -> None:
             text = f"{100 * share[row, column]:.0f}%\n{pictures[row, column]}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true emotion")
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    in_per_cent(bar.ax.yaxis)
     save(figure, path)
 
 
@@ -91,29 +91,17 @@ def plot_reliability(bins: Sequence[Mapping[str, Any]], title: str, path: Path) 
     filled = [row for row in bins if row["pictures"]]
     figure = Figure(figsize=(6.2, 7), layout="constrained")
     accuracy, pictures = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    left = [row["above"] for row in filled]
-    look: dict[str, Any] = {
-        "align": "edge",
-        "width": bins[0]["up_to"] - bins[0]["above"],
-        "edgecolor": "white",
-    }
-    accuracy.bar(
-        left,
-        [row["accuracy"] for row in filled],
-        color="tab:blue",
-        yerr=np.transpose([error_bar(row) for row in filled]),
-        ecolor="black",
-        capsize=2,
-        label="right (95% interval)",
-        **look,
-    )
+    left, right = [row["above"] for row in filled], [row["accuracy"] for row in filled]
+    width = bins[0]["up_to"] - bins[0]["above"]
+    look: dict[str, Any] = {"align": "edge", "width": width, "edgecolor": "white"}
+    bars: dict[str, Any] = {"yerr": np.transpose([error_bar(row) for row in filled]), "ecolor": "black"}
+    accuracy.bar(left, right, color="tab:blue", capsize=2, label="right (95% interval)", **bars, **look)
     accuracy.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="perfect calibration")
     accuracy.set(title=title, ylabel="share of pictures that are right", xlim=(0, 1), ylim=(0, 1))
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     accuracy.legend(loc="upper left")
     pictures.bar(left, [row["pictures"] for row in filled], color="tab:gray", **look)
     pictures.set(xlabel="confidence: probability of the predicted emotion", ylabel="pictures")
-    pictures.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    in_per_cent(accuracy.yaxis, pictures.xaxis)
     save(figure, path)
 
 
@@ -162,17 +150,14 @@ def draw_mistakes(predictions: Predictions, faces: Faces, split: str, folder: Pa
     """Plot the faces of the most confident mistakes, and of the worst of each emotion. Raises UserError."""
     confident = most_confident(predictions)
     rows = [confident[start : start + FACES_PER_ROW] for start in range(0, len(confident), FACES_PER_ROW)]
+    least = "mistakes with the least probability for the true emotion"
     for what, title, some in (
         ("mistakes", "most confident mistakes", rows),
-        ("worst", "mistakes with the least probability for the true emotion", worst(predictions).values()),
+        ("worst", least, worst(predictions).values()),
     ):
-        plot_faces(
-            predictions,
-            faces,
-            [row for row in some if len(row)],
-            f"{predictions.label_set}, {split}: {title}",
-            plot_path(folder, what, predictions.label_set),
-        )
+        path = plot_path(folder, what, predictions.label_set)
+        filled = [row for row in some if len(row)]
+        plot_faces(predictions, faces, filled, f"{predictions.label_set}, {split}: {title}", path)
 
 
 def plot_faces(
