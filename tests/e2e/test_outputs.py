@@ -1,8 +1,12 @@
 """What a run leaves: results, recordings, published records, its summary; what a refused one leaves alone."""
 
+import ast
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 import zmq
 
+from pipeline.common.files import PROJECT
 from pipeline.config.sources import SourceSpec
 from stages.capture.sources.demo import DemoReader
 from tests.support.media import noise
@@ -107,6 +112,26 @@ def test_pictures_of_any_kind(start: Start, quick: list[str], tmp_path: Path) ->
     assert published and results.read_bytes().endswith(b"\n".join(published) + b"\n")
     for line in published:
         check_record(json.loads(line))
+
+
+def test_a_subscriber_as_the_document_has_it(
+    start: Start, quick: list[str], clip: Path, tmp_path: Path
+) -> None:
+    text = (PROJECT / "docs" / "outputs.md").read_text(encoding="utf-8")
+    section = text.split("## Subscribe to results")[1]
+    shell, script = re.findall(r"```(?:sh|python)\n(.*?)```", section, re.DOTALL)[:2]
+    home, command = {"HOME": str(tmp_path)}, shell.splitlines()[-1].replace("$HOME", str(tmp_path))
+    subprocess.run(shell.splitlines()[0], shell=True, env=os.environ | home, check=True)
+    words = command.replace("clip.mp4", str(clip)).split()[2:]
+    run = start(*words, *quick, "--set", "capture.pace_fps=10", **home)
+    run.line(f"results are published at ipc://{tmp_path}/.emotions/results")
+    python = [sys.executable, "-u", "-c", script]
+    with subprocess.Popen(python, env=os.environ | home, stdout=subprocess.PIPE, text=True) as subscriber:
+        assert subscriber.stdout is not None
+        faces = ast.literal_eval(subscriber.stdout.readline())
+        subscriber.kill()
+    assert all(face["emotion"] for face in faces)
+    assert run.end().status == 0
 
 
 def subscribe(address: str, last: int) -> list[bytes]:
