@@ -143,8 +143,10 @@ def test_a_snapshot_is_a_png_with_boxes(demo: Browser, tmp_path: Path) -> None:
     demo.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
     demo.press("s")
     (saved,) = demo.until(lambda: list(tmp_path.glob("emotions-*.png")))
-    assert saved.read_bytes().startswith(b"\x89PNG")
-    assert len(saved.read_bytes()) > 10_000
+    # Chromium creates the file before it writes it.
+    content = demo.until(lambda: saved.read_bytes() if b"IEND" in saved.read_bytes() else None)
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
 
 
 def test_killed_processes_come_back_and_the_end_is_shown(
