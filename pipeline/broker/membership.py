@@ -205,6 +205,8 @@ def named(jobs: list[Job]) -> str:
 def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> None:
     """Remove a peer that has died, was replaced or has said goodbye; its work goes to others.
 
+    A peer that gave an invalid result counts as dead: its frame may be the reason, so it is tried alone.
+
     `seen`: its end is certain. A remote worker that is silent counts as dead once its supervisor reports
     it or its successor says hello: until then the network may be at fault.
     """
@@ -234,7 +236,9 @@ def confirm(state: State, instance: str, identity: bytes = b"") -> None:
 def give_up_if_deadly(state: State, frame: PendingFrame) -> bool:
     deadly = frame.deaths_alone >= MAX_DEATHS_ALONE
     if deadly:
-        state.log(f"{frame.source} frame {frame.sequence} failed: two workers died with it")
+        state.log(
+            f"{frame.source} frame {frame.sequence} failed: two workers died of it or gave an invalid result"
+        )
         state.resolve(frame, "failed", "worker_died")
     return deadly
 

@@ -54,6 +54,9 @@ class ItemQueue:
         """When the oldest item has waited for `max_delay_ms`; None if none waits."""
         return self._waiting[0].since_ns + self._max_delay_ns if self._waiting else None
 
+    def has_quarantined(self) -> bool:
+        return bool(self._quarantined)
+
     def take_quarantined(self) -> ItemRange | None:
         return self._quarantined.popleft() if self._quarantined else None
 

@@ -39,7 +39,9 @@ UNSEEN: Final = ("stages.display.sinks.sink", "NullSink")
 
 MODES: Final = ("auto", *SHOWN, "none")
 Mode = Annotated[str, Meta(extra={"choices": MODES})]
-ResultsFile = Annotated[str, Meta(extra={"endings": tuple(RESULTS)[:-1], "or": (STDOUT,)})]
+ResultsFile = Annotated[
+    str, Meta(extra={"endings": tuple(end for end in RESULTS if end != STDOUT), "or": (STDOUT,)})
+]
 RecordPath = Annotated[str, Meta(extra={"endings": tuple(VIDEOS), "or_folder": ("/",)})]
 
 PROBE_TIMEOUT_S: Final = 20.0
@@ -70,7 +72,7 @@ class DisplaySettings(Settings, frozen=True):
 class DisplayOptions(msgspec.Struct, frozen=True):
     """What the display process is given."""
 
-    settings: DisplaySettings  # mode is window, web or none
+    settings: DisplaySettings  # mode is one of SHOWN, none, or the benchmark's draw
     sources: list[str]  # names, in their order
     checkpoint: str  # a file in the run's directory, for the process that replaces this one
     words: WordsSettings = WordsSettings()

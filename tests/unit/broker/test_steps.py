@@ -32,10 +32,14 @@ def world() -> World:
     return world
 
 
+def sharpen(world: World, worker: str, work: Work) -> None:
+    arrays, buffers = pack({"sharpness": np.arange(work.items, dtype=np.float32)})
+    world.give(worker, Result(work.broker, work.work, work.items, arrays, 5), buffers)
+
+
 def sharpen_all(world: World, worker: str = "sharpness") -> None:
     for work in world.take(worker, Work):
-        arrays, buffers = pack({"sharpness": np.arange(work.items, dtype=np.float32)})
-        world.give(worker, Result(work.broker, work.work, work.items, arrays, 5), buffers)
+        sharpen(world, worker, work)
 
 
 def test_a_frame_waits_for_all_steps(world: World) -> None:
@@ -65,6 +69,28 @@ def test_a_step_that_fails_takes_the_frame_from_the_others(world: World) -> None
     assert [d.reason for d in write_all(world)] == ["no sharpness"]
     classify_all(world)
     assert world.broker.state.held_bytes == 0
+
+
+def test_a_busy_worker_gets_nothing_else_until_it_can_take_quarantined_items(world: World) -> None:
+    detect_all(world, faces=2)
+    classify_all(world)
+    world.broker.unreachable(b"sharpness", world.now_ns)  # two items are to be tried alone
+    (held,) = world.take("sharpness", Work)
+    assert held.items == 2
+    world.join("sharpness", "next", credits=2)
+    (alone,) = world.take("next", Work)
+    assert alone.items == 2
+    world.join("sharpness", "busy", credits=2)
+    send_frames(world, 1)
+    detect_all(world, faces=1)
+    (first,) = world.take("busy", Work)
+    world.broker.unreachable(b"next", world.now_ns)
+    send_frames(world, 2)
+    detect_all(world, faces=1)
+    assert world.take("busy", Work) == []
+    sharpen(world, "busy", first)
+    (second,) = world.take("busy", Work)
+    assert second.items == 2
 
 
 def test_items_of_a_lost_worker_are_tried_again_in_their_step_alone(world: World) -> None:
