@@ -3,8 +3,6 @@
 A thread encodes the pictures, once for all viewers and only while someone watches.
 """
 
-import os
-import sys
 import threading
 import time
 from typing import Final
@@ -22,11 +20,6 @@ PICTURES_A_S: Final = 50.0
 
 LARGEST_SIDE: Final = 1280
 """Longer side of the JPEG, px: larger frames are reduced, since pages show them smaller still."""
-
-
-NICE: Final = 10
-"""Added to the priority of the encoder: where the cores are busy, viewers see fewer frames, and the run goes
-on as without them."""
 
 
 class Page(Sink):
@@ -82,8 +75,6 @@ class _Encoder(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        if sys.platform == "linux":  # elsewhere a priority belongs to the process
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         link = DisplayEnd(self._address)
         while (frame := self._take()) is not None:
             image, record = frame
