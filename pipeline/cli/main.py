@@ -33,6 +33,7 @@ PROGRAM: Final = COMMAND.removeprefix("python ")
 _EPILOG: Final = f"""\
 examples:
   {COMMAND}                                        the camera or, where there is none, a demo
+  {COMMAND} --source browser                       your camera, on the web page whose address is printed
   {COMMAND} --source clip.mp4 --results out.jsonl  a record of every frame
   {COMMAND} --source clip.mp4 --record out.mkv     the video with its faces drawn
   {COMMAND} --source pictures/ --results out.csv   a folder of pictures, a row a face

@@ -29,8 +29,9 @@ MAX_SCANS: Final = 4
 IDLE_S: Final = 30.0
 """A camera that is asked for pictures and sends none for so long gives its place to others."""
 
-CLEAN_S: Final = 1.0
-"""A place is vacant for so long before its next visitor: a picture may be on its way to its capture."""
+CLEAN_S: Final = 2.5
+"""A place is vacant for so long before its next visitor: a picture may be on its way to its capture, and the
+tracker remembers a face for 2 s, in which the next visitor's would be taken for it."""
 
 LINES_A_S, LINES_BURST = 0.2, 20.0
 """In the log, of visitors who come and go."""

@@ -181,6 +181,30 @@ def test_everyone_can_use_it(served: Served, page: Browser, size: tuple[int, int
     assert size == PHONE or height <= inner_height  # nothing scrolls
 
 
+def test_on_a_phone_on_its_side_the_face_is_beside_the_picture(served: Served, page: Browser) -> None:
+    page.size(667, 375, mobile=True)
+    use_camera(page, served.url)
+    until_faces(page)
+    where = "return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()"
+    picture = page.run(where, "#pictures")
+    face = page.until(lambda: page.run(where, "#faces li"))
+    assert face["left"] >= picture["right"] and face["width"] > 0
+    assert max(picture["bottom"], face["bottom"]) <= 375
+    assert page.run("return document.documentElement.scrollWidth") == 667
+    assert page.violations() == []
+
+
+def test_a_page_without_a_picture_says_that_the_run_is_over(
+    start: Start, quick: list[str], page: Browser
+) -> None:
+    served = Served(start, quick)
+    open_page(page, served.url)
+    served.end()
+    page.until(lambda: page.text("waiting").startswith("The run is over."))
+    assert not page.run("return document.getElementById('waiting').hidden")
+    assert page.run("return document.getElementById('invitation').hidden")
+
+
 @pytest.mark.parametrize("name", ["web", "capture-1", "detect-1", "display", "broker"])
 def test_after_a_kill_the_page_goes_on_by_itself(
     start: Start, quick: list[str], page: Browser, name: str

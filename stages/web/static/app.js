@@ -745,7 +745,10 @@ function updateInvitation() {
   $("offer").textContent = camera.on ? waits[camera.state] ?? "" : "See what this page reads in your face.";
   $("offer").hidden = Boolean(text);
   $("use").hidden = camera.on;
-  $("waiting").hidden ||= tiles.size === 0 || !$("invitation").hidden;
+  const over = status.state === "finished" && tiles.size === 0;
+  $("waiting").textContent = over ? "The run is over. When it is started again, this page goes on by itself."
+    : "Waiting for the first picture…";
+  $("waiting").hidden = !over && ($("waiting").hidden || tiles.size === 0 || !$("invitation").hidden);
 }
 
 // ------------------------------------------------------------------------------------------------ buttons

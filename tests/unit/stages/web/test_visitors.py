@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.wire.messages import Committed, SourceReport
 from pipeline.wire.page_link import Wanted
+from stages.display.tracks import MAX_UNSEEN_S
 from stages.web import visitors as visitors_module
 from stages.web.visitors import CLEAN_S, IDLE_S, MAX_JPEG_BYTES, BadPicture, Camera, Visitors, check_picture
 from tests.support.broker_world import make_report
@@ -309,3 +310,7 @@ def test_what_no_page_sends_is_refused_before_it_is_decoded(jpeg: bytes, why: st
 def test_what_pages_send_is_taken() -> None:
     check_picture(JPEG)
     check_picture(make_jpeg(1, side=visitors_module.MAX_SIDE))
+
+
+def test_the_tracker_has_forgotten_a_visitor_before_the_next_one_comes() -> None:
+    assert CLEAN_S >= MAX_UNSEEN_S + 0.5  # a last picture may take that long to its capture
