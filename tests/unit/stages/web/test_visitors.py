@@ -312,5 +312,5 @@ def test_what_pages_send_is_taken() -> None:
     check_picture(make_jpeg(1, side=visitors_module.MAX_SIDE))
 
 
-def test_the_tracker_has_forgotten_a_visitor_before_the_next_one_comes() -> None:
+def test_the_averages_of_a_visitor_are_over_before_the_next_one_comes() -> None:
     assert CLEAN_S >= MAX_UNSEEN_S + 0.5  # a last picture may take that long to its capture
