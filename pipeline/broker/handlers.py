@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.broker.dispatch import encoding
 from pipeline.broker.ledger import PendingFrame, SourceLedger, Values, frame_bytes
-from pipeline.broker.membership import confirm, leave, lose, protocol_error
+from pipeline.broker.membership import confirm_death, leave, lose, protocol_error
 from pipeline.broker.peers import Job, Peer
 from pipeline.broker.state import State, is_child, source_of
 from pipeline.config.schema import DRAIN_S
@@ -63,7 +63,7 @@ def heartbeat(state: State, peer: Peer, message: Heartbeat, now_ns: int) -> None
 
 
 def receive_frame(state: State, peer: Peer, header: Frame, pixels: Buffer | None, now_ns: int) -> None:
-    """Store a source's next frame if there is room. After its end, a source needs no credits."""
+    """Enter a source's next frame into its ledger, and queue it if there is room."""
     ledger = state.ledgers.get(header.source)
     if ledger is None or not peer.accepted or not ledger.expects(header):
         state.metrics.late_answers += 1
@@ -77,8 +77,11 @@ def receive_frame(state: State, peer: Peer, header: Frame, pixels: Buffer | None
         put_off(peer, ledger, size)
         return
     frame = ledger.receive(header, pixels if room else None, now_ns)
-    if frame.phase != "waiting":
-        return
+    if frame.phase == "waiting":  # else it came without pixels, with its outcome
+        enqueue(state, frame, room, live, now_ns)
+
+
+def enqueue(state: State, frame: PendingFrame, room: bool, live: bool, now_ns: int) -> None:
     if not room:
         state.resolve(frame, "dropped", "no_room")
     elif state.lifetime.stopping and now_ns >= state.lifetime.stop_deadline_ns:
@@ -142,7 +145,7 @@ def from_supervisor(state: State, message: StopRequest | Died | SourceEnded, now
         case Died(instance):
             for dead in state.peers.of_instance(instance):
                 lose(state, dead, "has died", seen=True)
-            confirm(state, instance)
+            confirm_death(state, instance)
         case SourceEnded():
             source_lost(state, message)
 

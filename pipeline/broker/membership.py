@@ -4,7 +4,7 @@ from typing import Final
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.peers import Job, Peer
-from pipeline.broker.state import OBSERVERS, State, is_child, source_of
+from pipeline.broker.state import OBSERVERS, State, Unheard, is_child, source_of
 from pipeline.wire.messages import (
     MAX_PEERS,
     PROTOCOL,
@@ -66,7 +66,7 @@ def join(state: State, identity: bytes, hello: Hello, now_ns: int, key: str | No
         return
     for old in predecessors:
         leave(state, old, died=old.identity != identity)
-    confirm(state, hello.instance, identity)
+    confirm_death(state, hello.instance, identity)
     if hello.fingerprint:
         state.fingerprints.setdefault(hello.role, hello.fingerprint)
     peer = Peer(identity, hello, now_ns, key=key)
@@ -217,16 +217,21 @@ def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> 
     if died and not certain and alone:
         if len(state.unheard) >= MAX_PEERS:
             state.unheard.pop(next(iter(state.unheard)))
-        state.unheard[peer.hello.instance] = (peer.identity, alone)
+        state.unheard[peer.hello.instance] = Unheard(peer.identity, alone)
     for job in peer.jobs.values():
         for frame in job.frames:
             retry(state, frame, job, peer.hello.role, certain)
 
 
-def confirm(state: State, instance: str, identity: bytes = b"") -> None:
-    """A silent instance is reported dead, or `identity` says hello as that instance."""
-    silent, alone = state.unheard.pop(instance, (identity, []))
-    for source, sequence in alone if silent != identity else []:
+def confirm_death(state: State, instance: str, successor: bytes = b"") -> None:
+    """Count the end of a silent worker, whose supervisor reports it or whose `successor` says hello.
+
+    If the silent one itself is back, nothing has died.
+    """
+    unheard = state.unheard.pop(instance, None)
+    if unheard is None or unheard.identity == successor:
+        return
+    for source, sequence in unheard.alone:
         frame = state.ledgers[source].pending.get(sequence)
         if frame is not None and frame.phase != "resolved":
             frame.deaths_alone += 1

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -29,6 +29,13 @@ Check = Callable[[Mapping[str, NDArray[Any]]], str]
 
 OBSERVERS: Final = ("supervisor", "web")
 """Roles that are sent the reports. They are given no work."""
+
+
+class Unheard(NamedTuple):
+    """A remote worker that fell silent; whether it has died is not known."""
+
+    identity: bytes
+    alone: list[tuple[str, int]]  # source and number of the frames that it had alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +122,7 @@ class State:
         self.metrics = Metrics()
         self.liveness = Liveness(round(rules.settings.peer_timeout_s * 1e9))
         self.lifetime = Lifetime()
-        # Remote workers that fell silent, by instance: identity, and frames that they had alone.
-        self.unheard: dict[str, tuple[bytes, list[tuple[str, int]]]] = {}
+        self.unheard: dict[str, Unheard] = {}  # by instance
         self.outbox = Outbox()
         self.hidden = frozenset(array.name for step in rules.steps for array in step.gives if not array.shown)
 

@@ -265,11 +265,10 @@ class LiveFeed(Feed):
         self._first_ns = 0
 
     def turn(self, session: Session) -> None:
-        resting = self.ended is not None or self._back_off_ms() > 0
-        frames = [] if resting else self._capture()
-        wait_ms = (POLL_MS if self.ended is not None else min(POLL_MS, self._back_off_ms())) if resting else 0
-        while self.listen(session, wait_ms) and not self.over:
-            wait_ms = 0
+        rest_ms = POLL_MS if self.ended is not None else min(POLL_MS, self._back_off_ms())
+        frames = [] if rest_ms else self._capture()
+        while self.listen(session, rest_ms) and not self.over:
+            rest_ms = 0
         self.send(session)  # what waits goes first, so that the newest frame gets a credit
         if self.ended is None and not self.over and self._begun:
             for live_frame in frames:
