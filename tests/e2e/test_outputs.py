@@ -121,7 +121,7 @@ def test_a_subscriber_as_the_document_has_it(
     section = text.split("## Subscribe to results")[1]
     shell, script = re.findall(r"```(?:sh|python)\n(.*?)```", section, re.DOTALL)[:2]
     home, command = {"HOME": str(tmp_path)}, shell.splitlines()[-1].replace("$HOME", str(tmp_path))
-    subprocess.run(shell.splitlines()[0], shell=True, env=os.environ | home, check=True)
+    subprocess.run(["sh", "-c", shell.splitlines()[0]], env=os.environ | home, check=True)
     words = command.replace("clip.mp4", str(clip)).split()[2:]
     run = start(*words, *quick, "--set", "capture.pace_fps=10", **home)
     run.line(f"results are published at ipc://{tmp_path}/.emotions/results")
