@@ -39,30 +39,59 @@ class Record(NamedTuple):
     record: bytes  # JSON
 
 
-class DisplayEnd:
-    """Display's end, for one thread."""
+class _Dealer:
+    """An end for one thread. It connects without waiting, and again to a page's process that is restarted."""
 
-    def __init__(self, address: str) -> None:
-        """Connect to `address`, ipc, without waiting; it reconnects to a page that is restarted."""
+    def __init__(self, address: str, most_sent: int) -> None:
+        """`most_sent`: messages that may wait to be sent."""
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing while the page is away
-        self._socket.setsockopt(zmq.SNDHWM, RECORDS)
+        self._socket.setsockopt(zmq.SNDHWM, most_sent)
         self._socket.setsockopt(zmq.RCVHWM, REQUESTS)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(address)
 
+    def _send(self, parts: list[Buffer]) -> None:
+        with contextlib.suppress(zmq.Again):  # the page is busy or away
+            self._socket.send_multipart(parts, zmq.NOBLOCK)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+class _Router:
+    """An end of the page's process, for an asyncio loop."""
+
+    def __init__(self, address: str, most_received: int) -> None:
+        """`most_received`: messages of each peer that may wait to be read."""
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.SNDHWM, REQUESTS)
+        self._socket.setsockopt(zmq.RCVHWM, most_received)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(address)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+class DisplayEnd(_Dealer):
+    """Display's end, for one thread."""
+
+    def __init__(self, address: str) -> None:
+        """Connect to `address`, ipc, without waiting."""
+        super().__init__(address, RECORDS)
+
     def send_record(self, record: bytes) -> None:
         self._send([_RECORD, record])
 
     def send_picture(self, record: bytes, width: int, height: int, jpeg: Buffer) -> None:
         self._send([_PICTURE, record, b"%d %d" % (width, height), jpeg])
-
-    def _send(self, parts: list[Buffer]) -> None:
-        with contextlib.suppress(zmq.Again):  # the page is busy or away
-            self._socket.send_multipart(parts, zmq.NOBLOCK)
 
     def requests(self) -> Iterator[str]:
         """Yield the sources whose next frame the page requests."""
@@ -73,22 +102,13 @@ class DisplayEnd:
                 return
             yield json.loads(parts[0])
 
-    def close(self) -> None:
-        self._socket.close()
-        self._context.term()
 
-
-class PageEnd:
-    """The page's end, for an asyncio loop."""
+class PageEnd(_Router):
+    """The page's end of the link with display."""
 
     def __init__(self, address: str) -> None:
         """Bind `address`, ipc."""
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.SNDHWM, REQUESTS)
-        self._socket.setsockopt(zmq.RCVHWM, RECORDS)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(address)
+        super().__init__(address, RECORDS)
         self._display = b""  # identity of the present display
 
     async def receive(self) -> Record | Picture:
@@ -106,10 +126,6 @@ class PageEnd:
         if self._display:
             await self._socket.send_multipart([self._display, json.dumps(source).encode()])
 
-    def close(self) -> None:
-        self._socket.close()
-        self._context.term()
-
 
 class VisitorFrame(NamedTuple):
     """A picture of a visitor's camera."""
@@ -126,26 +142,17 @@ class Wanted(NamedTuple):
     trouble: str  # what was wrong with that one
 
 
-class CaptureEnd:
+class CaptureEnd(_Dealer):
     """The end of a capture of a visitor's camera, for one thread."""
 
     def __init__(self, address: str, source: str) -> None:
-        """Dial `address`, ipc; a page's process that starts again is found again."""
+        """Connect to `address`, ipc, without waiting."""
+        super().__init__(address, REQUESTS)
         self._source = source.encode()
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.setsockopt(zmq.SNDHWM, REQUESTS)
-        self._socket.setsockopt(zmq.RCVHWM, REQUESTS)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(address)
 
     def want(self, number: int, trouble: str = "") -> None:
         """Ask for the next picture; to be repeated now and then, since the other end may be a new one."""
-        with contextlib.suppress(zmq.Again):  # it is away
-            self._socket.send_multipart([self._source, b"%d" % number, trouble.encode()], zmq.NOBLOCK)
+        self._send([self._source, b"%d" % number, trouble.encode()])
 
     def take(self, timeout_ms: int) -> list[VisitorFrame]:
         """Wait for a picture; return all that have come."""
@@ -155,22 +162,13 @@ class CaptureEnd:
             came.append(VisitorFrame(int(number), jpeg))
         return came
 
-    def close(self) -> None:
-        self._socket.close()
-        self._context.term()
 
-
-class VisitorsEnd:
-    """The page's end of the links with the captures of visitors' cameras, for an asyncio loop."""
+class VisitorsEnd(_Router):
+    """The page's end of the links with the captures of visitors' cameras."""
 
     def __init__(self, address: str) -> None:
         """Bind `address`, ipc."""
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.SNDHWM, REQUESTS)
-        self._socket.setsockopt(zmq.RCVHWM, REQUESTS)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(address)
+        super().__init__(address, REQUESTS)
         self._captures: dict[str, bytes] = {}  # source -> identity of the capture that is there now
 
     async def receive(self) -> Wanted:
@@ -184,7 +182,3 @@ class VisitorsEnd:
         """Give a capture a picture; it may be lost with a capture that has just died."""
         if source in self._captures:
             await self._socket.send_multipart([self._captures[source], b"%d" % number, jpeg])
-
-    def close(self) -> None:
-        self._socket.close()
-        self._context.term()

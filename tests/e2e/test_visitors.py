@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from stages.web.spec import find_port
-from tests.support.browser import Browser, browser, fake_camera, make_film
+from tests.support.browser import DESKTOP, PHONE, Browser, browser, fake_camera, fresh, make_film
 from tests.support.runs import LIMIT_S, Run, Start, read_jsonl, starting
-
-DESKTOP, PHONE = (1366, 768), (390, 844)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +28,7 @@ def chromium(film: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Browser]:
-    """A browser that knows nothing of earlier runs, and whose console has no errors at the end."""
-    chromium.open("about:blank")
-    chromium.size(*DESKTOP)
-    chromium.errors()
-    yield chromium
-    assert chromium.errors() == []
-    chromium.open("about:blank")
+    yield from fresh(chromium)
 
 
 class Served:

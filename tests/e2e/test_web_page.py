@@ -9,11 +9,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from stages.web.spec import find_port
-from tests.support.browser import Browser, browser
+from tests.support.browser import DESKTOP, PHONE, Browser, browser, fresh
 from tests.support.runs import EMOTIONS, Run, Start, read_jsonl, starting
 
 TOKEN = "a-token-of-some-length"
-DESKTOP, PHONE = (1366, 768), (390, 844)
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +23,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Browser]:
-    """A browser that knows nothing of earlier runs, and whose console has no errors at the end."""
-    chromium.open("about:blank")
-    chromium.size(*DESKTOP)
-    chromium.errors()
-    yield chromium
-    assert chromium.errors() == []
-    chromium.open("about:blank")
+    yield from fresh(chromium)
 
 
 class Served:

@@ -22,6 +22,7 @@ from stages.capture.sources.demo import DemoReader
 from stages.image_codec import to_jpeg
 
 LIMIT_S = 90.0
+DESKTOP, PHONE = (1366, 768), (390, 844)  # sizes of a window, px
 AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"  # .ci/run puts it there
 
 OPTIONS = (
@@ -127,6 +128,16 @@ def browser(*options: str) -> Iterator[Browser]:
         yield Browser(made)
     finally:
         made.quit()
+
+
+def fresh(chromium: Browser) -> Iterator[Browser]:
+    """For a fixture: the browser without an earlier page; its console has no errors at the end."""
+    chromium.open("about:blank")
+    chromium.size(*DESKTOP)
+    chromium.errors()
+    yield chromium
+    assert chromium.errors() == []
+    chromium.open("about:blank")
 
 
 def fake_camera(film: Path) -> list[str]:

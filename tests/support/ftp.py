@@ -2,9 +2,9 @@
 
 import contextlib
 import socketserver
-import threading
 from pathlib import Path
-from types import TracebackType
+
+from tests.support.web_files import Served
 
 ANSWERS = {
     "USER": "331 password",
@@ -18,7 +18,7 @@ ANSWERS = {
 PORT = "229 Entering Extended Passive Mode (|||{}|)"
 
 
-class FtpFiles:
+class FtpFiles(Served):
     """Use as a context manager. `url(name)` is the address of a file; anyone may come in."""
 
     def __init__(self, folder: Path) -> None:
@@ -27,23 +27,10 @@ class FtpFiles:
                 with contextlib.suppress(OSError):  # the reader has gone
                     _serve(self, folder)
 
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        super().__init__(Handler, socketserver.ThreadingTCPServer)
 
     def url(self, name: str) -> str:
         return f"ftp://me:sesame@127.0.0.1:{self._server.server_address[1]}/{name}"
-
-    def __enter__(self) -> "FtpFiles":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def _serve(connection: socketserver.StreamRequestHandler, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A web server for the files of a folder: with and without ranges, and one whose lines break."""
 
 import re
+import socketserver
 import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +17,12 @@ from numpy.typing import NDArray
 class Served:
     """A server on the loopback, for as long as the context lasts."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    def __init__(
+        self,
+        handler: type[socketserver.BaseRequestHandler],
+        server: type[socketserver.ThreadingTCPServer | ThreadingHTTPServer] = ThreadingHTTPServer,
+    ) -> None:
+        self._server = server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever)
 
