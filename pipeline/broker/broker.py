@@ -26,12 +26,12 @@ from pipeline.broker.state import OBSERVERS, Outgoing, State, is_child
 from pipeline.wire.messages import (
     MAX_ERROR,
     MAX_PEERS,
-    AnyMessage,
     Buffer,
     Clock,
     Goodbye,
     Heartbeat,
     Hello,
+    Message,
     PeerReport,
     QueueReport,
     SourceReport,
@@ -58,7 +58,7 @@ class Broker:
     def receive(
         self,
         identity: bytes,
-        message: AnyMessage,
+        message: Message,
         buffers: Sequence[Buffer],
         now_ns: int,
         key: str | None = None,

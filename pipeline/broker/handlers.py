@@ -10,7 +10,6 @@ from pipeline.broker.state import State, is_child, source_of
 from pipeline.config.schema import DRAIN_S
 from pipeline.wire.codec import unpack
 from pipeline.wire.messages import (
-    AnyMessage,
     Array,
     Buffer,
     Clock,
@@ -21,6 +20,7 @@ from pipeline.wire.messages import (
     Goodbye,
     Grant,
     Heartbeat,
+    Message,
     Result,
     SourceEnded,
     SourceInfo,
@@ -30,7 +30,7 @@ from pipeline.wire.messages import (
 )
 
 
-def handle(state: State, peer: Peer, message: AnyMessage, buffers: Sequence[Buffer], now_ns: int) -> None:
+def handle(state: State, peer: Peer, message: Message, buffers: Sequence[Buffer], now_ns: int) -> None:
     """Call the function for a message; one that its sender may not send is a protocol error."""
     match message, peer.hello.role:
         case Heartbeat(), _:

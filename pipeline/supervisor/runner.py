@@ -22,7 +22,7 @@ from pipeline.supervisor.reporter import Reporter, print_summary, summary
 from pipeline.supervisor.supervisor import KillChild, LogLine, Send, StartChild, Supervisor, TerminateChild
 from pipeline.wire.addresses import check_free
 from pipeline.wire.assignment import Assignment
-from pipeline.wire.messages import PROTOCOL, AnyMessage, Hello, SourceReport, StatusReport
+from pipeline.wire.messages import PROTOCOL, Hello, Message, SourceReport, StatusReport
 from pipeline.wire.session import Session
 
 POLL_MS: Final = 50
@@ -189,7 +189,7 @@ class Runner:
             self._supervisor.refused(str(error))
         self._supervisor.handshakes_failed(session.failed_handshakes)
 
-    def _on_message(self, message: AnyMessage) -> None:
+    def _on_message(self, message: Message) -> None:
         self._supervisor.receive(message, self._now_s())
         if isinstance(message, StatusReport):
             self._reporter.update(message, self._supervisor.waiting_for())

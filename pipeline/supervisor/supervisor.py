@@ -18,7 +18,6 @@ from pipeline.supervisor.plan import RunPlan
 from pipeline.supervisor.scaling import Scaler
 from pipeline.supervisor.watchdog import AWAY_S, Restarts, Watchdog
 from pipeline.wire.messages import (
-    AnyMessage,
     Died,
     Message,
     PeerReport,
@@ -163,7 +162,7 @@ class Supervisor:
         if due is not None and not self.over(now_s):
             self._start(due, now_s)
 
-    def receive(self, message: AnyMessage, now_s: float) -> None:
+    def receive(self, message: Message, now_s: float) -> None:
         """Handle a message of the broker; the session handles those about hello."""
         match message:
             case RequestHello():  # a new broker must be sent what its predecessor was

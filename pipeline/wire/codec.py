@@ -3,7 +3,9 @@
 `pack` and `unpack` do the same for arrays.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +18,6 @@ from pipeline.wire.messages import (
     MAX_RECORDS,
     PROTOCOL,
     AnyHello,
-    AnyMessage,
     Array,
     Buffer,
     Commit,
@@ -43,7 +44,9 @@ ITEM_BYTES: Final = {"uint8": 1, "float32": 4, "float64": 8}
 """Bytes of one number, by the name of its type."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(AnyMessage, strict=True)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(
+    functools.reduce(operator.or_, Message.__subclasses__()), strict=True
+)
 _any_hello_decoder = msgspec.msgpack.Decoder(AnyHello, strict=True)
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -58,7 +61,7 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
     return [_encoder.encode(message), *buffers]
 
 
-def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
+def decode(parts: Sequence[Buffer]) -> tuple[Message, Sequence[Buffer]]:
     """Return the message and its buffers.
 
     Raises MessageError if the header is not one of ours or the buffers are not what it announces.
@@ -68,7 +71,7 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
     if len(parts[0]) > MAX_HEADER_BYTES:
         raise MessageError(f"header: {len(parts[0])} bytes, {MAX_HEADER_BYTES} is the limit")
     try:
-        message: AnyMessage = _decoder.decode(parts[0])
+        message: Message = _decoder.decode(parts[0])
     except UNREADABLE as error:
         message = _hello_of_another_protocol(parts[0], error)
     buffers = parts[1:]
@@ -103,7 +106,7 @@ def unpack(arrays: Sequence[Array], buffers: Sequence[Buffer]) -> "dict[str, NDA
     return {name: found[0] if len(found) == 1 else np.concatenate(found) for name, found in parts.items()}
 
 
-def _check(message: AnyMessage, buffers: Sequence[Buffer]) -> None:
+def _check(message: Message, buffers: Sequence[Buffer]) -> None:
     """Raise MessageError unless the buffers have the sizes that the header implies."""
     sizes = [len(b) if isinstance(b, bytes) else b.nbytes for b in buffers]
     match message:

@@ -96,7 +96,7 @@ class MessageError(ValueError):
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Base of all messages; the class name travels as the tag."""
+    """Base of all messages; the class name travels as the tag. `codec.py` decodes every subclass."""
 
 
 class Committed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -411,28 +411,3 @@ class StatusReport(Message, frozen=True):
     elapsed_s: Seconds  # from the start of the run to the last frame written
     bad_messages: Index
     queues: dict[Role, QueueReport] = {}
-
-
-AnyMessage = (
-    Hello
-    | Heartbeat
-    | Frame
-    | SourceEnded
-    | Result
-    | StepFailed
-    | Commit
-    | StopRequest
-    | Died
-    | Goodbye
-    | Clock
-    | RequestHello
-    | Accept
-    | Refused
-    | Grant
-    | Work
-    | Delivery
-    | EndOfSource
-    | End
-    | StopCapture
-    | StatusReport
-)

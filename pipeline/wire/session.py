@@ -20,7 +20,6 @@ from pipeline.wire.addresses import is_remote
 from pipeline.wire.assignment import Assignment
 from pipeline.wire.messages import (
     LABEL_LENGTH,
-    AnyMessage,
     Buffer,
     Clock,
     Goodbye,
@@ -91,7 +90,7 @@ class Session:
             hello = msgspec.structs.replace(hello, name=f"{hello.name}@{host_name()}"[:LABEL_LENGTH])
         self._channel.send(hello)
 
-    def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
+    def receive(self, timeout_ms: int) -> tuple[Message, Sequence[Buffer]] | None:
         """Wait for a message; return None if none came in time.
 
         Raises UserError if the broker refuses this stage or its key.

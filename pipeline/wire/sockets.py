@@ -16,7 +16,7 @@ import zmq
 
 from pipeline.common.errors import LateError, UserError
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import AnyMessage, Buffer, Message, MessageError
+from pipeline.wire.messages import Buffer, Message, MessageError
 
 if TYPE_CHECKING:  # a run over ipc starts faster without them
     from pipeline.wire.authenticator import ZapAuthenticator
@@ -52,7 +52,7 @@ class Received(NamedTuple):
     """A message with its sender and buffers."""
 
     identity: bytes
-    message: AnyMessage
+    message: Message
     buffers: Sequence[Buffer]
     key: str | None = None  # name of the sender's key; None over ipc, which has none
 
@@ -223,7 +223,7 @@ class StageChannel:
         self._poller.register(events, zmq.POLLIN)
         return events
 
-    def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
+    def receive(self, timeout_ms: int) -> tuple[Message, Sequence[Buffer]] | None:
         """Wait for a message; None if none came.
 
         Raises MessageError for one that is not ours, UserError if the broker refuses our key.

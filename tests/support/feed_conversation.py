@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config.sources import SourceSpec
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import Accept, AnyMessage, Buffer, Committed, Encoding, Grant, Message, SourceKind
+from pipeline.wire.messages import Accept, Buffer, Committed, Encoding, Grant, Message, SourceKind
 from stages.capture.feed import Feed
 from stages.capture.spec import CaptureOptions, CaptureSettings
 
@@ -15,14 +15,14 @@ class FakeSession:
     """Time-outs pass at once."""
 
     def __init__(self) -> None:
-        self.says: deque[AnyMessage] = deque()
+        self.says: deque[Message] = deque()
         self.heard: list[Any] = []
         self.pixels: list[bytes] = []  # of each message heard
         self.waits_ms: list[int] = []
         self.offset_ns = 0
         self.room = 1_000_000  # messages that the socket's buffer takes
 
-    def receive(self, timeout_ms: int) -> tuple[AnyMessage, Sequence[Buffer]] | None:
+    def receive(self, timeout_ms: int) -> tuple[Message, Sequence[Buffer]] | None:
         if self.says:
             return self.says.popleft(), []
         self.waits_ms.append(timeout_ms)
@@ -47,7 +47,7 @@ class FakeSession:
         return heard
 
 
-def turn(feed: Feed, session: FakeSession, *says: AnyMessage, times: int = 1) -> list[Any]:
+def turn(feed: Feed, session: FakeSession, *says: Message, times: int = 1) -> list[Any]:
     """Let the broker say something, let the feed take so many turns, and return what was heard."""
     session.says.extend(says)
     for _ in range(len(says) + times):

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.broker.broker import Broker
 from pipeline.wire import session as session_module
-from pipeline.wire.messages import AnyMessage, Grant, Heartbeat, Hello, StatusReport
+from pipeline.wire.messages import Grant, Heartbeat, Hello, Message, StatusReport
 from pipeline.wire.session import FIRST_ANSWERS, Session, host_name
 from pipeline.wire.sockets import BrokerChannel, Received
 from tests.support.broker_world import make_assignment, make_broker, make_hello, make_source
@@ -23,7 +23,7 @@ class World:
     def __init__(self, place: Path) -> None:
         self.address = f"ipc://{place}/work"
         self._publish = f"ipc://{place}/results"
-        self.heard: list[AnyMessage] = []
+        self.heard: list[Message] = []
         self.ahead_ns = 0
         self.start(0)
 
