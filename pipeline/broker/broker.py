@@ -32,6 +32,7 @@ from pipeline.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    MessageError,
     PeerReport,
     QueueReport,
     SourceReport,
@@ -58,16 +59,19 @@ class Broker:
     def receive(
         self,
         identity: bytes,
-        message: Message,
+        message: Message | MessageError,
         buffers: Sequence[Buffer],
         now_ns: int,
         key: str | None = None,
     ) -> None:
-        """Handle a message that `codec.decode` has checked; `key` is the name of its sender's key."""
+        """Handle a message, or why it could not be decoded; `key` is the name of its sender's key."""
         peer = self.state.peers.get(identity)
-        if self._wrong_key(peer, key):
+        if peer is not None and peer.key != key:  # it uses another's identity
+            self.state.metrics.bad_messages += 1
             return
-        if isinstance(message, Hello):
+        if isinstance(message, MessageError):
+            protocol_error(self.state, identity, f"a message is dropped: {message}", now_ns)
+        elif isinstance(message, Hello):
             join(self.state, identity, message, now_ns, key)
         elif peer is not None:
             peer.last_seen_ns = now_ns
@@ -78,19 +82,6 @@ class Broker:
             if isinstance(message, Heartbeat) and message.sent_ns:  # a remote stage sets its clock first
                 self.state.send(identity, Clock(message.sent_ns, now_ns))
             return
-        pump(self.state, now_ns)
-
-    def _wrong_key(self, peer: Peer | None, key: str | None) -> bool:
-        """Whether a message has a peer's identity and another key: it is counted and ignored."""
-        wrong = peer is not None and peer.key != key
-        self.state.metrics.bad_messages += wrong
-        return wrong
-
-    def bad_message(self, identity: bytes, reason: str, now_ns: int, key: str | None = None) -> None:
-        """A message could not be decoded."""
-        if self._wrong_key(self.state.peers.get(identity), key):
-            return
-        protocol_error(self.state, identity, f"a message is dropped: {reason}", now_ns)
         pump(self.state, now_ns)
 
     def unreachable(self, identity: bytes, now_ns: int) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from pipeline.broker.broker import Broker
 from pipeline.broker.spec import BrokerRules
 from pipeline.wire.assignment import KILLED_STATUS, Assignment, StopFlag
-from pipeline.wire.sockets import BrokerChannel, Malformed
+from pipeline.wire.sockets import BrokerChannel
 
 TICK_NS = 50_000_000
 ASLEEP_NS = 1_000_000_000  # a longer gap between two turns means that this process was stopped
@@ -99,10 +99,7 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memor
     finished_ns: int | None = None
     while not stop:
         for item in channel.receive(_timeout_ms(broker, next_tick_ns)):
-            if isinstance(item, Malformed):
-                broker.bad_message(item.identity, item.reason, time.monotonic_ns(), item.key)
-            else:
-                broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns(), item.key)
+            broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns(), item.key)
             _flush(broker, channel)
         now_ns = time.monotonic_ns()
         if now_ns - turn_ns > ASLEEP_NS:

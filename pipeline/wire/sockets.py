@@ -52,17 +52,9 @@ class Received(NamedTuple):
     """A message with its sender and buffers."""
 
     identity: bytes
-    message: Message
+    message: Message | MessageError  # the error of one that can't be decoded
     buffers: Sequence[Buffer]
-    key: str | None = None  # name of the sender's key; None over ipc, which has none
-
-
-class Malformed(NamedTuple):
-    """A message that can't be decoded."""
-
-    identity: bytes
-    reason: str
-    key: str | None = None
+    key: str | None  # name of the sender's key; None over ipc, which has none
 
 
 def _set_up(socket: zmq.Socket[bytes], max_message_bytes: int) -> None:
@@ -118,7 +110,7 @@ class BrokerChannel:
         self._authenticator.protect(socket, domain)
         _bind(socket, where)
 
-    def receive(self, timeout_ms: int) -> Iterator[Received | Malformed]:
+    def receive(self, timeout_ms: int) -> Iterator[Received]:
         """Wait for a message, then yield those that have arrived, up to the size of the buffer."""
         ready = dict(self._poller.poll(timeout_ms))
         if self._authenticator is not None:
@@ -130,14 +122,12 @@ class BrokerChannel:
                 frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            identity = frames[0].bytes
-            key = self._key_of(frames[1])
+            message: Message | MessageError
             try:
                 message, buffers = decode([frame.buffer for frame in frames[1:]])
             except MessageError as error:
-                yield Malformed(identity, str(error), key)
-            else:
-                yield Received(identity, message, buffers, key)
+                message, buffers = MessageError(str(error)), ()  # a new one, which holds no buffer
+            yield Received(frames[0].bytes, message, buffers, self._key_of(frames[1]))
 
     def _key_of(self, frame: zmq.Frame) -> str | None:
         return self._authenticator.name_of(frame) if self._authenticator and self._over_tcp else None

@@ -96,7 +96,7 @@ class Siege(Run):
         try:
             received = decode(parts)
         except MessageError as error:
-            self.world.broker.bad_message(enemy.encode(), str(error), self.world.now_ns)
+            self.world.broker.receive(enemy.encode(), error, (), self.world.now_ns)
             self.world.drain()
         else:
             self.world.give(enemy, *received)

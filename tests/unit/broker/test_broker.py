@@ -15,6 +15,7 @@ from pipeline.wire.messages import (
     Goodbye,
     Grant,
     Heartbeat,
+    MessageError,
     Refused,
     RequestHello,
     SourceEnded,
@@ -547,7 +548,7 @@ def test_an_answer_that_can_not_be_read_frees_its_work() -> None:
     world.join_all()
     send_frames(world, 0)
     world.take("detect", Work)
-    world.broker.bad_message(b"detect", "no message", world.now_ns)
+    world.broker.receive(b"detect", MessageError("no message"), (), world.now_ns)
     world.join("detect", "detect", credits=2)
     assert detect_all(world, faces=0) == 1
 

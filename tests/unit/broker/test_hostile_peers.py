@@ -24,6 +24,7 @@ from pipeline.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    MessageError,
     Refused,
     RequestHello,
     Result,
@@ -87,7 +88,7 @@ def test_work_of_a_peer_that_breaks_the_protocol_goes_to_others_until_it_says_he
 def test_each_protocol_error_is_counted_and_the_first_is_in_the_log() -> None:
     world = full_world()
     for _ in range(3):
-        world.broker.bad_message(b"stranger", "what it is", world.now_ns)
+        world.broker.receive(b"stranger", MessageError("what it is"), (), world.now_ns)
         world.drain()
     assert bad_messages(world) == 3
     assert world.log_lines == ["stranger: a message is dropped: what it is; it must say hello again"]
@@ -104,7 +105,7 @@ def test_one_whose_message_can_t_be_read_is_asked_who_it_is() -> None:
     """A frame that was lost in it would else be missed for ever."""
     world = full_world()
     world.take("clip", Accept)
-    world.broker.bad_message(b"clip", "cut short", world.now_ns)
+    world.broker.receive(b"clip", MessageError("cut short"), (), world.now_ns)
     world.drain()
     assert len(world.take("clip", RequestHello)) == 1
     world.join("capture", "clip", source=make_source())

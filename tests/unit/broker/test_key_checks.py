@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.wire.messages import Accept, Heartbeat, Refused, Work
+from pipeline.wire.messages import Accept, Heartbeat, MessageError, Refused, Work
 from tests.support.broker_world import World, detected, make_frame, make_hello, make_source, pixels
 
 
@@ -57,7 +57,7 @@ def test_a_message_in_anothers_name_does_nothing(world: World) -> None:
     answer, buffers = detected(work, 0)
 
     world.broker.receive(b"detect-1", answer, buffers, world.now_ns, "detect-cellar")
-    world.broker.bad_message(b"detect-1", "garbage", world.now_ns, "detect-cellar")
+    world.broker.receive(b"detect-1", MessageError("garbage"), (), world.now_ns, "detect-cellar")
     world.broker.receive(b"detect-1", Heartbeat(), [], world.now_ns, "detect-cellar")
     world.drain()
     hello(world, "detect", "detect-1", "detect-cellar", credits=1)
