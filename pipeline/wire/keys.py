@@ -26,9 +26,6 @@ from pipeline.common.files import COMMAND
 OTHERS: Final = ("supervisor", "subscriber")
 """Who connects besides the stages: `run.py` itself, and programs that read the results."""
 
-OLD_NAMES: Final = {"parent": "supervisor"}
-"""Former names of keys, which work in this release."""
-
 _NAME: Final = re.compile(r"([a-z]+)(-[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 _KEY_LENGTH: Final = 40  # characters of Z85 for 32 bytes
 
@@ -60,12 +57,7 @@ class Made(NamedTuple):
 
 def role_of(name: str) -> str:
     """Return the role that a key is for: detect for `detect-attic`."""
-    return present_name(name).partition("-")[0]
-
-
-def present_name(name: str) -> str:
-    role, dash, label = name.partition("-")
-    return f"{OLD_NAMES.get(role, role)}{dash}{label}"
+    return name.partition("-")[0]
 
 
 # ------------------------------------------------------------------------------------------------ making
@@ -184,7 +176,7 @@ def broker_keys(directory: Path) -> BrokerKeys:
         key = _read_public(path).decode()
         if key in peers:
             raise UserError(f"keys: {directory}: {peers[key]} and {path.stem} have the same key; remove one")
-        peers[key] = present_name(path.stem)
+        peers[key] = path.stem
     return BrokerKeys(secret, peers)
 
 

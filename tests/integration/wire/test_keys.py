@@ -215,11 +215,3 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"no place for this user's keys: .*: Not a directory; name one"):
         user_directory(ROLES)
-
-
-def test_keys_of_the_first_release_still_open_the_door(keys: Path) -> None:
-    """They have `parent` in their name."""
-    for half in ("public", "secret"):
-        (keys / f"supervisor.{half}").rename(keys / f"parent-attic.{half}")
-    mine = stage_keys(keys, "supervisor")
-    assert broker_keys(keys).peers[mine.public.decode()] == "supervisor-attic"
