@@ -138,20 +138,9 @@ def _state_home() -> Path:
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
     if given.is_absolute():
         return given
-    home = Path(os.environ.get("HOME", ""))
-    if not home.is_absolute():
-        home = _home()
-    return home / ".local" / "state"
-
-
-def _home() -> Path:
-    if sys.platform == "win32":
-        return Path.home()
-    import pwd  # Windows has none
-
     try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError as error:
+        return Path.home() / ".local" / "state"
+    except RuntimeError as error:  # HOME is not set, and the account has none
         raise UserError(
             "no place for this user's keys: HOME is not set; set it, or --set security.keys=DIR"
         ) from error

@@ -192,16 +192,6 @@ def test_first_starts_at_once_agree(tmp_path: Path) -> None:
     check_keys(tmp_path / "emotions" / "keys", DEFAULT_NAMES)
 
 
-@pytest.mark.parametrize("home", [None, "", "relative"])
-def test_without_a_home_it_is_the_one_of_the_account(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
-) -> None:
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setenv("HOME", home) if home is not None else monkeypatch.delenv("HOME")
-    monkeypatch.setattr("pipeline.wire.keys._home", lambda: tmp_path)
-    assert user_directory(ROLES) == tmp_path / ".local" / "state" / "emotions" / "keys"
-
-
 def test_an_account_without_a_home_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.delenv("HOME", raising=False)
