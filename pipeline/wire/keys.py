@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import zmq
 from zmq import auth
@@ -48,13 +48,6 @@ class StageKeys:
     secret: bytes = field(repr=False)
 
 
-class Made(NamedTuple):
-    """The names of the pairs that `make_keys` made, and of those that existed."""
-
-    made: list[str]
-    kept: list[str]
-
-
 def role_of(name: str) -> str:
     """Return the role that a key is for: detect for `detect-attic`."""
     return name.partition("-")[0]
@@ -63,11 +56,13 @@ def role_of(name: str) -> str:
 # ------------------------------------------------------------------------------------------------ making
 
 
-def make_keys(directory: Path, stages: Sequence[str], extra: Sequence[str] = ()) -> Made:
+def make_keys(
+    directory: Path, stages: Sequence[str], extra: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
     """Make the missing pairs in `directory`: one for each of `stages`, for `OTHERS`, and the `extra` names.
 
-    Raises UserError for a name that is no stage's, and a directory that is open to others or can't be
-    written.
+    Returns the names of those that were made, and of those that existed. Raises UserError for a name that is
+    no stage's, and a directory that is open to others or can't be written.
     """
     peers = [*(role for role in stages if role != "broker"), *OTHERS]
     for name in extra:
@@ -76,7 +71,8 @@ def make_keys(directory: Path, stages: Sequence[str], extra: Sequence[str] = ())
             raise UserError(
                 f"keys: expected STAGE or STAGE-LABEL, STAGE one of {', '.join(peers)}, found {name!r}"
             )
-    made = Made([], [])
+    made: list[str] = []
+    kept: list[str] = []
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_directory(directory)
@@ -84,23 +80,19 @@ def make_keys(directory: Path, stages: Sequence[str], extra: Sequence[str] = ())
             there = any((directory / f"{name}.{half}").exists() for half in ("public", "secret"))
             if not there:
                 _make_pair(directory, name)
-            (made.kept if there else made.made).append(name)
+            (kept if there else made).append(name)
     except OSError as error:
         raise UserError(f"keys: {directory} can't be written: {error.strerror}") from error
-    return made
+    return made, kept
 
 
 def _make_pair(directory: Path, name: str) -> None:
     """Write both files in a private directory first, so that they are never open to others."""
-    before = os.umask(0o077)
-    workshop = Path(tempfile.mkdtemp(prefix=".making-", dir=directory))
-    try:
-        public, secret = auth.create_certificates(workshop, name)
-        Path(secret).rename(directory / f"{name}.secret")
-        Path(public).rename(directory / f"{name}.public")
-    finally:
-        os.umask(before)
-        shutil.rmtree(workshop)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as workshop:
+        public, secret = map(Path, auth.create_certificates(workshop, name))
+        for path, half in ((secret, "secret"), (public, "public")):
+            path.chmod(0o600)
+            path.rename(directory / f"{name}.{half}")
 
 
 def user_directory(stages: Sequence[str]) -> Path:
@@ -189,9 +181,7 @@ def check_keys(directory: Path, roles: Iterable[str]) -> None:
 def check_directory(directory: Path) -> None:
     """Raise UserError unless `directory` is there, ours, and closed to others."""
     try:
-        there = stat.S_ISDIR(directory.stat().st_mode)
-    except FileNotFoundError:
-        there = False
+        there = directory.is_dir()
     except OSError as error:
         raise UserError(f"keys: {directory} can't be read: {error.strerror}") from error
     if not there:
@@ -217,7 +207,7 @@ def _read_secret(path: Path) -> tuple[bytes, bytes]:
     """Return the public and the secret key of a pair; raise UserError if others can read it."""
     _check_private(path, "600")
     public, secret = _load(path)
-    if secret is None or not _fits(public, secret):
+    if secret is None or not _is_key(secret) or zmq.curve_public(secret) != public:
         raise _damaged(path)
     return public, secret
 
@@ -238,10 +228,6 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
         raise _damaged(path) from error
     except OSError as error:
         raise UserError(f"keys: {path} can't be read: {error.strerror}") from error
-
-
-def _fits(public: bytes, secret: bytes) -> bool:
-    return _is_key(secret) and zmq.curve_public(secret) == public
 
 
 def _is_key(text: bytes) -> bool:
