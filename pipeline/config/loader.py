@@ -101,7 +101,7 @@ def _settings(values: Mapping[str, Any], types: TableTypes) -> PipelineSettings:
         raise UserError(
             f"broker.publish: expected another address than broker.address, found {broker.publish!r} for both"
         )
-    return settings
+    return settings.replace(structs.replace(broker, address=work, publish=publish))
 
 
 # ------------------------------------------------------------------------------------------ the file

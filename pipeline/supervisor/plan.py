@@ -91,8 +91,7 @@ def make_plan(
 
     only: the roles that run here; None: all. Raises UserError for an address or model that can't be used.
     """
-    keyed = bool(settings.security.keys)
-    address = broker_address(settings.broker.address, directory, keyed)
+    address = broker_address(settings.broker.address, directory)
     here = frozenset(spec.role for spec in stages) if only is None else only
     steps = agreed_steps([spec.step(settings.of(spec.settings)) for spec in stages if spec.step is not None])
     run = RunFacts(settings, sources, steps, "capture" in here, directory)
@@ -101,9 +100,7 @@ def make_plan(
     roles = tuple(spec.role for spec in stages if spec.role in planned or not spec.optional)
     publish = ""
     if "broker" in here:
-        publish = publish_address(
-            settings.broker.publish, address, named=bool(settings.broker.address), keyed=keyed
-        )
+        publish = publish_address(settings.broker.publish, address, named=bool(settings.broker.address))
     return RunPlan(roles, processes, address, publish, sources, "broker" in here)
 
 

@@ -24,9 +24,9 @@ def is_remote(address: str) -> bool:
     A socket can be bound to the addresses of this machine only. A name that can't be resolved (yet) is taken
     for another machine's.
     """
-    if not address.startswith("tcp://"):
+    if not is_tcp(address):
         return False
-    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    host = _parts(address)[0].strip("[]")
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
     except OSError:
@@ -79,27 +79,16 @@ def dial_address(address: str) -> str:
 
 
 def check_bindable(address: str, name: str = "broker.address") -> None:
-    """Raise UserError unless the broker may bind the address: tcp by number, `ipc` in our own directory."""
-    if is_tcp(address) and not _is_number(_parts(check_address(address, name, keyed=True))[0]):
-        raise UserError(
-            f"{name}: the broker binds an address of its own machine, by number, or tcp://0.0.0.0:PORT for "
-            f"all of them; found {address!r}"
-        )
-    check_private(address, name)
-
-
-def check_dialable(address: str) -> None:
-    """Raise UserError for an address that stands for any machine."""
-    if is_tcp(address) and _parts(address)[0] in _WILDCARDS:
-        raise UserError(f"broker.address: {address!r} names no machine; name the one that the broker is on")
-
-
-def check_private(address: str, name: str = "broker.address") -> None:
-    """Raise UserError unless the directory of an `ipc` address is ours and closed to others.
+    """Raise UserError unless the broker may bind the address: tcp by number, `ipc` in our own directory.
 
     In a directory that others can enter, they could connect or take the broker's place.
     """
-    if not address.startswith("ipc://"):
+    if is_tcp(address):
+        if not _is_number(_parts(address)[0]):
+            raise UserError(
+                f"{name}: the broker binds an address of its own machine, by number, or tcp://0.0.0.0:PORT "
+                f"for all of them; found {address!r}"
+            )
         return
     directory = Path(address.removeprefix("ipc://")).resolve().parent
     if not directory.is_dir():
@@ -108,6 +97,12 @@ def check_private(address: str, name: str = "broker.address") -> None:
         raise UserError(
             f"{name}: {directory} must be yours and closed to others: mkdir -m 700 makes such a directory"
         )
+
+
+def check_dialable(address: str) -> None:
+    """Raise UserError for an address that stands for any machine."""
+    if is_tcp(address) and _parts(address)[0] in _WILDCARDS:
+        raise UserError(f"broker.address: {address!r} names no machine; name the one that the broker is on")
 
 
 def check_free(address: str, name: str = "broker.address") -> None:
@@ -152,13 +147,13 @@ def _bound(address: str) -> bool:
     return False
 
 
-def publish_address(publish: str, address: str, *, named: bool, keyed: bool = False) -> str:
+def publish_address(publish: str, address: str, *, named: bool) -> str:
     """Return where results are published: at `publish` or, if that is empty, beside the broker's `address`.
 
     named: whether the user gave that address.
     """
     if publish:
-        return check_address(publish, "broker.publish", keyed)
+        return publish
     if address.startswith("ipc://"):
         # The run's own directory has one broker; a directory that the user named may have several.
         beside = f"{address}.results" if named else f"{address.rpartition('/')[0]}/results"
@@ -171,12 +166,12 @@ def publish_address(publish: str, address: str, *, named: bool, keyed: bool = Fa
     return f"{host}:{int(port) + 1}"
 
 
-def broker_address(address: str, directory: Path, keyed: bool = False) -> str:
+def broker_address(address: str, directory: Path) -> str:
     """Return the address that the broker binds: `address` or, if it is empty, one in the run's directory."""
     if address:
-        return check_address(address, keyed=keyed)
+        return address
     if has_ipc():
-        return check_address(f"ipc://{directory}/work")
+        return f"ipc://{directory}/work"
     return f"tcp://127.0.0.1:{free_port()}"
 
 
@@ -207,7 +202,8 @@ def _check_tcp(address: str, place: str, name: str, keyed: bool) -> str:
         raise UserError(f"{name}: expected a port from 1 to 65535, found {port!r} in {address!r}")
     if host == "localhost":  # by number, so that no resolver is needed
         return f"tcp://127.0.0.1:{int(port)}"
-    if not keyed and not _is_loopback(host):
+    number = _number(host)
+    if not keyed and not (number and number.is_loopback):
         raise UserError(
             f"{name}: {address!r} can be reached from other machines: that needs keys; make them with: "
             f"{COMMAND} keys DIR, then give: --set security.keys=DIR"
@@ -226,11 +222,6 @@ def _parts(address: str) -> tuple[str, str]:
 def _is_number(host: str) -> bool:
     """Whether a host is given by number, or is `*`, all addresses of this machine."""
     return host == "*" or _number(host) is not None
-
-
-def _is_loopback(host: str) -> bool:
-    number = _number(host)
-    return number is not None and number.is_loopback
 
 
 def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

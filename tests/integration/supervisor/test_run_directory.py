@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.common.files import PROJECT
 from pipeline.supervisor.plan import frames_directory, run_directory
-from pipeline.wire.addresses import IPC_PATH_MAX, broker_address, check_private
+from pipeline.wire.addresses import IPC_PATH_MAX, broker_address, check_bindable
 from tests.support.models import save_onnx
 from tests.support.small_disk import small_disk
 
@@ -32,7 +32,7 @@ def test_the_directory_of_a_run_is_closed_to_others_and_goes_with_it(
         assert directory.parent == tmp_path
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         address = broker_address("", directory)
-        check_private(address)
+        check_bindable(address)
         (directory / "work").touch()
     assert not directory.exists()
 
