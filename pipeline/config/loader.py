@@ -2,13 +2,13 @@
 
 import difflib
 import logging
-import operator
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from msgspec import inspect, structs
 
 from pipeline.common.errors import UserError
@@ -27,20 +27,16 @@ REMOVED: Final = {
 }
 """Settings that are gone, and why; kept for one release."""
 
-_TYPES: Final[dict[type[inspect.Type], tuple[tuple[type, ...], str]]] = {
-    inspect.BoolType: ((bool,), "true or false"),
-    inspect.IntType: ((int,), "a whole number"),
-    inspect.FloatType: ((int, float), "a number"),
-    inspect.StrType: ((str,), "a text"),
+_TYPES: Final[dict[type[inspect.Type], str]] = {
+    inspect.BoolType: "true or false",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.StrType: "a text",
+    inspect.ListType: "a list of texts",
 }
 """What a setting may be, and how messages call it."""
 
-_BOUNDS: Final = (
-    ("ge", "at least", operator.ge),
-    ("gt", "above", operator.gt),
-    ("le", "at most", operator.le),
-    ("lt", "below", operator.lt),
-)
+_BOUNDS: Final = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _CREDENTIALS: Final = re.compile(r"//\S*@")
 
 TableTypes = Mapping[str, type[Settings]]
@@ -58,15 +54,14 @@ def load_settings(path: Path | None, assignments: Sequence[str], types: TableTyp
         path = DEFAULT_FILE
     values: dict[str, Any] = {}
     for name, value, where in _read(path, types) if path is not None else ():
-        kind = _kind(name, types, where)
-        values[_current(name, where)] = _convert(value, name, kind, where)
+        values[_current(name, where)] = _convert(value, name, types, where)
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or "." not in name:
             raise UserError(f"--set: expected table.key=value, found {text!r}")
         name = name.strip()
-        kind = _kind(name, types, "--set: ")
-        values[_current(name, "--set: ")] = _convert(_parse(value.strip(), kind), name, kind, "--set: ")
+        value = _convert(value.strip(), name, types, "--set: ", strict=False)
+        values[_current(name, "--set: ")] = value
     return _settings(values, types)
 
 
@@ -77,7 +72,7 @@ def override(settings: PipelineSettings, values: Mapping[str, Any], types: Table
         for table, kind in types.items()
         for key, value in structs.asdict(settings.of(kind)).items()
     }
-    given = {name: _convert(value, name, _kind(name, types, ""), "") for name, value in values.items()}
+    given = {name: _convert(value, name, types, "") for name, value in values.items()}
     return _settings(current | given, types)
 
 
@@ -163,50 +158,49 @@ def _table(table: str, types: TableTypes, where: str) -> type[Settings]:
     return types[table]
 
 
-def _kind(name: str, types: TableTypes, where: str) -> inspect.Type:
-    """Return the type of a key, named `table.key`. Raises UserError if there is none."""
+def _type(name: str, types: TableTypes, where: str) -> Any:
+    """Return the type of a key, named `table.key`, as its table has it. Raises UserError if there is none."""
     table, _, key = RENAMED.get(name, name).partition(".")
     keys = {field.name: field.type for field in structs.fields(_table(table, types, where))}
     if name in REMOVED:
         raise UserError(f"{where}{name} is gone: {REMOVED[name]}; leave it out")
     if key not in keys:
         raise UserError(f"{where}unknown key {name}{nearest(key, keys, f'{table}.')}")
-    return inspect.type_info(keys[key])
+    return keys[key]
 
 
-def _parse(text: str, kind: inspect.Type) -> Any:
-    """Return the value that the text of --set stands for, or the text itself if it is none of that type."""
-    try:
-        match kind:
-            case inspect.BoolType():
-                return {"true": True, "false": False}.get(text.lower(), text)
-            case inspect.IntType():
-                return int(text)
-            case inspect.FloatType():
-                return float(text)
-            case inspect.ListType(item_type=item):
-                return _parse_list(text, item)
-    except ValueError:
-        pass  # refused with the key's name by _convert
-    return text
+def _convert(value: Any, name: str, types: TableTypes, where: str, *, strict: bool = True) -> Any:
+    """Return a value as its key's type; not `strict`: it is a text that stands for one.
 
-
-def _parse_list(text: str, item: inspect.Type) -> Any:
-    if text.startswith("["):
-        return tomllib.loads(f"value = {text}")["value"]
-    return [_parse(part.strip(), item) for part in text.split(",") if part.strip()]
-
-
-def _convert(value: Any, name: str, kind: inspect.Type, where: str) -> Any:
-    """Return the value if it has the key's type and is within its bounds. Raises UserError otherwise."""
+    Raises UserError if there is no such key, or the value is of another type or out of bounds.
+    """
+    wanted = _type(name, types, where)
+    kind = inspect.type_info(wanted)
+    rules: Mapping[str, Sequence[str]] = {}
     if isinstance(kind, inspect.Metadata):
-        _check_text(_convert(value, name, kind.type, where), name, kind.extra or {}, where)
-        return value
-    if isinstance(kind, inspect.ListType) and isinstance(value, list):
-        return [_convert(each, name, kind.item_type, where) for each in value]
-    if not _fits(value, kind):
+        rules, kind = kind.extra or {}, kind.type
+    if isinstance(kind, inspect.ListType) and not strict:
+        value = _parse_list(value)
+    try:
+        found = msgspec.convert(value, wanted, strict=strict)
+        # Integers of a message have 64 bits; infinity is out of every range.
+        fits = not isinstance(found, int | float) or abs(found) < 2**63
+    except msgspec.ValidationError:
+        fits = False
+    if not fits:
         raise UserError(f"{where}{name}: expected {_expected(kind)}, found {shown(value)}")
-    return float(value) if isinstance(kind, inspect.FloatType) else value
+    _check_text(found, name, rules, where)
+    return found
+
+
+def _parse_list(text: str) -> Any:
+    """Return the list that a text stands for, or the text itself if it is none."""
+    if not text.startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _check_text(text: str, name: str, rules: Mapping[str, Sequence[str]], where: str) -> None:
@@ -225,24 +219,10 @@ def _check_text(text: str, name: str, rules: Mapping[str, Sequence[str]], where:
         )
 
 
-def _fits(value: Any, kind: inspect.Type) -> bool:
-    types, _ = _TYPES.get(type(kind), ((), ""))
-    right: bool = isinstance(value, types) and isinstance(value, bool) == (bool in types)
-    if not right:
-        return False
-    if not isinstance(kind, inspect.IntType | inspect.FloatType):
-        return True
-    bounds = ((getattr(kind, name), within) for name, _, within in _BOUNDS)
-    # Integers of a message have 64 bits; neither infinity nor not-a-number is below this.
-    return abs(value) < 2**63 and all(bound is None or within(value, bound) for bound, within in bounds)
-
-
 def _expected(kind: inspect.Type) -> str:
-    if isinstance(kind, inspect.ListType):
-        return "a list of texts"
-    bounds = [(words, getattr(kind, name, None)) for name, words, _ in _BOUNDS]
+    bounds = [(words, getattr(kind, name, None)) for name, words in _BOUNDS.items()]
     text = " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
-    return f"{_TYPES[type(kind)][1]} {text}".strip()
+    return f"{_TYPES[type(kind)]} {text}".strip()
 
 
 def shown(value: Any) -> str:

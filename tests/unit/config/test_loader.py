@@ -118,7 +118,7 @@ def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path)
             "[capture]\nsources = 'rtsp://me:secret@h/x'\n",
             "capture.sources: expected a list of texts, found 'rtsp://…@h/x'",
         ),
-        ("[capture]\nsources = [0]\n", "capture.sources: expected a text, found 0"),
+        ("[capture]\nsources = [0]\n", "capture.sources: expected a list of texts, found [0]"),
         ("[classify]\nspares = 1\n", "classify.spares is gone: a classifier starts in a second"),
     ],
 )
@@ -142,20 +142,20 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
         ),
         (
             "detect.workers=99999",
-            "--set: detect.workers: expected a whole number at least 0 and at most 96, found 99999",
+            "--set: detect.workers: expected a whole number at least 0 and at most 96, found '99999'",
         ),
         (
             "classify.workers=97",
-            "--set: classify.workers: expected a whole number at least 1 and at most 96, found 97",
+            "--set: classify.workers: expected a whole number at least 1 and at most 96, found '97'",
         ),
         (
             "detect.threads=1000",
-            "--set: detect.threads: expected a whole number at least 1 and at most 256, found 1000",
+            "--set: detect.threads: expected a whole number at least 1 and at most 256, found '1000'",
         ),
         ("display.mirror=yes", "--set: display.mirror: expected true or false, found 'yes'"),
         (
             "classify.max_batch=1025",
-            "--set: classify.max_batch: expected a whole number at least 1 and at most 1024, found 1025",
+            "--set: classify.max_batch: expected a whole number at least 1 and at most 1024, found '1025'",
         ),
         ("classify.batch_sizes=1,8", "--set: classify.batch_sizes is gone: batches have any size"),
         ("log.level=inf", "--set: log.level: 'inf' is not known: did you mean info?"),
