@@ -21,12 +21,6 @@ DEFAULT_FILE: Final = PROJECT / "pipeline.toml"
 RENAMED: Final = {"capture.file_window": "broker.file_window"}
 """Settings by their old names, which work for one release."""
 
-REMOVED: Final = {
-    "classify.batch_sizes": "batches have any size; classify.max_batch is the largest",
-    "classify.spares": "a classifier starts in a second, so none has to stand by",
-}
-"""Settings that are gone, and why; kept for one release."""
-
 _TYPES: Final[dict[type[inspect.Type], str]] = {
     inspect.BoolType: "true or false",
     inspect.IntType: "a whole number",
@@ -162,8 +156,6 @@ def _type(name: str, types: TableTypes, where: str) -> Any:
     """Return the type of a key, named `table.key`, as its table has it. Raises UserError if there is none."""
     table, _, key = RENAMED.get(name, name).partition(".")
     keys = {field.name: field.type for field in structs.fields(_table(table, types, where))}
-    if name in REMOVED:
-        raise UserError(f"{where}{name} is gone: {REMOVED[name]}; leave it out")
     if key not in keys:
         raise UserError(f"{where}unknown key {name}{nearest(key, keys, f'{table}.')}")
     return keys[key]

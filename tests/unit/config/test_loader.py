@@ -119,7 +119,6 @@ def test_set_wins_over_the_file_and_the_last_one_over_the_others(tmp_path: Path)
             "capture.sources: expected a list of texts, found 'rtsp://…@h/x'",
         ),
         ("[capture]\nsources = [0]\n", "capture.sources: expected a list of texts, found [0]"),
-        ("[classify]\nspares = 1\n", "classify.spares is gone: a classifier starts in a second"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -157,7 +156,6 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
             "classify.max_batch=1025",
             "--set: classify.max_batch: expected a whole number at least 1 and at most 1024, found '1025'",
         ),
-        ("classify.batch_sizes=1,8", "--set: classify.batch_sizes is gone: batches have any size"),
         ("log.level=inf", "--set: log.level: 'inf' is not known: did you mean info?"),
         ("display.mode=win", "--set: display.mode: 'win' is not known: did you mean window?"),
         (
