@@ -26,6 +26,9 @@ LIVE_CREDITS: Final = 2
 GRANTS: Final = 4
 """A file is granted its window in this many parts: a message for each frame would cost more."""
 
+REJOIN_NS: Final = 5_000_000_000
+"""How long remote captures may take to find a new broker: a second, or more on a poor network."""
+
 LIVE_ACTIVE: Final = 8
 """Frames of a live source that have left its mailbox: more would only add latency."""
 
@@ -251,5 +254,5 @@ def expected_sources(state: State, now_ns: int) -> set[str]:
     if state.rules.sources is not None:
         return set(state.rules.sources)
     if state.lifetime.rejoin_until_ns is None:
-        state.lifetime.rejoin_until_ns = now_ns + round(state.rules.rejoin_s * 1e9)
+        state.lifetime.rejoin_until_ns = now_ns + REJOIN_NS
     return set() if now_ns < state.lifetime.rejoin_until_ns else set(state.ledgers) | set(state.known)

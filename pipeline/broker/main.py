@@ -20,9 +20,6 @@ TICK_NS = 50_000_000
 ASLEEP_NS = 1_000_000_000  # a longer gap between two turns means that this process was stopped
 CLOSING_NS = 3_000_000_000  # how long the broker waits for stages to say goodbye
 
-REJOIN_S = 5.0
-"""How long remote captures may take to find a new broker: a second, or more on a poor network."""
-
 MEMORY_NS = 250_000_000  # between two looks at this process's memory
 MEMORY_BYTES = 256 * 1024 * 1024
 """What it may need besides the pixels that it holds and those in sockets."""
@@ -36,10 +33,7 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
     """Serve until the run is over and every stage has left."""
     rules = msgspec.json.decode(assignment.options, type=BrokerRules)
     rules = msgspec.structs.replace(
-        rules,
-        frames=assignment.frames,
-        rejoin_s=REJOIN_S if rules.sources is None else 0.0,
-        owner=assignment.instance.partition("/")[0],
+        rules, frames=assignment.frames, owner=assignment.instance.partition("/")[0]
     )
     take_all_descriptors()
     keys = None

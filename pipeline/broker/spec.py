@@ -7,14 +7,13 @@ from pipeline.config.stage import ProcessPlan, RunFacts, StageSpec, Step, check_
 
 
 class BrokerRules(msgspec.Struct, frozen=True):
-    """The broker's options; its process adds the last three."""
+    """The broker's options; its process adds the last two."""
 
     settings: BrokerSettings
     steps: list[Step]  # in their order: the first takes frames, the others items
     sources: list[str] | None = None  # that the run waits for, in this order; None: whatever comes
     encoding: str = "auto"  # of frames: auto, by the links they take; raw; jpeg
     frames: str = ""  # where the processes of this run share the memory of frames; empty: nowhere
-    rejoin_s: float = 0.0  # how long remote sources may take to join a new broker
     owner: str = ""  # instance of the run's own supervisor; those of its processes begin with it
 
 

@@ -58,7 +58,7 @@ class Run(RuleBasedStateMachine):
             self.start(role)
 
     def make_world(self) -> World:
-        return World(make_broker())
+        return World(make_broker(sources=["clip", "cam"]))
 
     # --------------------------------------------------------------------------------- the stages
 

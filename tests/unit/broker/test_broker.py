@@ -468,7 +468,7 @@ def test_after_a_stop_what_takes_too_long_is_dropped() -> None:
 
 
 def test_the_parent_can_end_a_source_whose_capture_is_lost() -> None:
-    world = World()
+    world = World(make_broker(sources=["clip"]))
     world.join("supervisor", "supervisor")
     world.join_all()
     send_frames(world, 0)

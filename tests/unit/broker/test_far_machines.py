@@ -206,7 +206,7 @@ def new_broker(world: World, known: dict[str, Committed]) -> None:
 
 
 def test_a_new_broker_waits_for_sources_that_display_knows() -> None:
-    world = World(make_broker(rejoin_s=5.0))
+    world = World(make_broker())
     new_broker(world, {"a": Committed(3, 3), "b": Committed(1, 1)})
     finished(world, "a", 3)
     stay(world, "display", "detect", "classify", "a")
@@ -222,7 +222,7 @@ def test_a_new_broker_waits_for_sources_that_display_knows() -> None:
 
 
 def test_a_new_broker_waits_for_sources_that_nobody_knows_yet() -> None:
-    world = World(make_broker(rejoin_s=5.0))
+    world = World(make_broker())
     new_broker(world, {"a": Committed(3, 3)})
     finished(world, "a", 3)
     world.pass_time(1000)
@@ -233,7 +233,7 @@ def test_a_new_broker_waits_for_sources_that_nobody_knows_yet() -> None:
 
 
 def test_and_ends_when_none_comes() -> None:
-    world = World(make_broker(rejoin_s=5.0))
+    world = World(make_broker())
     new_broker(world, {"a": Committed(3, 3)})
     finished(world, "a", 3)
     stay(world, "display", "detect", "classify", "a")
@@ -242,7 +242,7 @@ def test_and_ends_when_none_comes() -> None:
 
 
 def test_where_the_sources_are_known_nothing_is_waited_for() -> None:
-    world = World(make_broker(sources=["a"], rejoin_s=5.0))
+    world = World(make_broker(sources=["a"]))
     new_broker(world, {"a": Committed(3, 3)})
     finished(world, "a", 3)
     assert len(world.take("a", End)) == 1
