@@ -20,7 +20,6 @@ TICK_NS = 50_000_000
 ASLEEP_NS = 1_000_000_000  # a longer gap between two turns means that this process was stopped
 CLOSING_NS = 3_000_000_000  # how long the broker waits for stages to say goodbye
 
-MEMORY_NS = 250_000_000  # between two looks at this process's memory
 MEMORY_BYTES = 256 * 1024 * 1024
 """What it may need besides the pixels that it holds and those in sockets."""
 
@@ -88,23 +87,21 @@ class Memory:
 
 
 def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memory) -> None:
-    turn_ns = time.monotonic_ns()
-    next_tick_ns = next_look_ns = turn_ns
+    turn_ns = next_tick_ns = time.monotonic_ns()
     finished_ns: int | None = None
     while not stop:
-        for item in channel.receive(_timeout_ms(broker, next_tick_ns)):
+        wake_ns = min(next_tick_ns, broker.due_ns() or next_tick_ns)
+        timeout_ms = max(0, -(-(wake_ns - time.monotonic_ns()) // 1_000_000))
+        for item in channel.receive(timeout_ms):
             broker.receive(item.identity, item.message, item.buffers, time.monotonic_ns(), item.key)
             _flush(broker, channel)
         now_ns = time.monotonic_ns()
         if now_ns - turn_ns > ASLEEP_NS:
             broker.slept(now_ns - turn_ns)
         turn_ns = now_ns
-        if now_ns >= next_look_ns:
-            next_look_ns = now_ns + MEMORY_NS
-            memory.end_if_swollen()
-        due_ns = broker.due_ns()
-        if now_ns >= next_tick_ns or (due_ns is not None and now_ns >= due_ns):
+        if now_ns >= wake_ns:
             next_tick_ns = now_ns + TICK_NS
+            memory.end_if_swollen()
             broker.tick(now_ns)
             _flush(broker, channel)
         if broker.finished:
@@ -113,13 +110,6 @@ def _serve(broker: Broker, channel: BrokerChannel, stop: StopFlag, memory: Memor
                 broker.tick(now_ns)
                 _flush(broker, channel)
                 return
-
-
-def _timeout_ms(broker: Broker, next_tick_ns: int) -> int:
-    """Return the time until the next tick, or until a batch is due if that is sooner."""
-    due_ns = broker.due_ns()
-    wake_ns = next_tick_ns if due_ns is None else min(next_tick_ns, due_ns)
-    return max(0, -(-(wake_ns - time.monotonic_ns()) // 1_000_000))
 
 
 def _flush(broker: Broker, channel: BrokerChannel) -> None:
