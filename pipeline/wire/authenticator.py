@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import zmq
 from zmq.auth import Authenticator
@@ -39,11 +39,6 @@ _REASONS: Final = {
 }
 
 log = logging.getLogger(__name__)
-
-
-class _Event(NamedTuple):
-    kind: int
-    value: int  # a file descriptor or what went wrong, by kind
 
 
 class ZapAuthenticator:
@@ -130,30 +125,29 @@ class _Monitor:
     def failures(self) -> Iterator[tuple[str, str]]:
         """Yield address and reason of each failed handshake; the address is "" if unknown."""
         events = list(self._read())
-        closed_at = {
-            event.value: at for at, event in enumerate(events) if event.kind == zmq.EVENT_DISCONNECTED
-        }
-        for at, event in enumerate(events):
-            match event.kind:
+        closed_at = {value: at for at, (kind, value) in enumerate(events) if kind == zmq.EVENT_DISCONNECTED}
+        for at, (kind, value) in enumerate(events):
+            match kind:
                 case zmq.EVENT_ACCEPTED:
                     # The number of a closed connection may belong to another one by now.
-                    gone = closed_at.get(event.value, -1) > at
-                    self._addresses[event.value] = "" if gone else _address(event.value)
+                    gone = closed_at.get(value, -1) > at
+                    self._addresses[value] = "" if gone else _address(value)
                 case zmq.EVENT_DISCONNECTED:
-                    address = self._addresses.pop(event.value, "")
+                    address = self._addresses.pop(value, "")
                     if self._failed:
                         yield address, self._failed
                     self._failed = ""
                 case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                    self._failed = _REASONS.get(event.value, "it breaks ZeroMQ's protocol")
+                    self._failed = _REASONS.get(value, "it breaks ZeroMQ's protocol")
                 case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
                     self._failed = "it left, or fell silent, without showing a key"
 
-    def _read(self) -> Iterator[_Event]:
+    def _read(self) -> Iterator[tuple[int, int]]:
+        """Yield what has happened, and a number: a file descriptor or what went wrong."""
         with contextlib.suppress(zmq.Again):
             for _ in range(AT_ONCE):
                 event = parse_monitor_message(self.events.recv_multipart(zmq.NOBLOCK))
-                yield _Event(int(event["event"]), int(event["value"]))
+                yield int(event["event"]), int(event["value"])
 
 
 class Refusals:
@@ -188,14 +182,12 @@ def _address(descriptor: int) -> str:
     """Return `host:port` of the other end of a connection, by its descriptor; "" if it is closed."""
     try:
         connection = socket.socket(fileno=descriptor)
+        try:
+            host, port = connection.getpeername()[:2]
+        finally:
+            connection.detach()  # the descriptor is ZeroMQ's
     except OSError:
         return ""
-    try:
-        host, port = connection.getpeername()[:2]
-    except OSError:
-        return ""
-    finally:
-        connection.detach()  # the descriptor is ZeroMQ's
     return f"{_as_written(host)}:{port}"
 
 

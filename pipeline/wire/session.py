@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -32,9 +32,6 @@ from pipeline.wire.messages import (
 )
 from pipeline.wire.sockets import LINGER_MS, StageChannel
 
-if TYPE_CHECKING:
-    from pipeline.wire.keys import StageKeys
-
 HEARTBEAT_S: Final = 0.5
 
 AGAIN_S: Final = 1.0
@@ -43,21 +40,16 @@ AGAIN_S: Final = 1.0
 log = logging.getLogger(__name__)
 
 
-def load_stage_keys(directory: str, role: str) -> "StageKeys | None":
-    """Return the keys of a role; None for "", an address that needs none."""
-    if not directory:
-        return None
-    from pipeline.wire.keys import stage_keys
-
-    return stage_keys(Path(directory), role)
-
-
 class Session:
     """A context manager that says goodbye at its end, except after an error, which counts as a death."""
 
     def __init__(self, assignment: Assignment, make_hello: Callable[[], Hello]) -> None:
         """`make_hello` returns a hello with the present state of the stage."""
-        keys = load_stage_keys(assignment.keys, assignment.role)
+        keys = None
+        if assignment.keys:
+            from pipeline.wire.keys import stage_keys  # a run over ipc starts faster without it
+
+            keys = stage_keys(Path(assignment.keys), assignment.role)
         self._channel = StageChannel(assignment.address, assignment.name, assignment.max_message_bytes, keys)
         self._make_hello = make_hello
         self._next_heartbeat_s = 0.0
@@ -87,7 +79,8 @@ class Session:
             return
         hello = msgspec.structs.replace(self._make_hello(), remote=self._remote, frames=self._frames)
         if self._elsewhere:  # several machines may each have a detect-1
-            hello = msgspec.structs.replace(hello, name=f"{hello.name}@{host_name()}"[:LABEL_LENGTH])
+            here = socket.gethostname().partition(".")[0]
+            hello = msgspec.structs.replace(hello, name=f"{hello.name}@{here}"[:LABEL_LENGTH])
         self._channel.send(hello)
 
     def receive(self, timeout_ms: int) -> tuple[Message, Sequence[Buffer]] | None:
@@ -169,10 +162,6 @@ class Session:
     def close(self, linger_ms: int = LINGER_MS) -> None:
         """Close without a goodbye; `linger_ms` is left for messages that are not sent yet."""
         self._channel.close(linger_ms)
-
-
-def host_name() -> str:
-    return socket.gethostname().partition(".")[0]
 
 
 DRIFT: Final = 500e-6

@@ -19,7 +19,6 @@ from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import Buffer, Message, MessageError
 
 if TYPE_CHECKING:  # a run over ipc starts faster without them
-    from pipeline.wire.authenticator import ZapAuthenticator
     from pipeline.wire.keys import BrokerKeys, StageKeys
 
 HIGH_WATER_MARK: Final = 64
@@ -79,7 +78,12 @@ class BrokerChannel:
         Raises UserError if one is in use or can't be bound, ValueError for tcp without keys.
         """
         self._context = zmq.Context()
-        self._authenticator = None if keys is None else _zap_authenticator(self._context, keys)
+        authenticator = None
+        if keys is not None:
+            from pipeline.wire.authenticator import ZapAuthenticator
+
+            authenticator = ZapAuthenticator(self._context, keys)
+        self._authenticator = authenticator
         self._router = self._context.socket(zmq.ROUTER)
         _set_up(self._router, max_message_bytes)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -156,12 +160,6 @@ class BrokerChannel:
         self._context.term()
         for path in self._socket_files:
             path.unlink(missing_ok=True)
-
-
-def _zap_authenticator(context: zmq.Context[zmq.Socket[bytes]], keys: "BrokerKeys") -> "ZapAuthenticator":
-    from pipeline.wire.authenticator import ZapAuthenticator
-
-    return ZapAuthenticator(context, keys)
 
 
 def _bind(socket: zmq.Socket[bytes], address: str) -> None:
