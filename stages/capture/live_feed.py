@@ -5,8 +5,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ from stages.capture.spec import CaptureOptions
 from stages.image_codec import FrameWriter
 from stages.worker import clock_ns
 
-MOST_SPANS: Final = 1024
+MOST_TIMES: Final = 1024
 """The newest frames, which keep their exact times: far more than are ever under way."""
 
 STUCK_S: Final = 15.0
@@ -35,58 +34,27 @@ AHEAD: Final = 1024  # outcomes sent and not yet written: the broker is not floo
 log = logging.getLogger(__name__)
 
 
-class Span(NamedTuple):
-    """Frames numbered without gaps, whose times are evenly spaced from the first to the last."""
-
-    first: int
-    frames: int
-    first_ns: int
-    last_ns: int
-
-    def at(self, sequence: int) -> int:
-        """Return the time of a frame, ns."""
-        step = (sequence - self.first) / max(1, self.frames - 1)
-        return self.first_ns + round(step * (self.last_ns - self.first_ns))
-
-    def after(self, sequence: int) -> "Span":
-        """Return the part from `sequence` on."""
-        return Span(sequence, self.first + self.frames - sequence, self.at(sequence), self.last_ns)
-
-
-class Spans:
-    """The times of frames numbered without gaps; those older than MOST_SPANS are interpolated."""
+class CaptureTimes:
+    """When the frames without a written record were captured; of many, the older times are interpolated."""
 
     def __init__(self) -> None:
-        self._spans: deque[Span] = deque()
-
-    @property
-    def first(self) -> int | None:
-        return self._spans[0].first if self._spans else None
+        # Number and time, ns. The first is before all frames of this process.
+        self._known: deque[tuple[int, int]] = deque([(-1, clock_ns())])
 
     def add(self, sequence: int, captured_ns: int) -> None:
         """Add the next frame."""
-        self._spans.append(Span(sequence, 1, captured_ns, captured_ns))
-        if len(self._spans) > MOST_SPANS:
-            old, next_one = self._spans.popleft(), self._spans.popleft()
-            joined = Span(old.first, old.frames + next_one.frames, old.first_ns, next_one.last_ns)
-            self._spans.appendleft(joined)
-
-    def precede(self, first: int, until: int, captured_ns: int) -> None:
-        """Add frames from `first` up to, without, `until`, before all others; they have the same time."""
-        if first < until:
-            self._spans.appendleft(Span(first, until - first, captured_ns, captured_ns))
+        self._known.append((sequence, captured_ns))
+        if len(self._known) > MOST_TIMES:
+            del self._known[1]
 
     def forget(self, before: int) -> None:
-        while self._spans and self._spans[0].first < before:
-            span = self._spans.popleft()
-            if span.first + span.frames > before:
-                self._spans.appendleft(span.after(before))
+        while len(self._known) > 1 and self._known[1][0] <= before:
+            self._known.popleft()
 
-    def since(self, sequence: int) -> Iterator[tuple[int, int]]:
-        """Yield number and time, ns, of the frames from `sequence` on."""
-        for span in self._spans:
-            for number in range(max(sequence, span.first), span.first + span.frames):
-                yield number, span.at(number)
+    def of(self, sequences: range) -> list[int]:
+        """Return the times of frames, ns."""
+        numbers, times_ns = zip(*self._known, strict=True)
+        return [round(time_ns) for time_ns in np.interp(sequences, numbers, times_ns)]
 
 
 class LiveFrame(NamedTuple):
@@ -255,7 +223,7 @@ class LiveFeed(Feed):
         super().__init__(info, options, max_frame_bytes, writer)
         self._source = source
         self._reopen = reopen
-        self._uncommitted = Spans()  # frames without a written record
+        self._times = CaptureTimes()
         self._next_queued = 0  # all frames before are queued or sent
         self._of_lost_broker = 0  # frames before this one were lost with a broker
         self._begun = False
@@ -277,18 +245,13 @@ class LiveFeed(Feed):
                 self.send(session)
 
     def on_accept(self, message: Accept) -> None:
-        """Count what a lost broker had as dropped."""
+        """Count what a lost broker had as dropped, frames of an earlier process among them."""
         self.next_sequence = max(self.next_sequence, message.next_sequence)
-        first = self._uncommitted.first
-        # Frames of an earlier process, whose broker is gone.
-        self._uncommitted.precede(
-            message.next_sequence, self.next_sequence if first is None else first, clock_ns()
-        )
         self._next_queued, self._of_lost_broker = message.next_sequence, self.next_sequence
 
     def granted(self) -> None:
         self._begun = self._begun or self.credits > 0
-        self._uncommitted.forget(self.committed.offset)
+        self._times.forget(self.committed.offset)
 
     def end(self, error: str) -> None:
         super().end(error)
@@ -310,7 +273,8 @@ class LiveFeed(Feed):
         """Queue the outcomes of frames that are numbered and were not sent."""
         ahead = self._next_queued - self.committed.offset
         room = QUEUED if self.ended is not None else min(QUEUED, AHEAD - ahead)  # the end comes after all
-        for sequence, captured_ns in islice(self._uncommitted.since(self._next_queued), max(0, room)):
+        numbers = range(self._next_queued, min(self.next_sequence, self._next_queued + room))
+        for sequence, captured_ns in zip(numbers, self._times.of(numbers), strict=True):
             reason = "broker_restarted" if sequence < self._of_lost_broker else "superseded"
             where = self.info.name, self.epoch, sequence, captured_ns, self._time_s(captured_ns)
             self._unsent.append(OutgoingFrame(Frame(*where, None, status="dropped", reason=reason), []))
@@ -340,7 +304,7 @@ class LiveFeed(Feed):
         if duration_s and self._time_s(captured_ns) >= duration_s:
             self.end("")
             return
-        self._uncommitted.add(self.next_sequence, captured_ns)
+        self._times.add(self.next_sequence, captured_ns)
         clear = self.accepted and not self._unsent and self._next_queued == self.next_sequence
         if picture is None or not clear or self.credits <= 0:
             self.next_sequence += 1
@@ -350,7 +314,7 @@ class LiveFeed(Feed):
         self._next_queued = self.next_sequence
 
     def _time_s(self, captured_ns: int) -> float:
-        return (captured_ns - (self._first_ns or captured_ns)) / 1e9
+        return max(0, captured_ns - (self._first_ns or captured_ns)) / 1e9
 
     def _failed(self, what: str) -> None:
         """Wait before the source is opened again; end it after too many failures in a row."""

@@ -9,7 +9,7 @@ from pipeline.common.errors import UserError
 from pipeline.wire.messages import End, Frame, RequestHello, SourceEnded, StopCapture
 from stages.capture import live_feed
 from stages.capture.feed import POLL_MS
-from stages.capture.live_feed import AHEAD, MOST_SPANS, QUEUED, LiveFeed, LiveFrame
+from stages.capture.live_feed import AHEAD, MOST_TIMES, QUEUED, LiveFeed, LiveFrame
 from stages.capture.reader import SourceFailed, TimedFrame
 from tests.support.feed_conversation import FakeSession, accept, grant, options, turn
 from tests.support.live_source import INFO, ListSource, never
@@ -297,7 +297,7 @@ def test_hours_without_a_broker_take_no_memory() -> None:
     session.says.extend([accept(), grant(1), RequestHello()])
     turn(feed, session, times=frames // 1000)
     assert feed.next_sequence == frames
-    assert len(feed._uncommitted._spans) + len(feed._unsent) <= MOST_SPANS + QUEUED
+    assert len(feed._times._known) + len(feed._unsent) <= MOST_TIMES + QUEUED
     heard = turn(feed, session, accept(epoch=2), grant(2))
     assert len(heard) == AHEAD
     while len(heard) < frames:
