@@ -6,7 +6,7 @@ import mmap
 import os
 import re
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,32 +68,48 @@ class FrameWriter:
         self._directory = directory
         self._prefix = f"{owner}-{os.getpid()}"
         self._of_predecessor = list(directory.glob(f"{owner}-*-*"))
-        self._files: dict[str, _File] = {}
+        self._first: int | None = None  # frames before this one are the predecessor's
+        self._files: list[_File] = []
         self._made = 0
+        self._unwritten: deque[tuple[int, _File, int]] = deque()  # sequence, file and place
 
-    def write(self, image: NDArray[np.uint8]) -> str | None:
+    def begin(self, first: int) -> None:
+        """Set the first frame of this process, which the first broker says; later calls change nothing."""
+        if self._first is None:
+            self._first = first
+
+    def write(self, sequence: int, image: NDArray[np.uint8]) -> str | None:
         """Copy a frame (height, width, 3) into a file; return its name, None if there is no room."""
-        for file in [file for file in self._files.values() if file.frame_bytes >= image.nbytes]:
-            if (place := file.take()) is not None:
-                return self._write(file, place, image)
-        made = self._make(image.nbytes)
-        place = made.take() if made is not None else None
-        return None if made is None or place is None else self._write(made, place, image)
-
-    def _write(self, file: _File, place: int, image: NDArray[np.uint8]) -> str:
+        found = self._place(image.nbytes)
+        if found is None:
+            return None
+        file, place = found
         at = place * file.frame_bytes
         np.frombuffer(file.mapped, np.uint8, image.nbytes, at).reshape(image.shape)[:] = image
+        self._unwritten.append((sequence, file, place))
         return f"{file.path.name}.{place}"
 
-    def free(self, name: str) -> None:
-        """Let the place of a frame be reused."""
-        file, _, place = name.rpartition(".")
-        self._files[file].free.append(int(place))
+    def release(self, before: int) -> None:
+        """Let the memory of all frames before a number be reused: their records are written.
 
-    def free_predecessor(self) -> None:
-        """Remove the files of the process that this one replaces."""
-        while self._of_predecessor:
-            self._of_predecessor.pop().unlink(missing_ok=True)
+        The files of the process that this one replaces are removed once all its frames are.
+        """
+        if self._first is not None and before >= self._first:
+            while self._of_predecessor:
+                self._of_predecessor.pop().unlink(missing_ok=True)
+        while self._unwritten and self._unwritten[0][0] < before:
+            _, file, place = self._unwritten.popleft()
+            file.free.append(place)
+
+    def _place(self, frame_bytes: int) -> tuple[_File, int] | None:
+        """Return a file and a free place in it for a frame of a size."""
+        for file in self._files:
+            if file.frame_bytes >= frame_bytes and (place := file.take()) is not None:
+                return file, place
+        made = self._make(frame_bytes)
+        if made is None or (place := made.take()) is None:
+            return None
+        return made, place
 
     def _make(self, frame_bytes: int) -> _File | None:
         """Return a new file for frames of a size, None if it can't be made."""
@@ -106,15 +122,14 @@ class FrameWriter:
         except OSError:
             return None
         self._made += 1
-        made = self._files[path.name] = _File(path, mapped)
-        return made
+        self._files.append(_File(path, mapped))
+        return self._files[-1]
 
     def _remove_unused(self) -> None:
         """Remove files without frames: they are too small by now, or had no memory left."""
-        for name, file in list(self._files.items()):
-            if len(file.free) == file.reserved:
-                file.path.unlink(missing_ok=True)
-                del self._files[name]
+        for file in [file for file in self._files if len(file.free) == file.reserved]:
+            file.path.unlink(missing_ok=True)
+            self._files.remove(file)
 
 
 def _private(path: str, flags: int) -> int:

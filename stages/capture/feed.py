@@ -48,39 +48,6 @@ class OutgoingFrame(NamedTuple):
     buffers: list[Buffer]
 
 
-class SharedFrames:
-    """The source's frames in shared memory, each until its record is written."""
-
-    def __init__(self, writer: FrameWriter | None) -> None:
-        self._writer = writer
-        self._first: int | None = None  # frames before this one are of an earlier process
-        self._open: deque[tuple[int, str]] = deque()  # sequence and name
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def begin(self, first: int) -> None:
-        """Set the first frame of this process, which the first broker says; later calls change nothing."""
-        if self._first is None:
-            self._first = first
-
-    def write(self, sequence: int, image: NDArray[np.uint8]) -> str | None:
-        """Copy a frame (height, width, 3) there and return its name, None if there is no room."""
-        name = self._writer.write(image) if self._writer is not None else None
-        if name is not None:
-            self._open.append((sequence, name))
-        return name
-
-    def release(self, before: int) -> None:
-        """Free the memory of all frames before a number."""
-        if self._writer is None:
-            return
-        if self._first is not None and before >= self._first:
-            self._writer.free_predecessor()
-        while self._open and self._open[0][0] < before:
-            self._writer.free(self._open.popleft()[1])
-
-
 class Feed(ABC):
     """One source's frames, from the reader to the broker."""
 
@@ -101,7 +68,7 @@ class Feed(ABC):
         self.over = False
         self._end_told = False
         self._unsent: deque[OutgoingFrame] = deque()
-        self._shared = SharedFrames(writer)
+        self._writer = writer
 
     @abstractmethod
     def turn(self, session: Session) -> None:
@@ -133,7 +100,8 @@ class Feed(ABC):
                 self.credits, self.accepted = 0, False
             case Accept() as message:
                 self.epoch, self.accepted = message.epoch, True
-                self._shared.begin(message.next_sequence)
+                if self._writer is not None:
+                    self._writer.begin(message.next_sequence)
                 self.credits, self._end_told = 0, False
                 self._unsent.clear()
                 self.on_accept(message)
@@ -151,7 +119,8 @@ class Feed(ABC):
     def _advance(self, committed: Committed) -> None:
         """Release the frames whose records are written."""
         self.committed = committed
-        self._shared.release(committed.offset)
+        if self._writer is not None:
+            self._writer.release(committed.offset)
         self.granted()
 
     def end(self, error: str) -> None:
@@ -208,8 +177,10 @@ class Feed(ABC):
         """Return the pixels as the broker asks for them; raw if shared memory has no room."""
         if self.encoding == "jpeg":
             return "jpeg", to_jpeg(image, self.options.jpeg_quality)
-        if self.encoding == "shared" and (name := self._shared.write(sequence, image)) is not None:
-            return "shared", name.encode()
+        if self.encoding == "shared" and self._writer is not None:
+            name = self._writer.write(sequence, image)
+            if name is not None:
+                return "shared", name.encode()
         return "raw", image.data.cast("B")
 
 
@@ -259,7 +230,8 @@ class FileFeed(Feed):
         gone."""
         self.next_sequence, self._ahead, self.ended = 0, None, None
         self._window.clear()
-        self._shared.release(before=sys.maxsize)
+        if self._writer is not None:
+            self._writer.release(before=sys.maxsize)
         self._reading = self._thread.submit(self._begin_again)  # runs after a read that is under way
 
     def _begin_again(self) -> TimedFrame | None:

@@ -16,8 +16,8 @@ def image(value: int, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.uint8]:
     return np.full(shape, value, np.uint8)
 
 
-def write(writer: FrameWriter, picture: NDArray[np.uint8]) -> str:
-    name = writer.write(picture)
+def write(writer: FrameWriter, picture: NDArray[np.uint8], sequence: int = 0) -> str:
+    name = writer.write(sequence, picture)
     assert name is not None
     return name
 
@@ -34,10 +34,10 @@ def test_reader_gets_what_was_written(tmp_path: Path) -> None:
 
 def test_freed_memory_is_used_again(tmp_path: Path) -> None:
     writer, reader = FrameWriter(tmp_path, "capture-1"), FrameReader(tmp_path)
-    names = [write(writer, image(value)) for value in range(4)]
-    writer.free(names[1])
-    assert write(writer, image(9)) == names[1]
-    assert [reader.read(name, SHAPE)[0, 0, 0] for name in names] == [0, 9, 2, 3]
+    names = [write(writer, image(value), value) for value in range(4)]
+    writer.release(before=1)
+    assert write(writer, image(9), 4) == names[0]
+    assert [reader.read(name, SHAPE)[0, 0, 0] for name in names] == [9, 1, 2, 3]
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -50,9 +50,10 @@ def test_more_frames_than_a_file_holds_get_another_file(tmp_path: Path) -> None:
 
 def test_larger_frame_gets_a_file_of_its_own(tmp_path: Path) -> None:
     writer, reader = FrameWriter(tmp_path, "capture-1"), FrameReader(tmp_path)
-    small, kept = write(writer, image(1)), write(writer, image(2))
-    writer.free(small)
-    large = write(writer, image(3, (8, 6, 3)))
+    write(writer, image(1), 0)
+    kept = write(writer, image(2), 1)
+    writer.release(before=1)
+    large = write(writer, image(3, (8, 6, 3)), 2)
     assert np.array_equal(reader.read(large, (8, 6, 3)), image(3, (8, 6, 3)))
     assert np.array_equal(reader.read(kept, SHAPE), image(2))
     assert len(list(tmp_path.iterdir())) == 2
@@ -60,7 +61,8 @@ def test_larger_frame_gets_a_file_of_its_own(tmp_path: Path) -> None:
 
 def test_file_too_small_is_removed_once_it_is_free(tmp_path: Path) -> None:
     writer = FrameWriter(tmp_path, "capture-1")
-    writer.free(write(writer, image(1)))
+    write(writer, image(1))
+    writer.release(before=1)
     write(writer, image(2, (8, 6, 3)))
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -75,20 +77,22 @@ def test_full_memory_gives_no_name_until_there_is_room(
     kept = write(writer, image(1))
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
-        assert [writer.write(image(2)) for _ in range(3)] == [None] * 3
+        assert [writer.write(1, image(2)) for _ in range(3)] == [None] * 3
     assert np.array_equal(FrameReader(tmp_path).read(kept, SHAPE), image(1))
     assert write(writer, image(2))
     assert len(list(tmp_path.iterdir())) <= 2
 
 
-def test_files_of_predecessor_stay_until_they_are_freed(tmp_path: Path) -> None:
+def test_files_of_predecessor_stay_until_its_frames_are_written(tmp_path: Path) -> None:
     of_predecessor, of_another = tmp_path / "capture-1-1-0", tmp_path / "capture-11-1-0"
     of_predecessor.touch()
     of_another.touch()
     writer = FrameWriter(tmp_path, "capture-1")
-    own = write(writer, image(1))
+    writer.begin(5)
+    own = write(writer, image(1), 5)
+    writer.release(before=4)
     assert of_predecessor.exists()
-    writer.free_predecessor()
+    writer.release(before=5)
     assert {path.name for path in tmp_path.iterdir()} == {of_another.name, own.partition(".")[0]}
 
 
