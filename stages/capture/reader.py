@@ -100,7 +100,9 @@ SOURCES: Final = {
     "demo": ("stages.capture.sources.demo", "open_demo"),
 }
 """Module and function, by the form of the source: it is called with the source, the settings and the most
-bytes of a picture. A module is imported when it is needed: OpenCV and PyAV take time to load."""
+bytes of a picture. A module is imported when it is needed: OpenCV and PyAV take time to load.
+
+It raises UserError if the source does not open or has no frame; `open_reader` adds which source it is."""
 
 
 def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> Reader:
@@ -108,18 +110,23 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
 
     Raises UserError if it does not open or has no frame.
     """
-    if spec.form not in SOURCES:
-        raise UserError(
-            f"source {spec.text!r}: a visitor's camera is a source of a run alone: run.py --source browser"
-        )
-    module, name = SOURCES[spec.form]
-    opener: Callable[[SourceSpec, CaptureSettings, int], Reader] = getattr(import_module(module), name)
 
     def reopen() -> Reader:
-        return opener(spec, settings, max_bytes)
+        try:
+            return _open(spec, settings, max_bytes)
+        except UserError as error:
+            raise UserError(f"source {spec.shown!r}: {error}") from error
 
     opened = reopen()
     return opened if opened.info.kind == "live" else RepeatingReader(reopen, settings, opened)
+
+
+def _open(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> Reader:
+    if spec.form not in SOURCES:
+        raise UserError("a visitor's camera is a source of a run alone: run.py --source browser")
+    module, name = SOURCES[spec.form]
+    opener: Callable[[SourceSpec, CaptureSettings, int], Reader] = getattr(import_module(module), name)
+    return opener(spec, settings, max_bytes)
 
 
 SAME_TIME: Final = 0.05

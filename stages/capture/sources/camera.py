@@ -36,9 +36,7 @@ class CameraReader:
         read, image = self._capture.read() if self._capture.isOpened() else (False, None)
         if not read or image is None:
             self._capture.release()
-            raise UserError(
-                f"source {spec.text!r}: this camera does not open or gives no picture; is it there, and free?"
-            )
+            raise UserError("this camera does not open or gives no picture; is it there, and free?")
         height, width = image.shape[:2]
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         sound = np.isfinite(fps) and 0 < fps <= 1000

@@ -203,9 +203,7 @@ class DemoReader:
         self._background = _background()
         self._next = start
         if self._next >= FRAMES:
-            raise UserError(
-                f"source {spec.text!r}: it ends after {FRAMES / FPS:g} s, before --start {start_s:g}"
-            )
+            raise UserError(f"it ends after {FRAMES / FPS:g} s, before --start {start_s:g}")
 
     def read(self) -> TimedFrame | None:
         if self._next >= FRAMES:
@@ -299,7 +297,7 @@ def _portrait() -> NDArray[np.uint8]:
     path = Path(package.origin).parent / PORTRAIT if package and package.origin else Path(PORTRAIT)
     image = cv2.imread(str(path))
     if image is None:
-        raise UserError(f"demo: no portrait {path}; install requirements.txt again")
+        raise UserError(f"no portrait {path}; install requirements.txt again")
     return np.asarray(image, np.uint8)
 
 

@@ -60,15 +60,14 @@ class FolderReader:
         self._base = Path(os.path.commonpath(folders)) if len(folders) > 1 else folders.pop()
         if start_s > len(self._paths) - 1:
             raise UserError(
-                f"source {spec.text!r}: it ends after {len(self._paths)} pictures, each a second, "
-                f"before --start {start_s:g}"
+                f"it ends after {len(self._paths)} pictures, each a second, before --start {start_s:g}"
             )
         self._next = math.ceil(start_s)
         self._max_bytes = max_bytes
         images = (read_picture(path, max_bytes)[0] for path in self._paths)
         first = next((image for image in images if image is not None), None)
         if first is None:
-            raise UserError(f"source {spec.text!r}: none of its {len(self._paths)} pictures can be read")
+            raise UserError(f"none of its {len(self._paths)} pictures can be read")
         frames = len(self._paths) - self._next
         self.info = SourceInfo(spec.name, "file", first.shape[1], first.shape[0], 0.0, frames)
 
@@ -97,7 +96,7 @@ def _pictures(spec: SourceSpec) -> list[Path]:
             return [path]
         entries = list(path.iterdir()) if path.is_dir() else pattern_files(spec.text) or []
     except OSError as error:
-        raise UserError(f"source {spec.text!r}: {error.strerror}") from error
+        raise UserError(error.strerror) from error
     pictures = sorted(filter(is_picture, entries), key=_natural)
     others = [entry for entry in entries if not is_picture(entry) and not entry.name.startswith(".")]
     said = left_out(others)
@@ -106,7 +105,7 @@ def _pictures(spec: SourceSpec) -> list[Path]:
         mend = "expected files that end in .png, .jpg, .webp, .tif or another suffix that Pillow reads"
         if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in others):
             mend = f"its videos are sources of their own: --source '{spec.text}/*.mp4'"
-        raise UserError(f"source {spec.text!r}: no pictures in it{found}; {mend}")
+        raise UserError(f"no pictures in it{found}; {mend}")
     if said:
         say_once(f"{spec.name}: pictures taken {len(pictures)}, left out {len(others)}: {said}")
     return pictures

@@ -53,6 +53,7 @@ MAY_BE_FILES: Final = ("http", "https", "ftp")
 SEGMENTED: Final = ("hls", "dash")
 NO_END: Final = ("mpjpeg", "image2pipe")
 TEXTS: Final = ("tty", "concat")  # FFmpeg would show the text, or take it for a list of files
+FAILED: Final = "this stream does not open"
 NO_VIDEO: Final = (
     "no video comes from there; of a web page with a player, give the address of the video itself"
 )
@@ -61,13 +62,12 @@ PLAYLIST_LIMIT: Final = 4 * 1024 * 1024  # bytes: a day of segments takes half o
 
 def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "StreamReader | VideoReader":
     """Open an address. Raises UserError unless it gives a picture."""
-    failed = f"source {spec.shown!r}: this stream does not open"
     scheme = spec.text.partition(":")[0].lower()
     options = OPTIONS | limits(max_bytes)
-    container = _open(spec.text, options, TIMEOUT_S, failed)
+    container = _open(spec.text, options, TIMEOUT_S)
     if not container.streams.video or container.format.name in TEXTS:
         container.close()
-        raise UserError(f"{failed}: {NO_VIDEO}")
+        raise UserError(f"{FAILED}: {NO_VIDEO}")
     segmented = container.format.name in SEGMENTED
     is_file = scheme in MAY_BE_FILES and _has_end(container, spec.text)
     if not is_file and not segmented:
@@ -76,18 +76,18 @@ def open_stream(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> 
     container.close()
     if is_file:
         extra = {} if segmented or scheme == "ftp" else FILE_OPTIONS
-        container = _open(spec.text, options | extra, FILE_TIMEOUT_S, failed)
+        container = _open(spec.text, options | extra, FILE_TIMEOUT_S)
         try:
             return VideoReader(container, spec, settings, max_bytes)
         except UserError:
             if "mp4" not in container.format.name or not (copy := _fetched(spec, max_bytes)):
                 raise
             return VideoReader(copy, spec, settings, max_bytes)
-    container = _open(spec.text, options, SEGMENT_TIMEOUT_S, failed)
+    container = _open(spec.text, options, SEGMENT_TIMEOUT_S)
     return StreamReader(container, spec, settings, max_bytes, SEGMENT_TIMEOUT_S)
 
 
-def _open(address: str, options: dict[str, str], timeout_s: float, failed: str) -> InputContainer:
+def _open(address: str, options: dict[str, str], timeout_s: float) -> InputContainer:
     scheme, listens = address.partition(":")[0].lower(), address.endswith(LISTENS)
     opening_s = SENDER_TIMEOUT_S if listens or scheme in ("udp", "rtp") else timeout_s
     if listens and scheme == "rtmp":  # FFmpeg looks for it in the addresses of tcp alone
@@ -95,7 +95,7 @@ def _open(address: str, options: dict[str, str], timeout_s: float, failed: str) 
     try:
         return av.open(address, options=options, timeout=(opening_s, timeout_s))
     except av.FFmpegError as error:
-        raise UserError(f"{failed}: {_why(error, address, opening_s)}") from error
+        raise UserError(f"{FAILED}: {_why(error, address, opening_s)}") from error
 
 
 def _fetched(spec: SourceSpec, max_bytes: int) -> InputContainer | None:
@@ -177,7 +177,6 @@ class StreamReader:
         self._timeout_s = timeout_s
         self._paced = container.format.name in SEGMENTED
         self._play_s: float | None = None  # when time 0 is due, of segments, which come all at once
-        failed = f"source {spec.shown!r}: this stream does not open"
         try:
             stream = choose_stream(container, spec.stream, spec.name)
             self._decoder = Decoder(stream, settings.threads, max_bytes)
@@ -187,7 +186,7 @@ class StreamReader:
         except (SourceFailed, UserError) as error:
             container.close()
             reason = str(error).removeprefix(f"{self._name}: ")
-            raise UserError(f"{failed}: {reason}") from error
+            raise UserError(f"{FAILED}: {reason}") from error
         fps = float(stream.average_rate or 0)
         self.info = SourceInfo(spec.name, "live", width, height, fps if 0 < fps <= 1000 else 0.0)
 

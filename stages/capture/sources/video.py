@@ -42,7 +42,7 @@ def choose_stream(container: InputContainer, wanted: int | None, name: str) -> a
     """Return the video to play; the others are not read. Cover art does not count.
 
     wanted: its number among the videos, from 0. None: the largest of those marked as default, or else of all;
-    of several the first. Raises UserError, without the source, if there is none.
+    of several the first. Raises UserError if there is none.
     """
     videos = [stream for stream in container.streams.video if not stream.disposition & PICTURES]
     if not videos:
@@ -163,31 +163,30 @@ def open_video(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> "
 def open_file(spec: SourceSpec, max_bytes: int) -> InputContainer:
     """Open a file. Raises UserError, which says what the file is, if there is no video in it."""
     path = Path(spec.text).absolute()  # FFmpeg takes the `12:` of 12:30.mp4 for a protocol
-    failed = f"source {spec.text!r}"
     if not path.is_file():
         raise UserError(
-            f"{failed}: not a file that can be read again; a video is expected. "
+            "not a file that can be read again; a video is expected. "
             "What comes through a pipe is read from standard input: --source - < PIPE"
         )
     try:
         with path.open("rb") as file:
             what = what_it_is(file.read(64))
     except OSError as error:
-        raise UserError(f"{failed}: {error.strerror}") from error
+        raise UserError(error.strerror) from error
     if what:
-        raise UserError(f"{failed}: {what}; a video file is expected")
+        raise UserError(f"{what}; a video file is expected")
     listed = path.suffix.lower() in PLAYLIST_SUFFIXES
     options = {"protocol_whitelist": PLAYLIST_PROTOCOLS if listed else "file"} | limits(max_bytes)
     try:
         container = av.open(str(path), options=options)
     except av.FFmpegError as error:
-        raise UserError(f"{failed}: not a video that can be read: {error.strerror}") from error
+        raise UserError(f"not a video that can be read: {error.strerror}") from error
     if container.format.name in NO_VIDEO and not (listed and container.format.name == "hls"):
         container.close()
-        raise UserError(f"{failed}: no video in it; a video file is expected")
+        raise UserError("no video in it; a video file is expected")
     if listed and container.duration is None:
         container.close()
-        raise UserError(f"{failed}: a playlist that is still being written; give its http:// address")
+        raise UserError("a playlist that is still being written; give its http:// address")
     return container
 
 
@@ -195,11 +194,9 @@ def open_pipe(spec: SourceSpec, max_bytes: int) -> InputContainer:
     """Open the command line's standard input, once. Raises UserError if it has no video."""
     number = os.environ.pop(STDIN_VARIABLE, "")
     if not number:
-        raise UserError(f"{spec.name}: standard input can be read only once, and from its first byte")
+        raise UserError("standard input can be read only once, and from its first byte")
     if os.isatty(int(number)):
-        raise UserError(
-            "source '-': standard input is a terminal; pipe a video into it: … | run.py --source -"
-        )
+        raise UserError("standard input is a terminal; pipe a video into it: … | run.py --source -")
     # In a redirected file FFmpeg can seek, which an .mp4 with its index at the end needs.
     file = stat.S_ISREG(os.fstat(int(number)).st_mode) and Path(f"/dev/fd/{number}").exists()
     name, protocol = (f"/dev/fd/{number}", "file") if file else (f"pipe:{number}", "pipe")
@@ -207,7 +204,7 @@ def open_pipe(spec: SourceSpec, max_bytes: int) -> InputContainer:
         return av.open(name, options={"protocol_whitelist": protocol} | limits(max_bytes))
     except (av.FFmpegError, OSError) as error:
         raise UserError(
-            f"source '-': what comes on standard input can't be read as a video: {error.strerror}; an .mp4 "
+            f"what comes on standard input can't be read as a video: {error.strerror}; an .mp4 "
             "needs its index in front (ffmpeg -movflags faststart), .mkv and .ts can always be piped"
         ) from error
 
@@ -276,11 +273,7 @@ class VideoReader:
             raise
 
     def _open(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> None:
-        failed = f"source {spec.shown!r}"
-        try:
-            self._stream = choose_stream(self._container, spec.stream, spec.name)
-        except UserError as error:
-            raise UserError(f"{failed}: {error}") from error
+        self._stream = choose_stream(self._container, spec.stream, spec.name)
         self._decoder = Decoder(self._stream, settings.threads, max_bytes)
         self._origin_s = self._first_time_s()
         self._empty_places = _empty_places(self._container, self._stream)
@@ -293,11 +286,12 @@ class VideoReader:
         self._frames = self._decode()
         self._ahead = None if self._decoder.refused else self._decode_next()
         if self._ahead is None and self._decoded and not self._packets.unread:
-            raise UserError(f"{failed}: it ends after {self._last_s:.1f} s, before --start {self._start_s:g}")
+            raise UserError(f"it ends after {self._last_s:.1f} s, before --start {self._start_s:g}")
         if self._ahead is None or self._ahead.image is None:
             told = self._ahead.reason if self._ahead else self._decoder.refused
-            reason = told or "no frame of it can be decoded, or it is too large; is the file complete?"
-            raise UserError(f"{failed}: {reason}")
+            raise UserError(
+                told or "no frame of it can be decoded, or it is too large; is the file complete?"
+            )
         height, width = self._ahead.image.shape[:2]
         fps = float(self._stream.average_rate or 0)
         self.info = SourceInfo(spec.name, "file", width, height, fps, self._announced(fps))
