@@ -3,8 +3,9 @@
 import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import count, islice
 from typing import Any, Final, NamedTuple, Protocol
 
 import cv2
@@ -118,7 +119,7 @@ def open_reader(spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MA
             raise UserError(f"source {spec.shown!r}: {error}") from error
 
     opened = reopen()
-    return opened if opened.info.kind == "live" else RepeatingReader(reopen, settings, opened)
+    return opened if opened.info.kind == "live" else RepeatingReader(opened, reopen, settings)
 
 
 def _open(spec: SourceSpec, settings: CaptureSettings, max_bytes: int) -> Reader:
@@ -137,63 +138,52 @@ class RepeatingReader:
     """A file that is opened again at its end, or after `capture.duration_s`; the times of its frames go
     on."""
 
-    def __init__(
-        self, reopen: Callable[[], Reader], settings: CaptureSettings, opened: Reader | None = None
-    ) -> None:
-        """`opened`: the first opening, if there was one. Raises what `reopen` raises."""
+    def __init__(self, opened: Reader, reopen: Callable[[], Reader], settings: CaptureSettings) -> None:
+        self._reader = opened
         self._reopen = reopen
-        self._reader = opened or reopen()
-        info, self._sample_fps = self._reader.info, settings.sample_fps
-        fps = min(info.fps, self._sample_fps) if self._sample_fps else info.fps
+        self._settings = settings
+        info, sample_fps = opened.info, settings.sample_fps
+        fps = min(info.fps, sample_fps) if sample_fps else info.fps
         self.info = msgspec.structs.replace(info, fps=fps, frames=_announced(info, settings))
-        self._left = settings.repeat - 1 if settings.repeat else None
-        self._frames_left = settings.max_frames or None
-        self._start_s = settings.start_s
-        self._end_s = settings.start_s + settings.duration_s if settings.duration_s else math.inf
-        self._offset_s = 0.0
-        self._last_s = 0.0
-        self._step_s = 1 / self.info.fps if self.info.fps else 1.0
-        self._read_in_pass = 0
-        self._sampled = -1  # the interval of 1/sample_fps that the latest frame was in
+        self._frames = islice(self._all_passes(), settings.max_frames or None)
 
     def read(self) -> TimedFrame | None:
-        if self._frames_left == 0:
-            return None
-        picture = self._next()
-        if picture is None:
-            if self._left == 0 or self._read_in_pass == 0:
-                return None
-            self._begin_again()
-            picture = self._next()
-            if picture is None:
-                return None
-        self._read_in_pass += 1
-        if self._frames_left is not None:
-            self._frames_left -= 1
-        self._last_s = self._offset_s + picture.time_s
-        return picture._replace(time_s=self._last_s)
+        """See Reader; it also raises what `reopen` raises."""
+        return next(self._frames, None)
 
     def close(self) -> None:
         self._reader.close()
 
-    def _next(self) -> TimedFrame | None:
-        """Return the next picture of this pass, None at its end."""
-        while (picture := self._reader.read()) is not None and picture.time_s < self._end_s:
-            if not self._sample_fps:
-                return picture
-            interval = math.floor((picture.time_s - self._start_s) * self._sample_fps + SAME_TIME)
-            if interval > self._sampled:  # the first one in it
-                self._sampled = interval
-                return picture
-        return None
+    def _all_passes(self) -> Iterator[TimedFrame]:
+        """Yield the frames of all passes; a pass without any is the last."""
+        settings = self._settings
+        step_s = 1 / self.info.fps if self.info.fps else 1.0
+        offset_s = last_s = 0.0
+        for number in range(settings.repeat) if settings.repeat else count():
+            if number:
+                self._reader.close()
+                self._reader = self._reopen()
+                offset_s = last_s + step_s - settings.start_s
+            empty = True
+            for picture in self._one_pass():
+                empty = False
+                last_s = offset_s + picture.time_s
+                yield picture._replace(time_s=last_s)
+            if empty:
+                return
 
-    def _begin_again(self) -> None:
-        self._reader.close()
-        self._reader = self._reopen()
-        self._offset_s = self._last_s + self._step_s - self._start_s
-        self._read_in_pass, self._sampled = 0, -1
-        if self._left is not None:
-            self._left -= 1
+    def _one_pass(self) -> Iterator[TimedFrame]:
+        """Yield the frames up to the end or `capture.duration_s`, at most `capture.sample_fps` a second."""
+        start_s, sample_fps = self._settings.start_s, self._settings.sample_fps
+        end_s = start_s + (self._settings.duration_s or math.inf)
+        sampled = -1  # the interval of 1/sample_fps that the latest frame was in
+        while (picture := self._reader.read()) is not None and picture.time_s < end_s:
+            if sample_fps:
+                interval = math.floor((picture.time_s - start_s) * sample_fps + SAME_TIME)
+                if interval <= sampled:  # not the first one in it
+                    continue
+                sampled = interval
+            yield picture
 
 
 def _announced(info: SourceInfo, settings: CaptureSettings) -> int:

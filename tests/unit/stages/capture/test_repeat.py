@@ -1,14 +1,20 @@
 """Playing a file several times."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from stages.capture.reader import RepeatingReader
+from stages.capture.reader import Reader, RepeatingReader
 from stages.capture.spec import CaptureSettings
 from tests.support.media import ListReader, open_source, pictures, play, write_clip
+
+
+def repeating(reopen: Callable[[], Reader], **settings: Any) -> RepeatingReader:
+    return RepeatingReader(reopen(), reopen, CaptureSettings(**settings))
 
 
 def test_numbers_and_times_grow_over_the_repeats(tmp_path: Path) -> None:
@@ -30,7 +36,7 @@ def test_pictures_are_a_second_apart_over_the_repeats(tmp_path: Path) -> None:
 
 
 def test_nought_is_until_stopped() -> None:
-    reader = RepeatingReader(lambda: ListReader(pictures(3)), CaptureSettings(repeat=0))
+    reader = repeating(lambda: ListReader(pictures(3)), repeat=0)
     played = [reader.read() for _ in range(100)]
     assert None not in played
     assert [p.time_s for p in played if p] == pytest.approx([n / 25 for n in range(100)])
@@ -51,7 +57,7 @@ def test_each_pass_is_closed() -> None:
         opened.append(ListReader(pictures(2)))
         return opened[-1]
 
-    reader = RepeatingReader(reopen, CaptureSettings(repeat=3))
+    reader = repeating(reopen, repeat=3)
     while reader.read() is not None:
         pass
     reader.close()
@@ -59,12 +65,12 @@ def test_each_pass_is_closed() -> None:
 
 
 def test_a_source_of_nothing_does_not_repeat_for_ever() -> None:
-    assert RepeatingReader(lambda: ListReader([]), CaptureSettings(repeat=0)).read() is None
+    assert repeating(lambda: ListReader([]), repeat=0).read() is None
 
 
 @pytest.mark.parametrize("times", [0, 4])
 def test_a_number_of_frames_over_the_repeats(times: int) -> None:
-    reader = RepeatingReader(lambda: ListReader(pictures(3)), CaptureSettings(repeat=times, max_frames=7))
+    reader = repeating(lambda: ListReader(pictures(3)), repeat=times, max_frames=7)
     assert [reader.read() is None for _ in range(9)] == [False] * 7 + [True] * 2
 
 
