@@ -101,11 +101,13 @@ def open_feed(options: CaptureOptions, max_frame_bytes: int, writer: FrameWriter
         return LiveReader(options.source.name, open_once, openings)
 
     if options.source.form == "browser":
-        from stages.capture.sources.browser import VisitorCamera, visitor_info  # which loads Pillow
+        from stages.capture.sources.browser import VisitorCamera  # which loads Pillow
 
-        camera = VisitorCamera(options.page, options.source.name, max_frame_bytes)
-        info = visitor_info(options.source.name)
-        return LiveFeed(camera, info, camera.reopened, options, max_frame_bytes, writer)
+        def open_camera() -> VisitorCamera:
+            return VisitorCamera(options.page, options.source.name, max_frame_bytes)
+
+        camera = open_camera()
+        return LiveFeed(camera, camera.info, open_camera, options, max_frame_bytes, writer)
     if options.source.kind == "file":
         return FileFeed(open_once(), options, max_frame_bytes, writer)
     reader = open_live()

@@ -129,28 +129,36 @@ def read_picture(path: Path, max_bytes: int = MAX_BYTES) -> tuple[NDArray[np.uin
 
     One of more than `max_bytes` is refused by its header, before any memory is allocated for it.
     """
+    limit = 2 * max_bytes  # raw with 16 bits for each colour
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe may block, a device may have no end
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe may block, a device may have no end
             return None, "unreadable: not a file"
-        data = _read(path, 2 * max_bytes)  # raw with 16 bits for each colour
+        if status.st_size > limit:
+            return None, f"unreadable: a file of more than {limit} bytes"
+        with path.open("rb") as file:
+            data = file.read(limit)  # no more of one that grows meanwhile
     except OSError as error:
         return None, f"unreadable: {error.strerror}"
-    if data is None:
-        return None, f"unreadable: a file of more than {2 * max_bytes} bytes"
-    if not data:
-        return None, "unreadable: the file is empty"
+    return decode_picture(data, FORMATS, max_bytes) if data else (None, "unreadable: the file is empty")
+
+
+def decode_picture(
+    data: bytes, formats: tuple[str, ...], max_bytes: int
+) -> tuple[NDArray[np.uint8] | None, str]:
+    """Return the picture in a file's content as `read_picture` does; one of another format can't be read."""
     try:
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(data), formats=FORMATS) as picture,
+            Image.open(io.BytesIO(data), formats=formats) as picture,
         ):
             reason = too_large(*picture.size, max_bytes)
-            return (None, f"unreadable: {reason}") if reason else (_decode(picture), "")
+            return (None, f"unreadable: {reason}") if reason else (_to_array(picture), "")
     except BROKEN:
         return None, "unreadable: not a picture, or a damaged one"
 
 
-def _decode(picture: Image.Image) -> NDArray[np.uint8]:
+def _to_array(picture: Image.Image) -> NDArray[np.uint8]:
     """Return the picture as BGR, uint8, upright by its Exif tag; transparency is ignored."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode == "F":
@@ -158,14 +166,6 @@ def _decode(picture: Image.Image) -> NDArray[np.uint8]:
     if upright.mode.startswith("I"):  # grey of 16 bits
         return to_bgr(np.asarray(upright).astype(np.uint16))
     return np.asarray(cv2.cvtColor(np.asarray(upright.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)
-
-
-def _read(path: Path, limit: int) -> bytes | None:
-    """Return the whole file, None if it is longer than `limit` bytes."""
-    if path.stat().st_size > limit:
-        return None
-    with path.open("rb") as file:
-        return file.read(limit)  # no more of one that grows meanwhile
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

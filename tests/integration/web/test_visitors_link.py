@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config.sources import SourceSpec
 from pipeline.wire.page_link import VisitorsEnd, Wanted
-from stages.capture.live_feed import LiveFrame
+from stages.capture.live_feed import LiveFeed, LiveFrame
+from stages.capture.main import open_feed
 from stages.capture.sources.browser import VisitorCamera
+from stages.capture.spec import CaptureOptions, CaptureSettings
+from tests.support.feed_conversation import FakeSession
 from tests.support.web_world import LIMIT_S, make_jpeg
 
 SOURCE = "browser#1"
@@ -103,7 +107,7 @@ def test_what_can_not_be_decoded_is_a_frame_that_failed_and_the_page_is_told(
         await link.end.send(SOURCE, 2, make_jpeg(1)[:-40])
         (frame,) = await link.frames()
         assert frame.picture is not None and frame.picture.image is None
-        assert frame.picture.reason == "unreadable: not a JPEG, or a damaged one"
+        assert frame.picture.reason == "unreadable: not a picture, or a damaged one"
         assert await link.wanted(2) == Wanted(SOURCE, 2, frame.picture.reason)
         link.close()
 
@@ -144,3 +148,27 @@ def test_after_the_stop_nothing_is_wanted(address: str, camera: VisitorCamera) -
         end.close()
 
     asyncio.run(scene())
+
+
+def test_after_a_suspension_a_picture_is_wanted_again(address: str) -> None:
+    spec = SourceSpec("browser", "browser", SOURCE)
+    feed = open_feed(CaptureOptions(spec, CaptureSettings(), page=address), 1_000_000)
+    assert isinstance(feed, LiveFeed)
+    feed.suspend()
+
+    async def scene() -> None:
+        end = VisitorsEnd(address)
+        waiting = asyncio.ensure_future(end.receive())
+        async with asyncio.timeout(LIMIT_S):
+            while not waiting.done():
+                await asyncio.to_thread(feed.turn, FakeSession())
+        assert waiting.result() == Wanted(SOURCE, 0, "")
+        await end.send(SOURCE, 500, make_jpeg(1))  # which a page that saw the process before counts on
+        async with asyncio.timeout(LIMIT_S):
+            while not (frames := await asyncio.to_thread(feed._capture)):
+                pass
+        assert len(frames) == 1
+        end.close()
+
+    asyncio.run(scene())
+    feed.close()
