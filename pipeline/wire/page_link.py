@@ -20,23 +20,12 @@ RECORDS: Final = 512
 
 REQUESTS: Final = 64
 
-_RECORD: Final = b"record"
-_PICTURE: Final = b"picture"
-
 
 class Picture(NamedTuple):
-    """A frame for the page."""
+    """A record for the page, with its frame if that was requested."""
 
     record: bytes  # JSON
-    width: int  # of the source's frame, px: the JPEG may be smaller
-    height: int
-    jpeg: bytes
-
-
-class Record(NamedTuple):
-    """A record for the page, without its frame."""
-
-    record: bytes  # JSON
+    jpeg: bytes  # may be smaller than the source's frame; empty: the record alone
 
 
 class _Dealer:
@@ -87,11 +76,8 @@ class DisplayEnd(_Dealer):
         """Connect to `address`, ipc, without waiting."""
         super().__init__(address, RECORDS)
 
-    def send_record(self, record: bytes) -> None:
-        self._send([_RECORD, record])
-
-    def send_picture(self, record: bytes, width: int, height: int, jpeg: Buffer) -> None:
-        self._send([_PICTURE, record, b"%d %d" % (width, height), jpeg])
+    def send(self, record: bytes, jpeg: Buffer = b"") -> None:
+        self._send([record, jpeg])
 
     def requests(self) -> Iterator[str]:
         """Yield the sources whose next frame the page requests."""
@@ -111,15 +97,12 @@ class PageEnd(_Router):
         super().__init__(address, RECORDS)
         self._display = b""  # identity of the present display
 
-    async def receive(self) -> Record | Picture:
+    async def receive(self) -> Picture:
         """Wait for the next message of display."""
-        while True:
-            identity, kind, *parts = await self._socket.recv_multipart()
-            if kind == _RECORD:
-                self._display = identity
-                return Record(parts[0])
-            width, height = map(int, parts[1].split())
-            return Picture(parts[0], width, height, parts[2])
+        identity, record, jpeg = await self._socket.recv_multipart()
+        if not jpeg:  # frames come from a thread, which is sent no requests
+            self._display = identity
+        return Picture(record, jpeg)
 
     async def request(self, source: str) -> None:
         """Request a source's next frame. A request may be lost with display, and may be repeated."""

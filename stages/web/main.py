@@ -14,7 +14,7 @@ from aiohttp import web
 from pipeline.common.errors import UserError
 from pipeline.wire.assignment import Assignment, StopFlag
 from pipeline.wire.messages import PROTOCOL, End, Hello, StatusReport
-from pipeline.wire.page_link import PageEnd, Picture, VisitorsEnd
+from pipeline.wire.page_link import PageEnd, VisitorsEnd
 from pipeline.wire.session import Session
 from stages.web.guard import Guard
 from stages.web.hub import ASK_AGAIN_S, Hub
@@ -131,11 +131,11 @@ def address(settings: WebSettings, encryption: ssl.SSLContext | None) -> str:
 
 async def _take_frames(link: PageEnd, hub: Hub) -> None:
     while True:
-        match await link.receive():
-            case Picture() as picture:
-                hub.put_picture(picture)
-            case other:
-                hub.put_record(other.record)
+        picture = await link.receive()
+        if picture.jpeg:
+            hub.put_picture(picture)
+        else:
+            hub.put_record(picture.record)
 
 
 async def _take_wishes(captures: VisitorsEnd, visitors: Visitors) -> None:

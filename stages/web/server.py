@@ -299,12 +299,8 @@ def _until_credit_s(camera: Camera) -> float | None:
 
 
 def _packed(picture: Picture) -> bytes:
-    """Return a frame as the page reads it: a head, the record (JSON), the JPEG.
-
-    The head is little-endian: the record's length, and width and height of the source's frame, px.
-    """
-    head = struct.pack("<III", len(picture.record), picture.width, picture.height)
-    return head + picture.record + picture.jpeg
+    """Return a frame as the page reads it: the record's length, little-endian; the record, JSON; the JPEG."""
+    return struct.pack("<I", len(picture.record)) + picture.record + picture.jpeg
 
 
 def _part(jpeg: bytes) -> bytes:

@@ -78,7 +78,7 @@ class WebWorld:
     def put(self, frame: int, source: str = "clip", jpeg: bytes | None = None) -> None:
         record = make_record(frame, source)
         self.hub.put_record(record)
-        self.hub.put_picture(Picture(record, 64, 64, jpeg or make_jpeg(frame)))
+        self.hub.put_picture(Picture(record, jpeg or make_jpeg(frame)))
 
     async def put_when_wanted(self, frame: int, source: str = "clip") -> None:
         """Wait until a viewer waits for a frame of the source, then give it one."""

@@ -36,7 +36,7 @@ class Page(Sink):
 
     def write(self, outcome: Outcome) -> None:
         """Pass the record on, and the frame if the page has asked for the next one of its source."""
-        self._link.send_record(outcome.line)
+        self._link.send(outcome.line)
         self._asked.update(self._link.requests())
         source, now_s = outcome.record.source, time.monotonic()
         if outcome.image is not None and source in self._asked and now_s >= self._next_s.get(source, 0.0):
@@ -78,8 +78,7 @@ class _Encoder(threading.Thread):
         link = DisplayEnd(self._address)
         while (frame := self._take()) is not None:
             image, record = frame
-            height, width = image.shape[:2]
-            link.send_picture(record, width, height, to_jpeg(_fit(image), JPEG_QUALITY))
+            link.send(record, to_jpeg(_fit(image), JPEG_QUALITY))
         link.close()
 
     def _take(self) -> tuple[Image, bytes] | None:

@@ -561,11 +561,10 @@ function onStatus(next) {
 }
 
 function onFrame(data) {
-  const head = new DataView(data);
-  const length = head.getUint32(0, true);
-  const record = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 12, length)));
-  const jpeg = new Blob([new Uint8Array(data, 12 + length)], { type: "image/jpeg" });
-  tiles.get(record.source)?.take(record, head.getUint32(4, true), head.getUint32(8, true), jpeg);
+  const length = new DataView(data).getUint32(0, true);
+  const record = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  const jpeg = new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" });
+  tiles.get(record.source)?.take(record, ...record.size, jpeg);
 }
 
 /** Whether this browser may see the run; asks for the token if it may not. False: tried again later. */

@@ -27,9 +27,8 @@ async def frame_of(socket: ClientWebSocketResponse) -> tuple[int, bytes]:
         message = await socket.receive(LIMIT_S)
         assert message.type in (WSMsgType.TEXT, WSMsgType.BINARY), message
         if message.type is WSMsgType.BINARY:
-            length, width, height = struct.unpack("<III", message.data[:12])
-            assert (width, height) == (64, 64)
-            return json.loads(message.data[12 : 12 + length])["frame"], message.data[12 + length :]
+            (length,) = struct.unpack("<I", message.data[:4])
+            return json.loads(message.data[4 : 4 + length])["frame"], message.data[4 + length :]
 
 
 def test_a_page_gets_a_frame_each_time_it_asks_for_one() -> None:

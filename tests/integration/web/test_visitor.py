@@ -60,8 +60,8 @@ async def own_frame(socket: ClientWebSocketResponse, source: str) -> int:
     while True:
         message = await socket.receive(LIMIT_S)
         if message.type is WSMsgType.BINARY:
-            length = struct.unpack("<III", message.data[:12])[0]
-            record = json.loads(message.data[12 : 12 + length])
+            (length,) = struct.unpack("<I", message.data[:4])
+            record = json.loads(message.data[4 : 4 + length])
             assert record["source"] == source
             return int(record["frame"])
 

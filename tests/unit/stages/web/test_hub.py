@@ -18,7 +18,7 @@ def record(frame: int, source: str = "clip", status: str = "ok") -> bytes:
 
 
 def picture(frame: int, source: str = "clip") -> Picture:
-    return Picture(record(frame, source), 80, 60, b"jpeg %d" % frame)
+    return Picture(record(frame, source), b"jpeg %d" % frame)
 
 
 class World:
