@@ -77,15 +77,10 @@ def receive_frame(state: State, peer: Peer, header: Frame, pixels: Buffer | None
         put_off(peer, ledger, size)
         return
     frame = ledger.receive(header, pixels if room else None, now_ns)
-    if frame.phase == "waiting":  # else it came without pixels, with its outcome
-        enqueue(state, frame, room, live, now_ns)
-
-
-def enqueue(state: State, frame: PendingFrame, room: bool, live: bool, now_ns: int) -> None:
+    if frame.phase == "resolved":  # it came without pixels, with its outcome
+        return
     if not room:
         state.resolve(frame, "dropped", "no_room")
-    elif state.lifetime.stopping and now_ns >= state.lifetime.stop_deadline_ns:
-        state.resolve(frame, "dropped", "stopped")
     elif live:
         replaced = state.frame_queue.put_live(frame)
         if replaced is not None:
