@@ -104,11 +104,13 @@ def blocked(state: State) -> frozenset[str]:
 
 def send_frame(state: State, peer: Peer, frame: PendingFrame, now_ns: int, *, alone: bool) -> None:
     header, step = frame.header, state.rules.steps[0]
-    assert frame.pixels is not None
+    assert frame.pixels is not None and header.shape is not None
     frame.phase = "working"
     near = state.ledgers[frame.source].near(frame, step)
     arrays, buffers = ([], []) if near is None else pack({step.recall: near})
-    work = state.peers.begin(peer, Job([frame], [], now_ns, alone))
+    height, width, _ = header.shape
+    job = Job([ItemRange(frame, 0, 0, frame.received_ns)], height * width, now_ns, alone)
+    work = state.peers.begin(peer, job)
     message = Work(state.name, work, 0, header.shape, header.encoding, arrays)
     state.send(peer.identity, message, [frame.pixels, *buffers])
 
@@ -123,11 +125,8 @@ def send_item_work(state: State, queue: ItemQueue, now_ns: int) -> None:
             pieces = [quarantined] if quarantined else queue.take(now_ns)
             if not pieces:
                 break
-            send_items(state, peer, queue.step, Job(frames_of(pieces), pieces, now_ns, bool(quarantined)))
-
-
-def frames_of(pieces: list[ItemRange]) -> list[PendingFrame]:
-    return list({id(piece.frame): piece.frame for piece in pieces}.values())
+            items = sum(piece.count for piece in pieces)
+            send_items(state, peer, queue.step, Job(pieces, items, now_ns, bool(quarantined)))
 
 
 def send_items(state: State, peer: Peer, step: Step, job: Job) -> None:
@@ -137,9 +136,8 @@ def send_items(state: State, peer: Peer, step: Step, job: Job) -> None:
         rows = piece.frame.values[step.takes][piece.start : piece.start + piece.count]
         arrays.append(Array(step.takes, str(rows.dtype), list(rows.shape)))  # type: ignore[arg-type]
         buffers.append(rows.data.cast("B"))
-    state.send(
-        peer.identity, Work(state.name, state.peers.begin(peer, job), job.items, arrays=arrays), buffers
-    )
+    work = state.peers.begin(peer, job)
+    state.send(peer.identity, Work(state.name, work, job.units, arrays=arrays), buffers)
 
 
 def deliver(state: State, now_ns: int) -> None:

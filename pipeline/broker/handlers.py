@@ -170,7 +170,7 @@ def result(state: State, peer: Peer, answer: Result, buffers: Sequence[Buffer], 
             return
     if (job := answered(state, peer, answer, answer.step_ns, now_ns)) is None:
         return
-    if not job.pieces:
+    if role == state.frame_step:
         found(state, job.frames[0], answer.items, arrays, now_ns)
         return
     state.metrics.batches[answer.items] += 1
@@ -184,8 +184,8 @@ def result(state: State, peer: Peer, answer: Result, buffers: Sequence[Buffer], 
 
 def wrong_form(state: State, role: str, job: Job, answer: Result) -> str:
     """Return how the arrays of a result differ from what its step gives; "" if they do not."""
-    if job.pieces and answer.items != job.items:
-        return f"{answer.items} items where {job.items} were expected"
+    if role != state.frame_step and answer.items != job.units:
+        return f"{answer.items} items where {job.units} were expected"
     (step,) = (step for step in state.rules.steps if step.role == role)
     expected = [Array(a.name, a.dtype, [answer.items, *a.shape]) for a in step.gives]
     return (

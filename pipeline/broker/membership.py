@@ -4,6 +4,7 @@ from typing import Final
 
 from pipeline.broker.ledger import PendingFrame, SourceLedger
 from pipeline.broker.peers import Job, Peer
+from pipeline.broker.queues import ItemRange
 from pipeline.broker.state import OBSERVERS, State, Unheard, is_child, source_of
 from pipeline.wire.messages import (
     MAX_PEERS,
@@ -219,8 +220,8 @@ def leave(state: State, peer: Peer, *, died: bool = True, seen: bool = True) -> 
             state.unheard.pop(next(iter(state.unheard)))
         state.unheard[peer.hello.instance] = Unheard(peer.identity, alone)
     for job in peer.jobs.values():
-        for frame in job.frames:
-            retry(state, frame, job, peer.hello.role, certain)
+        for piece in job.pieces:
+            retry(state, piece, peer.hello.role, died_of_it=certain and job.alone)
 
 
 def confirm_death(state: State, instance: str, successor: bytes = b"") -> None:
@@ -248,16 +249,16 @@ def give_up_if_deadly(state: State, frame: PendingFrame) -> bool:
     return deadly
 
 
-def retry(state: State, frame: PendingFrame, job: Job, role: str, died: bool) -> None:
+def retry(state: State, piece: ItemRange, role: str, *, died_of_it: bool) -> None:
     """Try a lost worker's frame again alone, unless it has killed too many workers."""
+    frame = piece.frame
     if frame.phase == "resolved":
         return
-    frame.deaths_alone += died and job.alone
+    frame.deaths_alone += died_of_it
     if give_up_if_deadly(state, frame):
         return
-    if not job.pieces:
+    if role == state.frame_step:
         frame.phase = "waiting"
         state.frame_queue.put_quarantined(frame)
-    for piece in job.pieces:
-        if piece.frame is frame:
-            state.item_queues[role].put_back(piece)
+    else:
+        state.item_queues[role].put_back(piece)

@@ -17,22 +17,14 @@ MAX_REQUESTED: Final = 1024
 class Job:
     """Work that a worker has: a frame, or items of one or more frames."""
 
-    frames: list[PendingFrame]
-    pieces: list[ItemRange]  # empty: the frame as a whole
+    pieces: list[ItemRange]  # each of another frame
+    units: int  # what the duration of the step is proportional to: items, or pixels of the frame
     sent_ns: int
     alone: bool  # a quarantined frame is tried again
 
     @property
-    def items(self) -> int:
-        return sum(piece.count for piece in self.pieces)
-
-    @property
-    def units(self) -> int:
-        """What the duration of the step is proportional to: items, or pixels of the frame."""
-        if self.pieces:
-            return self.items
-        header = self.frames[0].header
-        return header.shape[0] * header.shape[1] if header.shape else 0
+    def frames(self) -> list[PendingFrame]:
+        return [piece.frame for piece in self.pieces]
 
 
 @dataclass(eq=False, slots=True)

@@ -11,7 +11,7 @@ from pipeline.wire.messages import SourceKind
 
 @dataclass(frozen=True, slots=True)
 class ItemRange:
-    """Consecutive items of one frame."""
+    """Consecutive items of one frame; none: the frame as a whole."""
 
     frame: PendingFrame
     start: int

@@ -160,7 +160,8 @@ class Siege(Run):
                 found = [invent_face(choices) for _ in range(faces)]
                 return detected(Work(broker, work), found, any_number(choices))
             case 5:
-                items = peer.jobs[work].items if peer and work in peer.jobs else 1
+                job = peer.jobs.get(work) if peer else None
+                items = sum(piece.count for piece in job.pieces) if job else 1
                 items = items if items and choices.number(0, 7) else faces + 1
                 answer, (rows,) = classified(Work(broker, work, items), None, any_number(choices))
                 return answer, [choices.data(len(rows)) if choices.number(0, 7) == 0 else bytes(rows)]
