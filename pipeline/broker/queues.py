@@ -1,12 +1,11 @@
 """Work that waits for a step. Frames: round robin by source, live before file, with a least share for files.
 Items: in their order of arrival, gathered into batches."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 
 from pipeline.broker.ledger import PendingFrame
 from pipeline.config.stage import Step
-from pipeline.wire.messages import SourceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +89,18 @@ class FrameQueue:
     def __init__(self, file_share: float) -> None:
         self._file_share = file_share
         self._file_credit = 0.0
-        self._queues: dict[SourceKind, OrderedDict[str, deque[PendingFrame]]] = {
-            "live": OrderedDict(),
-            "file": OrderedDict(),
-        }
+        self._mailboxes: dict[str, tuple[PendingFrame, int]] = {}  # and since when a frame waits there, ns
+        self._files: dict[str, deque[PendingFrame]] = {}
         self.quarantined: deque[PendingFrame] = deque()
-        self._occupied_ns: dict[str, int] = {}  # live: since when a source waits, whichever frame of it does
 
     def put_live(self, frame: PendingFrame) -> PendingFrame | None:
         """Put a live source's newest frame into its mailbox; return the frame that it replaces."""
-        mailbox = self._queues["live"].setdefault(frame.source, deque())
-        replaced = mailbox.pop() if mailbox else None
-        if replaced is None:
-            self._occupied_ns[frame.source] = frame.received_ns
-        mailbox.append(frame)
+        replaced, since_ns = self._mailboxes.get(frame.source, (None, frame.received_ns))
+        self._mailboxes[frame.source] = frame, since_ns
         return replaced
 
     def put_file(self, frame: PendingFrame) -> None:
-        self._queues["file"].setdefault(frame.source, deque()).append(frame)
+        self._files.setdefault(frame.source, deque()).append(frame)
 
     def put_quarantined(self, frame: PendingFrame) -> None:
         """A frame that has killed a worker alone comes first, so that it is resolved soon."""
@@ -118,7 +111,9 @@ class FrameQueue:
 
     def remove(self, frame: PendingFrame) -> None:
         """Drop a frame that was resolved while it waited."""
-        for queue in [self.quarantined, *(q for kind in self._queues.values() for q in kind.values())]:
+        if frame in self.live_waiting():
+            del self._mailboxes[frame.source]
+        for queue in [self.quarantined, *self._files.values()]:
             if frame in queue:
                 queue.remove(frame)
 
@@ -128,34 +123,29 @@ class FrameQueue:
         A live source's frame is always young, since the next one takes its place: how long the source waits
         counts.
         """
-        live = [self._occupied_ns[name] for name, mailbox in self._queues["live"].items() if mailbox]
-        files = [queue[0].received_ns for queue in self._queues["file"].values() if queue]
-        since_ns = [*live, *files, *(frame.received_ns for frame in self.quarantined)]
-        count = len(self.quarantined) + sum(len(q) for kind in self._queues.values() for q in kind.values())
-        return count, now_ns - min(since_ns, default=now_ns)
+        since_ns = [since_ns for _, since_ns in self._mailboxes.values()]
+        since_ns += [
+            frame.received_ns for queue in [self.quarantined, *self._files.values()] for frame in queue
+        ]
+        return len(since_ns), now_ns - min(since_ns, default=now_ns)
 
     def live_waiting(self) -> list[PendingFrame]:
-        return [mailbox[0] for mailbox in self._queues["live"].values() if mailbox]
+        return [frame for frame, _ in self._mailboxes.values()]
 
     def take(self, *, live: bool, blocked: frozenset[str] = frozenset()) -> PendingFrame | None:
         """Take the next frame for a worker; a live one only if `live`, and of no `blocked` source."""
-        candidate = self._peek("live", blocked) if live else None
-        if candidate is None:
-            return self._pop("file", frozenset())
-        if self._peek("file", frozenset()) is None:
-            return self._pop("live", blocked)
-        self._file_credit += self._file_share
-        if self._file_credit < 1:
-            return self._pop("live", blocked)
-        self._file_credit -= 1
-        return self._pop("file", frozenset())
-
-    def _peek(self, kind: SourceKind, blocked: frozenset[str]) -> str | None:
-        return next((name for name, q in self._queues[kind].items() if q and name not in blocked), None)
-
-    def _pop(self, kind: SourceKind, blocked: frozenset[str]) -> PendingFrame | None:
-        name = self._peek(kind, blocked)
-        if name is None:
+        camera = next((name for name in self._mailboxes if live and name not in blocked), None)
+        file = next((name for name, queue in self._files.items() if queue), None)
+        if camera and file:
+            self._file_credit += self._file_share
+            if self._file_credit < 1:
+                file = None
+            else:
+                self._file_credit -= 1
+                camera = None
+        if camera:
+            return self._mailboxes.pop(camera)[0]
+        if file is None:
             return None
-        self._queues[kind].move_to_end(name)  # it comes last in the next round
-        return self._queues[kind][name].popleft()
+        self._files[file] = self._files.pop(file)  # it comes last in the next round
+        return self._files[file].popleft()
