@@ -118,15 +118,15 @@ def send_frame(state: State, peer: Peer, frame: PendingFrame, now_ns: int, *, al
 def send_item_work(state: State, queue: ItemQueue, now_ns: int) -> None:
     workers = sorted(state.peers.of(queue.step.role), key=lambda peer: len(peer.jobs))
     for peer in workers:
-        if queue.has_quarantined() and peer is workers[0] and peer.jobs:
+        if queue.quarantined and peer is workers[0] and peer.jobs:
             continue  # the least busy worker gets nothing else until it can take the quarantined piece alone
         while peer.free > 0 and not peer.has_quarantined:
-            quarantined = queue.take_quarantined() if not peer.jobs else None
-            pieces = [quarantined] if quarantined else queue.take(now_ns)
+            alone = bool(queue.quarantined) and not peer.jobs
+            pieces = [queue.quarantined.popleft()] if alone else queue.take(now_ns)
             if not pieces:
                 break
             items = sum(piece.count for piece in pieces)
-            send_items(state, peer, queue.step, Job(pieces, items, now_ns, bool(quarantined)))
+            send_items(state, peer, queue.step, Job(pieces, items, now_ns, alone))
 
 
 def send_items(state: State, peer: Peer, step: Step, job: Job) -> None:

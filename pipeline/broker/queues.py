@@ -26,7 +26,7 @@ class ItemQueue:
         self._max_batch = step.max_batch
         self._max_delay_ns = round(step.max_delay_ms * 1e6)
         self._waiting: deque[ItemRange] = deque()
-        self._quarantined: deque[ItemRange] = deque()
+        self.quarantined: deque[ItemRange] = deque()
 
     def put(self, frame: PendingFrame, now_ns: int) -> None:
         self._waiting.append(ItemRange(frame, 0, frame.items, now_ns))
@@ -34,30 +34,24 @@ class ItemQueue:
     def put_back(self, piece: ItemRange) -> None:
         """Quarantine what a dead worker held; a frame that has killed a worker alone comes first."""
         if piece.frame.deaths_alone:
-            self._quarantined.appendleft(piece)
+            self.quarantined.appendleft(piece)
         else:
-            self._quarantined.append(piece)
+            self.quarantined.append(piece)
 
     def waiting(self, now_ns: int) -> tuple[int, int]:
         """How many items wait, and for how long the first of them has, ns."""
-        pieces = [*self._quarantined, *self._waiting]
+        pieces = [*self.quarantined, *self._waiting]
         since_ns = min((piece.since_ns for piece in pieces), default=now_ns)
         return sum(piece.count for piece in pieces), now_ns - since_ns
 
     def remove(self, frame: PendingFrame) -> None:
         """Drop the items of a frame that is resolved."""
         self._waiting = deque(piece for piece in self._waiting if piece.frame is not frame)
-        self._quarantined = deque(piece for piece in self._quarantined if piece.frame is not frame)
+        self.quarantined = deque(piece for piece in self.quarantined if piece.frame is not frame)
 
     def due_ns(self) -> int | None:
         """When the oldest item has waited for `max_delay_ms`; None if none waits."""
         return self._waiting[0].since_ns + self._max_delay_ns if self._waiting else None
-
-    def has_quarantined(self) -> bool:
-        return bool(self._quarantined)
-
-    def take_quarantined(self) -> ItemRange | None:
-        return self._quarantined.popleft() if self._quarantined else None
 
     def take(self, now_ns: int) -> list[ItemRange]:
         """Take up to the largest batch; nothing while the oldest item may still wait for others."""
