@@ -108,7 +108,6 @@ class SourceLedger:
         self.committed = Committed()
         self.next_sequence = 0
         self.delivery = Cursor()
-        self.reasons: set[str] = set()  # for which frames have been dropped
         self.largest_bytes = 3 * info.width * info.height  # of its frames so far
         self.ended = False
         self.error = ""
@@ -152,7 +151,6 @@ class SourceLedger:
         self.next_sequence = max(self.next_sequence, committed.offset)
         self.delivery.next_sequence = max(self.delivery.next_sequence, committed.offset)
         self.delivery.furthest = max(self.delivery.furthest, committed.offset)
-        self.reasons |= committed.dropped.keys()
 
     def expects(self, header: Frame) -> bool:
         """Whether this is the next frame, not a repeat nor one after a gap."""
@@ -227,12 +225,10 @@ class SourceLedger:
 
     def _counted(self, reason: str) -> str:
         """Return the reason to count a dropped frame by: there is a limit to different ones."""
-        if reason in self.reasons:
-            return reason
-        if len(reason) > MAX_REASON_LENGTH or len(self.reasons | {OTHER}) >= MAX_REASONS:
-            reason = OTHER
-        self.reasons.add(reason)
-        return reason
+        pending = (frame.reason for frame in self.pending.values() if frame.status == "dropped")
+        known = {OTHER, *self.committed.dropped, *pending}
+        fits = len(reason) <= MAX_REASON_LENGTH and len(known) < MAX_REASONS
+        return reason if reason in known or fits else OTHER
 
     def deliverable(self) -> PendingFrame | None:
         """The next frame in order, if it has its outcome."""

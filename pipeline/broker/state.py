@@ -1,9 +1,9 @@
 """The state of a run: who takes part, what is under way, and what is to be sent."""
 
+import pkgutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple
 
 from numpy.typing import NDArray
@@ -72,13 +72,6 @@ class Lifetime:
     rejoin_until_ns: int | None = None
 
 
-def load_check(path: str) -> Check:
-    """Return the function of a path such as stages.faces:check_boxes."""
-    module, _, name = path.partition(":")
-    check: Check = getattr(import_module(module), name)
-    return check
-
-
 class Metrics:
     """Counts since the start, and the latencies since the last report."""
 
@@ -118,7 +111,9 @@ class State:
         self.fingerprints: dict[str, str] = {}  # role -> the model that its workers must have
         self.frame_queue = FrameQueue(rules.settings.file_share)
         self.item_queues = {step.role: ItemQueue(step) for step in rules.steps[1:]}
-        self.checks = {step.role: load_check(step.check) for step in rules.steps if step.check}
+        self.checks: dict[str, Check] = {
+            step.role: pkgutil.resolve_name(step.check) for step in rules.steps if step.check
+        }
         self.metrics = Metrics()
         self.liveness = Liveness(round(rules.settings.peer_timeout_s * 1e9))
         self.lifetime = Lifetime()
