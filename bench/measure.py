@@ -158,7 +158,7 @@ def measured(watch: Watch) -> PipelineRun:
         frames=sum(p.offset for p in committed),
         seconds=report.elapsed_s,
         latency_ms=watch.latency_ms,
-        batches={int(size): count for size, count in report.batches.items()},
+        batches=report.batches,
         cpu_ms_per_frame=watch.cpu_ms_per_frame(),
         dropped=sum(sum(p.dropped.values()) for p in committed),
         failed=sum(p.failed for p in committed),

@@ -182,7 +182,7 @@ def report(state: State, now_ns: int) -> None:
         peers=peers + state.outbox.timed_out[:MAX_PEERS],
         steps=dict(state.metrics.steps),
         busy_ns=dict(state.metrics.busy_ns),
-        batches={str(size): count for size, count in state.metrics.batches.items()},
+        batches=dict(state.metrics.batches),
         latency_ns=latency_ns,
         held_bytes=state.held_bytes,
         elapsed_s=max(0, state.lifetime.last_commit_ns - state.lifetime.started_ns) / 1e9,

@@ -81,7 +81,7 @@ class RunMetrics:
         yield from self._latency.lines("emotions_frame_latency_seconds", "From capture to record.")
         batches = Histogram(BATCHES)
         for size, count in report.batches.items():
-            batches.add(int(size), count)
+            batches.add(size, count)
         yield from batches.lines("emotions_batch_size", "Faces in one call of a model.")
         steps = [({"role": role}, float(count)) for role, count in report.steps.items()]
         yield from family("emotions_step_frames_total", "counter", "Frames that a stage has handled.", steps)

@@ -66,7 +66,7 @@ class Rates:
             self._update_source(source)
         batches = sum(report.batches.values())
         if batches:
-            self.mean_batch = sum(int(size) * count for size, count in report.batches.items()) / batches
+            self.mean_batch = sum(size * count for size, count in report.batches.items()) / batches
         if self._since is None or self._since.broker != report.broker:
             self._since, self._seconds = report, 0.0
             return

@@ -78,7 +78,7 @@ Rate = Annotated[float, Meta(ge=0, le=100_000)]
 
 # ---------------------------------------------------------------------------------- what they have in common
 
-PROTOCOL: Final = 6
+PROTOCOL: Final = 7
 """Increased whenever a message changes; peers of another protocol are refused."""
 
 Buffer = bytes | memoryview
@@ -390,7 +390,6 @@ class QueueReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 ByRole = dict[Role, Nanoseconds]
-Digits = Annotated[str, Meta(pattern="^[0-9]{1,6}$")]
 
 
 class StatusReport(Message, frozen=True):
@@ -405,7 +404,7 @@ class StatusReport(Message, frozen=True):
     peers: Annotated[list[PeerReport], Meta(max_length=2 * MAX_PEERS)]
     steps: ByRole  # frames since the start
     busy_ns: ByRole  # time in the steps since the start
-    batches: Annotated[dict[Digits, Index], Meta(max_length=MAX_BATCH)]  # items in a batch -> how often
+    batches: Annotated[dict[Items, Index], Meta(max_length=MAX_BATCH)]  # items in a batch -> how often
     latency_ns: Annotated[list[Nanoseconds], Meta(max_length=MAX_LATENCIES)]  # written since the last report
     held_bytes: Index
     elapsed_s: Seconds  # from the start of the run to the last frame written

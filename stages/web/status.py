@@ -52,7 +52,7 @@ class RunStatus:
         report = self.report
         if report is None:
             return {"type": "status", "state": "starting", "sources": [], "processes": []}
-        faces = sum(int(size) * count for size, count in report.batches.items())
+        faces = sum(size * count for size, count in report.batches.items())
         return {
             "type": "status",
             "state": _state(report),

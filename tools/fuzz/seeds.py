@@ -21,7 +21,7 @@ def write_seeds(target: str, folder: Path) -> None:
 
 
 def decoder_seeds() -> list[bytes]:
-    report: StatusReport = make_report(batches={"8": 2}, latency_ns=[5])
+    report: StatusReport = make_report(batches={8: 2}, latency_ns=[5])
     more = [
         make_no_frame(3), Heartbeat(), Clock(1, 2), Goodbye(), Died("run/detect"), report,
         Grant("clip", 3, Committed(2, dropped={"stale": 2})),

@@ -25,7 +25,7 @@ def report(*names: str, broker: str = "a") -> StatusReport:
         peers=[peer(name) for name in names],
         steps={"detect": 9},
         busy_ns={"detect": 1_500_000_000},
-        batches={"1": 3, "5": 2},
+        batches={1: 3, 5: 2},
         latency_ns=[4_000_000, 30_000_000, 9_000_000_000],
         queues={"detect": QueueReport(3, 0.25)},
     )

@@ -43,7 +43,7 @@ def test_a_figure_that_is_not_known_is_left_out() -> None:
     assert status_line(rates) == "dropped 0, failed 0"
     assert summary([SOURCE], rates, 1.0).splitlines()[-1] == "2 frames in 1.0 s: 2.0 frames/s"
     for _ in range(4):
-        rates.update(replace(report(NEAR), latency_ns=[], batches={"4": 1, "2": 1}, steps={"detect": 5}))
+        rates.update(replace(report(NEAR), latency_ns=[], batches={4: 1, 2: 1}, steps={"detect": 5}))
     assert status_line(rates) == ("frames/s: capture 0.0, detect 5.0; mean batch 3.0; dropped 0, failed 0")
     console = Console(width=120)
     with console.capture() as shown:

@@ -210,7 +210,7 @@ def test_the_largest_messages_that_there_can_be_find_room() -> None:
             stopping=longest(4096),
             sources=sources,
             peers=[peer] * (2 * MAX_PEERS),
-            batches={str(size): 2**53 for size in range(1, MAX_BATCH + 1)},
+            batches=dict.fromkeys(range(1, MAX_BATCH + 1), 2**53),
             latency_ns=[2**62] * MAX_LATENCIES,
         ),
         make_hello("display", longest(64), instance=longest(64), committed=dict.fromkeys(names, committed)),
