@@ -123,10 +123,11 @@ class YuNetDetector:
         scale = min(1.0, self._settings.max_side / max(height, width))
         if scale < 1:
             image = self._buffers.shrink(image, max(1, round(width * scale)), max(1, round(height * scale)))
-        if around is None:
-            boxes, scores = self._search(self._buffers.to_input(image))
-        else:
-            boxes, scores = self._search_around(image, np.array(around, np.float64).reshape(-1, 4) * scale)
+        regions = [Region(0, 0, image.shape[1], image.shape[0])]
+        if around is not None:
+            near = (np.array(around, np.float64).reshape(-1, 4) * scale).tolist()
+            regions = regions_around(near, image.shape[1], image.shape[0])
+        boxes, scores = self._search(image, regions)
         kept = self._merge(boxes, scores)[: self._settings.max_faces]
         found = zip((boxes[kept] / scale).tolist(), scores[kept].tolist(), strict=True)
         return [Face((x, y, width, height), score) for (x, y, width, height), score in found]
@@ -159,31 +160,23 @@ class YuNetDetector:
         outputs: list[NDArray[np.float32]] = self._session.run(NAMES, {self._input: pixels})
         return outputs
 
-    def _search(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return boxes x, y, width, height (n, 4), px, and their scores (n,), from the network's input."""
-        outputs, columns, least = self._run(pixels), pixels.shape[3], self._settings.score_threshold
-        levels = [
-            decode(cls, obj, bbox, stride, columns // stride, least)
-            for cls, obj, bbox, stride in zip(
-                outputs[0::3], outputs[1::3], outputs[2::3], STRIDES, strict=True
-            )
-        ]
-        boxes, scores = (np.concatenate(parts) for parts in zip(*levels, strict=True))
+    def _search(
+        self, image: NDArray[np.uint8], regions: Sequence[Region]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes x, y, width, height (n, 4), px of the frame, and their scores (n,)."""
+        found = [(np.empty((0, 4), np.float32), np.empty(0, np.float32))]
+        for region in regions:
+            part = image[region.top : region.bottom, region.left : region.right]
+            pixels = self._buffers.to_input(part)
+            outputs, columns, least = self._run(pixels), pixels.shape[3], self._settings.score_threshold
+            for level, stride in enumerate(STRIDES):
+                cls, obj, bbox = outputs[3 * level : 3 * level + 3]
+                boxes, scores = decode(cls, obj, bbox, stride, columns // stride, least)
+                boxes[:, :2] += (region.left, region.top)
+                found.append((boxes, scores))
+        boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
         sound = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
         return boxes[sound], scores[sound]
-
-    def _search_around(
-        self, image: NDArray[np.uint8], around: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return boxes and scores as `_search` does, from the parts of a frame that are near known faces."""
-        found = [(np.empty((0, 4), np.float32), np.empty(0, np.float32))]
-        for region in regions_around(around.tolist(), image.shape[1], image.shape[0]):
-            part = image[region.top : region.bottom, region.left : region.right]
-            boxes, scores = self._search(self._buffers.to_input(part))
-            boxes[:, :2] += (region.left, region.top)
-            found.append((boxes, scores))
-        all_boxes, all_scores = zip(*found, strict=True)
-        return np.concatenate(all_boxes), np.concatenate(all_scores)
 
     def _merge(self, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[int]:
         """Return which boxes are kept of those that overlap, the highest scores first."""
