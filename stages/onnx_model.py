@@ -126,7 +126,7 @@ def check_onnx_file(path: Path, data: bytes, what: str) -> None:
     """
     try:
         if len(data) > MAX_BYTES:
-            raise _RefusedError(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are accepted")
+            raise _RefusedError(f"at most {MAX_BYTES:,} bytes are accepted, it has more")
         _check_model(_Reader().read(memoryview(data), "Model"))
     except _RefusedError as error:
         raise UserError(

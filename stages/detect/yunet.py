@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.common.errors import UserError
 from stages.detect.spec import DetectSettings
 from stages.faces import Box, Face
-from stages.onnx_model import open_session, reason
+from stages.onnx_model import MAX_BYTES, open_session, reason
 
 MARGIN: Final = 0.75
 """Searched around a face, in face sizes: for its movement, and for the context that the network needs. With
@@ -87,9 +87,6 @@ def _limited(place: int, most: int) -> int:
     return min(max(place, 0), most)
 
 
-MAX_BYTES: Final = 1 << 24
-"""Of a YuNet file: seventy times the size of the project's own."""
-
 HEADS: Final = {"cls": 1, "obj": 1, "bbox": 4}  # outputs asked for, and their values a cell
 STRIDES: Final = (8, 16, 32)  # px between the cells of each output
 NAMES: Final = [f"{head}_{stride}" for stride in STRIDES for head in HEADS]
@@ -106,7 +103,11 @@ class YuNetDetector:
 
     def __init__(self, settings: DetectSettings, path: Path) -> None:
         """Raise UserError if the file can't be read or is not YuNet."""
-        data = _read(path)
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)  # of a larger one, enough to be refused
+        except OSError as error:
+            raise UserError(f"detect.model: {path} can't be read: {error.strerror}") from error
         self.fingerprint = f"yunet {hashlib.sha256(data).hexdigest()[:16]}"
         self._settings = settings
         self._session = open_session(path, data, settings.threads, "detect.model")
@@ -245,16 +246,3 @@ def decode(
     with np.errstate(over="ignore"):  # of a network that makes no sense: infinite boxes are left out later
         centres, sizes = (corners + values[:, :2]) * stride, np.exp(values[:, 2:]) * stride
         return np.concatenate((centres - sizes / 2, sizes), axis=1), scores[cells]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"detect.model: {path} can't be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise UserError(
-            f"detect.model: {path}: at most {MAX_BYTES:,} bytes are expected of a YuNet file, found more"
-        )
-    return data

@@ -9,7 +9,8 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from stages.detect.spec import DetectSettings
-from stages.detect.yunet import MAX_BYTES, YuNetDetector
+from stages.detect.yunet import YuNetDetector
+from stages.onnx_model import MAX_BYTES
 
 
 def refused(path: Path, *said: str) -> None:
