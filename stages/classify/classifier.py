@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.common.errors import UserError
 from pipeline.common.model_card import Card, choose_labels, find_model, read_model
 from stages.classify.spec import ClassifySettings
-from stages.faces import TOLERANCE
+from stages.faces import PROBABILITIES, check_probabilities
 
 RUNTIMES: Final = {
     ".onnx": ("stages.classify.onnx_classifier", "OnnxClassifier"),
@@ -53,7 +53,10 @@ def open_classifier(settings: ClassifySettings, expected: str = "") -> Classifie
     labels = choose_labels(card, settings.labels, path)
     fingerprint = f"{card.name or path.name} {found[:16]} {labels}"
     classifier = _load(path, data, card, labels, settings.threads, fingerprint)
-    _check_sums(classifier(np.zeros((1, *card.crop_shape), np.uint8)), path)
+    black = np.zeros((1, *card.crop_shape), np.uint8)
+    if wrong := check_probabilities({PROBABILITIES.name: classifier(black)}):
+        # The broker would refuse every result.
+        raise UserError(f"{path}: it gives {wrong}; let the model end with a softmax")
     return classifier
 
 
@@ -64,13 +67,3 @@ def _load(path: Path, data: bytes, card: Card, labels: str, threads: int, finger
     module, name = RUNTIMES[path.suffix]
     opener: Callable[..., Classifier] = getattr(import_module(module), name)
     return opener(path, data, card, labels, threads, fingerprint)
-
-
-def _check_sums(probabilities: NDArray[np.float32], path: Path) -> None:
-    """Fail at start-up instead of having the broker reject every result."""
-    sums = probabilities.sum(axis=1)
-    if not np.all(np.abs(sums - 1) <= TOLERANCE) or probabilities.min() < 0:
-        raise UserError(
-            f"{path}: probabilities that add up to 1 are expected, to {sums[0]:.3g} found; "
-            "let the model end with a softmax"
-        )
