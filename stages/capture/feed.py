@@ -152,9 +152,9 @@ class Feed(ABC):
             told = SourceEnded(self.info.name, self.epoch, self.next_sequence, self.ended)
             self._end_told = session.send(told)
 
-    @abstractmethod
     def costs_credit(self, header: Frame) -> bool:
         """Return whether the frame uses up a credit."""
+        return True
 
     def queue_more(self) -> bool:
         """Add what is ready to the empty queue of frames to send; return whether there was any."""
@@ -252,9 +252,6 @@ class FileFeed(Feed):
         closing = self._thread.submit(self.reader.close)
         self._thread.shutdown(wait=False)
         return bool(wait([closing], CLOSE_S).done)
-
-    def costs_credit(self, header: Frame) -> bool:
-        return True
 
     def _may_read(self) -> bool:
         if not self.accepted or self.ended is not None or self.over:

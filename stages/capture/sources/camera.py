@@ -30,7 +30,7 @@ class CameraReader:
 
     def __init__(self, spec: SourceSpec, settings: CaptureSettings, max_bytes: int = MAX_BYTES) -> None:
         """Raise UserError unless the camera opens and gives a frame. `max_bytes` is not needed."""
-        _silence_opencv()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the errors here say what is wrong
         self._name = spec.name
         self._capture = _open(spec, settings)
         read, image = self._capture.read() if self._capture.isOpened() else (False, None)
@@ -55,11 +55,6 @@ class CameraReader:
 
     def close(self) -> None:
         self._capture.release()
-
-
-def _silence_opencv() -> None:
-    """Silence OpenCV's own messages about cameras: the errors here say what is wrong."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _open(spec: SourceSpec, settings: CaptureSettings) -> cv2.VideoCapture:

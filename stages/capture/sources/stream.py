@@ -236,14 +236,13 @@ class StreamReader:
     def _next_packet(self) -> "av.Packet[av.VideoStream] | None":
         """Return the next packet, None if none came in time. Raises SourceFailed if the stream is over."""
         try:
-            packet = next(self._packets, None)
+            return next(self._packets)
         except av.ExitError:
             return None
+        except StopIteration:
+            raise SourceFailed(f"{self._name}: the pictures have stopped") from None
         except av.FFmpegError as error:
             raise SourceFailed(f"{self._name}: the pictures have stopped: {error.strerror}") from error
-        if packet is None:
-            raise SourceFailed(f"{self._name}: the pictures have stopped")
-        return packet
 
 
 def _why(error: av.FFmpegError, address: str, timeout_s: float) -> str:

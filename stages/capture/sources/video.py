@@ -284,7 +284,7 @@ class VideoReader:
         self._last_s = 0.0  # place of the last one
         self._places: list[int] = []  # of an AVI's packets whose frames are to come: a heap
         self._frames = self._decode()
-        self._ahead = None if self._decoder.refused else self._decode_next()
+        self._ahead = None if self._decoder.refused else next(self._frames, None)
         if self._ahead is None and self._decoded and not self._packets.unread:
             raise UserError(f"it ends after {self._last_s:.1f} s, before --start {self._start_s:g}")
         if self._ahead is None or self._ahead.image is None:
@@ -298,7 +298,7 @@ class VideoReader:
 
     def read(self) -> TimedFrame | None:
         picture, self._ahead = self._ahead, None
-        picture = picture or self._decode_next()
+        picture = picture or next(self._frames, None)
         if picture is None:
             self._check_complete()
             return None
@@ -308,9 +308,6 @@ class VideoReader:
     def close(self) -> None:
         self._frames.close()  # type: ignore[attr-defined]
         self._container.close()
-
-    def _decode_next(self) -> TimedFrame | None:
-        return next(self._frames, None)
 
     def _decode(self) -> Iterator[TimedFrame]:
         """Yield all frames that can be decoded."""
