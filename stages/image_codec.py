@@ -245,10 +245,11 @@ def claimed_size(buffer: Buffer) -> tuple[int, int]:
     """
     from PIL import Image  # here, as OpenCV below: a run on one machine sends no JPEG
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of bombs: the announced size is the limit; of odd metadata
-        try:
-            with Image.open(io.BytesIO(buffer), formats=("JPEG",)) as header:
-                return header.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise BadFrame(f"JPEG: no header that can be read: {type(error).__name__}") from error
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),  # of bombs, whose size is checked; of odd metadata
+            Image.open(io.BytesIO(buffer), formats=("JPEG",)) as header,
+        ):
+            return header.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadFrame(f"JPEG: no header that can be read: {type(error).__name__}") from error

@@ -72,12 +72,12 @@ class Openings:
     """
 
     def __init__(self) -> None:
-        self._before: list[int] = []  # of the opening before
+        self._before: dict[int, int] = {}  # of the opening before
         self._before_count = -1  # its pictures; -1: this is the first
         self._begin()
 
     def _begin(self) -> None:
-        self._sums: list[int] = []
+        self._sums: dict[int, int] = {}  # by the number of pictures
         self._sum = self._count = 0
         self._is_news = False
 
@@ -94,9 +94,8 @@ class Openings:
         self._sum = zlib.crc32(b"" if image is None else image[::16, ::16].tobytes(), self._sum)
         self._count += 1
         if self._count.bit_count() == 1:
-            number = len(self._sums)
-            self._sums.append(self._sum)
-            self._is_news |= number < len(self._before) and self._before[number] != self._sum
+            self._sums[self._count] = self._sum
+            self._is_news |= self._before.get(self._count, self._sum) != self._sum
         self._is_news |= self._count > self._before_count
         return self._is_news
 
@@ -171,25 +170,21 @@ class LiveReader:
             reader = open_source()
             if reader.info.kind == "file":
                 self.file = reader
-                self._is_open(reader)
-                return
-            try:
-                self._read(reader)
-            finally:
-                reader.close()
+            with self._changed:
+                self.info = reader.info
+                self._changed.notify()
+            if self.file is None:
+                try:
+                    self._read(reader)
+                finally:
+                    reader.close()
         except (SourceFailed, UserError) as error:
             with self._changed:
                 self._failure = error
                 self._changed.notify()
 
-    def _is_open(self, reader: Reader) -> None:
-        with self._changed:
-            self.info = reader.info
-            self._changed.notify()
-
     def _read(self, reader: Reader) -> None:
         self._openings.next_opening()
-        self._is_open(reader)
         while not self._stopped:
             picture = reader.read()
             captured_ns = clock_ns()

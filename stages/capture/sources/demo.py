@@ -196,9 +196,10 @@ class DemoReader:
         scale = GAP * min(self._cell[0] / head.shape[1], self._cell[1] / head.shape[0])
         if not self._faces:
             scale = SCENE_HEIGHT / head.shape[0]
-        self._size = max(1, int(head.shape[1] * scale)), max(1, int(head.shape[0] * scale))
+        # Width and height of a face with its cap and shoulders, px.
+        self.face_size = max(1, int(head.shape[1] * scale)), max(1, int(head.shape[0] * scale))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        face = np.asarray(cv2.resize(head, self._size, interpolation=method), np.uint8)
+        face = np.asarray(cv2.resize(head, self.face_size, interpolation=method), np.uint8)
         self._expressions = Expressions(face, scale)
         self._background = _background()
         self._next = start
@@ -218,11 +219,6 @@ class DemoReader:
     def close(self) -> None:
         """Nothing is held open."""
 
-    @property
-    def face_size(self) -> tuple[int, int]:
-        """Width and height of a face with its cap and shoulders, px."""
-        return self._size
-
     def _face(self, number: int, ahead: int) -> NDArray[np.uint8]:
         """Return a face in the expression of this moment."""
         turn, since = divmod(number, HOLD)
@@ -232,7 +228,7 @@ class DemoReader:
     def scene(self, number: int) -> Iterator[Placed]:
         """Four faces, from the back to the front: two cross above, one comes and one leaves below."""
         turn = 2 * math.pi * number / FRAMES
-        width, height = self._size
+        width, height = self.face_size
         middle, way = (WIDTH - width) / 2, 300.0
         # They meet just after an expression has changed, well before the next change.
         across = way * math.cos(turn - 2 * math.pi * 35 / FRAMES)
@@ -250,7 +246,7 @@ class DemoReader:
         left = free_x * (0.5 + 0.5 * math.sin(turn))
         top = free_y * (0.5 + 0.5 * math.sin(2 * turn))
         cell_width, cell_height = self._cell
-        room_x, room_y = cell_width - self._size[0], cell_height - self._size[1]
+        room_x, room_y = cell_width - self.face_size[0], cell_height - self.face_size[1]
         for face in range(self._faces):
             row, column = divmod(face, self._columns)
             sway = turn + 2.4 * face  # neighbours are out of step: 2.4 rad is the golden angle
