@@ -118,7 +118,9 @@ def window_trouble() -> str:
     if not has_screen():
         return "no screen here (DISPLAY is not set)"
     try:
-        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=PROBE_TIMEOUT_S)
+        probe = subprocess.run(
+            [sys.executable, "-P", "-c", _PROBE], capture_output=True, timeout=PROBE_TIMEOUT_S
+        )
     except subprocess.TimeoutExpired:
         return f"opening a window took longer than {PROBE_TIMEOUT_S:.0f} s"
     screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "the screen"
@@ -132,16 +134,16 @@ def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
     """
     if settings.mode == "web" and not has_ipc():
         raise UserError("display.mode: the web page needs ipc, which this system lacks; use window or none")
-    if settings.mode == "window" and not has_screen():
-        raise UserError(
-            "display.mode: a window needs a screen, and DISPLAY is not set; "
-            "use --display web, or --display none with --record FILE for an annotated video"
-        )
-    if settings.mode != "auto":
+    if settings.mode not in ("auto", "window"):
         return settings, []
-    trouble = window_trouble() if has_screen() else "no screen"
+    trouble = window_trouble()
     if not trouble:
         return msgspec.structs.replace(settings, mode="window"), []
+    if settings.mode == "window":
+        raise UserError(
+            f"display.mode: {trouble}; use --display web, or --display none with --record FILE for an "
+            "annotated video"
+        )
     if has_ipc() and not (settings.results or settings.record):
         return msgspec.structs.replace(settings, mode="web"), [f"{trouble}: a web page is served instead"]
     # Not the page for a run that writes files: a file that is watched plays at its own rate.
@@ -152,8 +154,6 @@ def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
 def check(settings: DisplaySettings) -> list[CheckLine]:
     try:
         resolved, lines = resolve(settings)
-        if settings.mode == "window" and (trouble := window_trouble()):
-            raise UserError(f"display.mode: {trouble}")
         found = [CheckLine("ok", "display", *(lines or [resolved.mode]))]
     except UserError as error:
         found = [CheckLine("missing", "display", str(error))]

@@ -9,11 +9,9 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from pipeline.common.errors import UserError
 from stages.display.drawing import CANVAS, EMPTY, Tile, compose, draw_bars, mirrored, text_scale, write
 from stages.display.record import FaceRecord
 from stages.display.sinks.sink import Image, Opening, Outcome, Sink
-from stages.display.spec import window_trouble
 
 LARGEST: Final = (1280, 720)
 """Largest size of a new window, px, which fits on every screen; users can resize it."""
@@ -77,13 +75,9 @@ class Window(Sink):
     watched = True
 
     def __init__(self, run: Opening) -> None:
-        """Open the window. Raises UserError if there is no screen."""
+        """Open the window. Qt ends the process where it can't: `resolve` in spec.py has tried before."""
         sources, self._mirror = run.sources, run.settings.mirror
         _quiet_qt()
-        if trouble := window_trouble():
-            raise UserError(
-                f"display window: {trouble}; use --display none with --record FILE or --results FILE"
-            )
         self._views = {source: View() for source in sources}
         self._title = f"{sources[0]} - facial emotions" if len(sources) == 1 else "facial emotions"
         self._detail = 0

@@ -15,7 +15,7 @@ from stages.stage import ROLES
 from tests.support.media import noise, write_clip
 from tests.support.models import save_onnx
 
-NOTES = ("detector: ", "emotion model: ", "no screen: ")
+NOTES = ("detector: ", "emotion model: ", "no screen here (DISPLAY is not set): ")
 """How far the run had come: what may stand beside the error."""
 
 Refused = Callable[..., str]

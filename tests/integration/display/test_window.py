@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
-from stages.display.sinks.window import Window, window_size
-from tests.support.deliveries import opening
+from stages.display.sinks.window import window_size
+from stages.display.spec import DisplaySettings, resolve
 
 PRELUDE = """
 import subprocess, sys, time
@@ -60,14 +60,14 @@ def test_no_screen_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(UserError, match=r"no screen here .* --display none"):
-        Window(opening())
+        resolve(DisplaySettings(mode="window"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="DISPLAY names the screen on Linux only")
 def test_a_screen_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":9999")
     with pytest.raises(UserError, match="cannot open a window on :9999") as caught:
-        Window(opening())
+        resolve(DisplaySettings(mode="window"))
     assert "\n" not in str(caught.value)
 
 
