@@ -238,7 +238,7 @@ def _report(words: Sequence[str]) -> int:
         "--uncertain-below",
         metavar="P",
         type=_share,
-        help="faces with a lower confidence are uncertain (default: as in the results, else 0.5)",
+        help="faces with a lower confidence are uncertain (default: as in the results)",
     )
     options = parser.read(words)
     from pipeline.cli.report.command import ReportOptions, run_report

@@ -10,11 +10,15 @@ BOX = [10.0, 20.0, 40.0, 50.0]
 
 
 def face(track: int, emotion: str, confidence: float = 0.9, **more: Any) -> dict[str, Any]:
-    """Return a face of a record; what is not its emotion's is shared by the others."""
+    """Return a face of a record; what is not its emotion's is shared by the others.
+
+    `smoothed` has the same values and, below 0.5, is uncertain.
+    """
     others = (1 - confidence) / (len(EMOTIONS) - 1)
     probabilities = {name: confidence if name == emotion else others for name in EMOTIONS}
-    own = {"track": track, "box": BOX, "emotion": emotion, "confidence": confidence}
-    return own | {"probabilities": probabilities} | more
+    values = {"emotion": emotion, "confidence": confidence, "probabilities": probabilities}
+    smoothed = values | {"uncertain": confidence < 0.5}
+    return {"track": track, "box": BOX} | values | {"smoothed": smoothed} | more
 
 
 def record(frame: int, *faces: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from pipeline.cli.report import plots
 from pipeline.cli.report.summary import (
     SHOWN,
     UNCERTAIN,
-    Box,
     Results,
     SourceSummary,
     TrackSummary,
@@ -31,6 +30,7 @@ from pipeline.cli.report.summary import (
 from pipeline.common.errors import UserError
 from pipeline.config.sources import SourceSpec, parse_sources
 from stages.capture.spec import CaptureSettings
+from stages.display.record import Box
 
 MOST_PLOTTED: Final = 24
 """Tracks of a source with plots, those seen longest; the table has all."""
@@ -52,7 +52,7 @@ def make_page(results: Results, pictures: Pictures) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Emotions in {name}</title>\n<style>\n{style}</style>\n"
         f"<header><h1>Emotions in {name}</h1>{warnings}{_key()}</header>\n<main>{sources}</main>\n"
-        f"<footer><p>The figures are of {escape(summary.values)} values. A face is <em>uncertain</em> "
+        f"<footer><p>The figures are of smoothed values. A face is <em>uncertain</em> "
         f"{_rule(summary.uncertain_below)}.</p>"
         "<p>The model names expressions, by what people see in pictures of faces. "
         "An expression is not a feeling.</p></footer>\n</html>\n"

@@ -4,60 +4,24 @@ import re
 from array import array
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
+from stages.display.record import Box, FaceRecord, Record
 
 UNCERTAIN: Final = "uncertain"
 SHOWN: Final = (*EMOTIONS, UNCERTAIN)
 """What a face shows in a frame: an emotion, or none with enough confidence."""
 
-UNCERTAIN_BELOW: Final = 0.5
-"""Used where neither the file nor the user sets it."""
-
 GAP_S: Final = 1.0
 """A longer gap in a track counts as out of view."""
 
-Box = tuple[float, float, float, float]
 Floats = NDArray[np.float64]
-
-Probabilities = msgspec.defstruct("Probabilities", [(emotion, float) for emotion in EMOTIONS], frozen=True)
-
-
-class Smoothed(msgspec.Struct, frozen=True):
-    """A face's values, averaged along its track."""
-
-    emotion: str
-    confidence: float
-    probabilities: Probabilities  # type: ignore[valid-type]
-    uncertain: bool | None = None  # None: not in the file
-
-
-class FaceLine(Smoothed, frozen=True, kw_only=True):
-    """What the report reads of a face; its own values are of this frame alone."""
-
-    track: int
-    box: Box
-    smoothed: Smoothed | None = None
-
-
-class RecordLine(msgspec.Struct, frozen=True):
-    """What the report reads of a record."""
-
-    source: str
-    frame: int
-    time_s: float
-    status: Literal["ok", "dropped", "failed"]
-    latency_ms: float
-    faces: list[FaceLine]
-    reason: str = ""
-    file: str = ""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -101,7 +65,6 @@ class Summary(msgspec.Struct, frozen=True):
     """A whole results file."""
 
     results: str
-    values: Literal["smoothed", "each frame's own"]  # that the figures are based on
     uncertain_below: float | None  # None: as marked in the records
     sources: list[SourceSummary]
 
@@ -123,16 +86,14 @@ class TrackSeries:
         self._shown = array("b")
         self.best: dict[int, Sighting] = {}  # by what was shown
 
-    def add(self, record: RecordLine, face: FaceLine, uncertain_below: float | None) -> None:
+    def add(self, record: Record, face: FaceRecord, uncertain_below: float | None) -> None:
         """Add a face of this track."""
-        values = face.smoothed or face
-        uncertain = values.uncertain
-        if uncertain is None or uncertain_below is not None:
-            uncertain = values.confidence < (UNCERTAIN_BELOW if uncertain_below is None else uncertain_below)
+        values = face.smoothed
+        uncertain = values.uncertain if uncertain_below is None else values.confidence < uncertain_below
         shown = SHOWN.index(UNCERTAIN if uncertain or values.emotion not in EMOTIONS else values.emotion)
         self._times.append(record.time_s)
         self._confidences.append(values.confidence)
-        self._probabilities.extend(astuple(values.probabilities))
+        self._probabilities.extend(values.probabilities.get(emotion, 0.0) for emotion in EMOTIONS)
         self._shown.append(shown)
         score = values.confidence * max(face.box[2], face.box[3])
         if shown not in self.best or score > self.best[shown].score:
@@ -169,7 +130,7 @@ class SourceSeries:
         self._without_face = 0
         self._pictures = False
 
-    def add(self, record: RecordLine, uncertain_below: float | None) -> None:
+    def add(self, record: Record, uncertain_below: float | None) -> None:
         """Add a record of this source."""
         self._status[record.status] += 1
         self._times.append(record.time_s)
@@ -223,16 +184,14 @@ class Results(NamedTuple):
 def read_results(path: Path, uncertain_below: float | None = None) -> Results:
     """Read a results file. Faces with a confidence below `uncertain_below`, 0 to 1, are uncertain.
 
-    None: as marked in the records, or below UNCERTAIN_BELOW in a file without marks. A face's values are its
-    `smoothed` ones if the file has them, else the frame's own. Raises UserError for a file that can't be
-    read, has other contents, or no record.
+    None: as marked in the records. A face's values are its `smoothed` ones. Raises UserError for a file that
+    can't be read, has other contents, or no record.
     """
     if path.suffix.lower() != ".jsonl":
         raise UserError(f"{path}: expected a results file that ends in .jsonl, as --results FILE.jsonl makes")
-    decoder = msgspec.json.Decoder(RecordLine)
+    decoder = msgspec.json.Decoder(Record)
     series: dict[str, SourceSeries] = {}
     warnings: list[str] = []
-    smoothed = marked = False
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -243,18 +202,13 @@ def read_results(path: Path, uncertain_below: float | None = None) -> Results:
                         raise UserError(f"{path}: line {number} is not a record of a run: {error}") from error
                     warnings.append(f"{path}: its last line is cut off and left out: the run was killed")
                     break
-                smoothed |= any(face.smoothed for face in record.faces)
-                marked |= any(face.smoothed and face.smoothed.uncertain is not None for face in record.faces)
                 series.setdefault(record.source, SourceSeries()).add(record, uncertain_below)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not series:
         raise UserError(f"{path}: holds no record; a run that had frames is expected")
     sources = [each.summary(name) for name, each in series.items()]
-    values: Literal["smoothed", "each frame's own"] = "smoothed" if smoothed else "each frame's own"
-    if uncertain_below is None and not marked:
-        uncertain_below = UNCERTAIN_BELOW
-    return Results(Summary(str(path), values, uncertain_below, sources), series, warnings)
+    return Results(Summary(str(path), uncertain_below, sources), series, warnings)
 
 
 def spans(times: Floats, step_s: float) -> list[Span]:
@@ -289,9 +243,9 @@ def _percentiles(values: Floats) -> dict[str, float]:
     return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}
 
 
-def _reason(record: RecordLine) -> str:
+def _reason(record: Record) -> str:
     """Return the reason with N for each number, so that those with other numbers count as one."""
-    return re.sub(r"\d+", "N", record.reason) or "no reason is given"
+    return re.sub(r"\d+", "N", str(record.reason or "no reason is given"))
 
 
 def _of_status(status: str, lost: dict[str, Any]) -> dict[str, int]:
