@@ -16,7 +16,7 @@ from bench.job import BareCost, ClipInfo, LoopRun, run_job
 from pipeline.broker.spec import BROKER
 from pipeline.common.errors import UserError
 from pipeline.common.progress import progress
-from pipeline.config.schema import PipelineSettings
+from pipeline.config.schema import LogSettings, PipelineSettings
 from pipeline.config.sources import parse_sources
 from pipeline.config.stage import cores
 from pipeline.supervisor.plan import laid_out
@@ -169,7 +169,7 @@ class _Lines(Reporter):
     """Keeps the run's log lines for the error if it fails, and shows nothing."""
 
     def __init__(self) -> None:
-        super().__init__("warning", "", 1.0, quiet=True)
+        super().__init__(LogSettings(level="warning", status=False))
         self._said: list[str] = []
 
     def line(self, text: str) -> None:

@@ -15,7 +15,7 @@ from pipeline.common.model_card import choose_labels, find_model, read_card
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec, parse_sources
 from pipeline.supervisor.plan import laid_out
-from pipeline.supervisor.reporter import Reporter, open_reporter
+from pipeline.supervisor.reporter import Reporter
 from pipeline.supervisor.runner import Runner, Signals
 from stages.capture.spec import CaptureSettings
 from stages.classify.spec import ClassifySettings
@@ -31,7 +31,7 @@ def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
 
     Raises UserError for what is wrong before the first process starts.
     """
-    reporter = open_reporter(settings.log, _summary_to(settings, only))
+    reporter = Reporter(settings.log, _summary_to(settings, only))
     try:
         settings, sources = prepare(settings, only, reporter)
         if settings.run.engine == "ray":

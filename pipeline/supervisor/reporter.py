@@ -117,35 +117,25 @@ class Rates:
 class Reporter:
     """Prints the lines of this process and of the children, and the status between them."""
 
-    def __init__(
-        self,
-        level: str,
-        file: str,
-        interval_s: float,
-        *,
-        quiet: bool = False,
-        status: bool = True,
-        json: bool = False,
-        summary_to: TextIO | None = None,
-    ) -> None:
-        """quiet: print nothing. status: show the status. json: lines as JSON objects.
+    def __init__(self, settings: LogSettings, summary_to: TextIO | None = None) -> None:
+        """summary_to: where the summary goes, by default to standard output.
 
-        summary_to: where the summary goes, by default to standard output. Raises OSError if the log file
-        can't be opened.
+        Raises UserError if the log file can't be written.
         """
         self.summary_to = summary_to
-        self._status, self._json = status, json
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
-        self._interval_s = interval_s
+        self._settings = settings
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._next_line_s = 0.0
-        self._level = level.upper()
-        self._file = LogFile(file) if file else None
+        try:
+            self._file = LogFile(settings.file) if settings.file else None
+        except OSError as error:
+            raise UserError(f"log.file: {settings.file} can't be written: {error.strerror}") from error
         self._live: Live | None = None
         self.rates = Rates()
 
     def line(self, text: str) -> None:
         """Print a line as it is, or as JSON, and write it to the log file."""
-        text = as_json(text) if self._json else text
+        text = as_json(text) if self._settings.json else text
         self._print(text)
         trouble = self._file.write(text) if self._file is not None else ""
         if trouble:
@@ -167,9 +157,9 @@ class Reporter:
             self.line(text)
         elif level == "error":
             self.line(f"error: {text}")
-        elif getattr(logging, level.upper()) >= getattr(logging, self._level):
+        elif getattr(logging, level.upper()) >= getattr(logging, self._settings.level.upper()):
             plain = f"{time.strftime('%H:%M:%S')} run: {text}"
-            self.line(json_line("run", level, text) if self._json else plain)
+            self.line(json_line("run", level, text) if self._settings.json else plain)
 
     def info(self, text: str) -> None:
         self.log("info", text)
@@ -181,9 +171,9 @@ class Reporter:
     def update(self, report: StatusReport, waiting_for: str) -> None:
         """Show a report: at once in a terminal, every few seconds elsewhere."""
         self.rates.update(report, waiting_for)
-        if not self._status:
+        if not self._settings.status:
             return
-        if self._console.is_terminal and not self._json:
+        if self._console.is_terminal and not self._settings.json:
             if self._live is None and report.started:
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)
                 self._live.start()
@@ -197,7 +187,7 @@ class Reporter:
         if report.started and now_s >= self._next_line_s:
             if self._next_line_s:
                 self.info(status_line(self.rates))
-            self._next_line_s = now_s + self._interval_s
+            self._next_line_s = now_s + self._settings.status_interval_s
 
     def suspend(self) -> None:
         """Restore the terminal for the shell, until the run continues."""
@@ -455,18 +445,3 @@ def print_summary(text: str, file: TextIO | None = None) -> None:
     except OSError as error:
         _give_up(file or sys.stdout)
         raise LateError(f"standard output: cannot be written: {error.strerror}") from error
-
-
-def open_reporter(settings: LogSettings, summary_to: TextIO | None = None) -> Reporter:
-    """Return a reporter by the settings. Raises UserError if the log file can't be written."""
-    try:
-        return Reporter(
-            settings.level,
-            settings.file,
-            settings.status_interval_s,
-            status=settings.status,
-            json=settings.json,
-            summary_to=summary_to,
-        )
-    except OSError as error:
-        raise UserError(f"log.file: {settings.file} can't be written: {error.strerror}") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.broker.spec import BROKER
-from pipeline.config.schema import PipelineSettings
+from pipeline.config.schema import LogSettings, PipelineSettings
 from pipeline.supervisor.child_process import ChildProcess
 from pipeline.supervisor.plan import RunPlan, laid_out
 from pipeline.supervisor.reporter import Reporter
@@ -31,7 +31,7 @@ def test_a_signal_is_obeyed_while_processes_are_being_started(
     settings: PipelineSettings, plan: RunPlan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Signals() as signals:
-        runner = Runner(settings, plan, Reporter("info", "", 5.0), signals)
+        runner = Runner(settings, plan, Reporter(LogSettings()), signals)
         os.kill(os.getpid(), signal.SIGINT)
         assert runner.run() == 130
     started = [child for child in runner._children.values() if child.pid]
@@ -50,11 +50,11 @@ def test_a_process_that_the_system_refuses_ends_the_run_in_one_line(
 
     monkeypatch.setattr(ChildProcess, "start", refuse)
     with Signals() as signals:
-        assert Runner(settings, plan, Reporter("info", "", 5.0), signals).run() == 2
+        assert Runner(settings, plan, Reporter(LogSettings()), signals).run() == 2
     line = "error: broker: the process can't be started: Resource temporarily unavailable\n"
     assert capsys.readouterr().err == line
 
 
 def test_what_was_never_started_need_not_be_stopped(settings: PipelineSettings, plan: RunPlan) -> None:
     with Signals() as signals:
-        assert Runner(settings, plan, Reporter("info", "", 5.0), signals)._stop_children() == []
+        assert Runner(settings, plan, Reporter(LogSettings()), signals)._stop_children() == []

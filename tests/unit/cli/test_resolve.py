@@ -8,6 +8,7 @@ import pytest
 from pipeline.broker.spec import BROKER
 from pipeline.cli.resolve import check_places, prepare
 from pipeline.common.errors import UserError
+from pipeline.config.schema import LogSettings
 from pipeline.config.sources import parse_sources
 from pipeline.supervisor.plan import make_plan
 from pipeline.supervisor.reporter import Reporter
@@ -21,7 +22,7 @@ ONLY = frozenset({"classify"})
 
 @pytest.fixture
 def reporter() -> Iterator[Reporter]:
-    reporter = Reporter("info", "", 5.0)
+    reporter = Reporter(LogSettings())
     yield reporter
     reporter.close()
 
