@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import quantiles
 from typing import Final, TextIO
@@ -164,10 +165,6 @@ class Reporter:
     def info(self, text: str) -> None:
         self.log("info", text)
 
-    def log_handler(self) -> logging.Handler:
-        """Return a handler that prints what other modules of this process log."""
-        return _Handler(self)
-
     def update(self, report: StatusReport, waiting_for: str) -> None:
         """Show a report: at once in a terminal, every few seconds elsewhere."""
         self.rates.update(report, waiting_for)
@@ -208,7 +205,9 @@ class Reporter:
             _give_up(sys.stderr)
 
 
-class _Handler(logging.Handler):
+class LogHandler(logging.Handler):
+    """Has a reporter print what other modules of this process log."""
+
     def __init__(self, reporter: Reporter) -> None:
         super().__init__()
         self._reporter = reporter
@@ -419,10 +418,9 @@ def _clock(peer: PeerReport) -> str:
 
 
 def _total(sources: list[SourceReport]) -> str:
-    dropped: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
     for source in sources:
-        for reason, count in source.committed.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
+        dropped.update(source.committed.dropped)
     committed = Committed(
         sum(s.committed.offset for s in sources),
         sum(s.committed.ok for s in sources),

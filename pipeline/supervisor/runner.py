@@ -18,17 +18,16 @@ from pipeline.config.stage import ProcessPlan
 from pipeline.supervisor.child_process import Child, ChildProcess, Lines, make_assignment
 from pipeline.supervisor.metrics import Health, RunMetrics, serving
 from pipeline.supervisor.plan import RunPlan
-from pipeline.supervisor.reporter import Reporter, print_summary, summary
+from pipeline.supervisor.reporter import LogHandler, Reporter, print_summary, summary
 from pipeline.supervisor.supervisor import KillChild, LogLine, Send, StartChild, Supervisor, TerminateChild
 from pipeline.wire.addresses import check_free
 from pipeline.wire.assignment import Assignment
 from pipeline.wire.messages import PROTOCOL, Hello, Message, SourceReport, StatusReport
 from pipeline.wire.session import Session
 
-POLL_MS: Final = 50
 POLL_S: Final = 0.05
 KILL_WAIT_S: Final = 2.0
-LAST_REPORT_MS: Final = 200
+LAST_REPORT_S: Final = 0.2
 SUSPEND_WAIT_S: Final = 1.5
 """How long a capture process may take to release its camera before it is suspended."""
 
@@ -131,24 +130,21 @@ class Runner:
     def run(self) -> int:
         """Run to the end and return the exit status. No child is left. Raises UserError."""
         with serving(self._settings.metrics.address, self._metrics, self._health):
-            return self._run()
-
-    def _run(self) -> int:
-        if self._plan.has_broker:
-            check_free(self._plan.address)
-            check_free(self._plan.publish, "broker.publish")
-        handler = self._reporter.log_handler()  # for what the session logs
-        logging.getLogger().addHandler(handler)
-        session = Session(self._assignment(), self._hello)
-        try:
-            self._loop(session)
-        finally:
-            killed = self._stop_children()
-            session.close(linger_ms=0)
-            logging.getLogger().removeHandler(handler)
-        self._supervisor.killed(killed)
-        self._act(session)
-        return self._finish(session)
+            if self._plan.has_broker:
+                check_free(self._plan.address)
+                check_free(self._plan.publish, "broker.publish")
+            handler = LogHandler(self._reporter)  # for what the session logs
+            logging.getLogger().addHandler(handler)
+            session = Session(self._assignment(), self._hello)
+            try:
+                self._loop(session)
+            finally:
+                killed = self._stop_children()
+                session.close(linger_ms=0)
+                logging.getLogger().removeHandler(handler)
+            self._supervisor.killed(killed)
+            self._act(session)
+            return self._finish(session)
 
     def _assignment(self) -> Assignment:
         """Return the assignment of this process, for its session with the broker."""
@@ -162,26 +158,25 @@ class Runner:
     # ------------------------------------------------------------------------------------------ the loop
 
     def _loop(self, session: Session) -> None:
-        supervisor, signalled = self._supervisor, 0
+        supervisor = self._supervisor
         while not supervisor.over(self._now_s()):
-            self._listen(session, 0 if supervisor.starts_now(self._now_s()) else POLL_MS)
+            self._listen(session, 0.0 if supervisor.starts_now(self._now_s()) else POLL_S)
             self._watch_children(session)
-            for number in self._signals.received[signalled:]:
-                signalled += 1
-                supervisor.signal(number, self._now_s())
+            while self._signals.received:
+                supervisor.signal(self._signals.received.pop(0), self._now_s())
             if self._signals.suspend:
                 self._suspend()
             supervisor.tick(self._now_s())
             self._act(session)
             self._health.turn_s, self._health.ready = time.monotonic(), supervisor.joined
         if supervisor.all_done:
-            self._listen(session, LAST_REPORT_MS)
+            self._listen(session, LAST_REPORT_S)
             self._act(session)
 
-    def _listen(self, session: Session, timeout_ms: int) -> None:
+    def _listen(self, session: Session, timeout_s: float) -> None:
         """Handle all messages, waiting for the first."""
         try:
-            received = session.receive(timeout_ms)
+            received = session.receive(round(timeout_s * 1000))
             while received is not None:
                 self._on_message(received[0])
                 received = session.receive(0)
@@ -201,7 +196,7 @@ class Runner:
         ended = [(name, status) for name, c in self._children.items() if (status := c.reap()) is not None]
         self._take_lines()
         if ended:
-            self._listen(session, 0)  # the broker's last report may say that the run has finished
+            self._listen(session, 0.0)  # the broker's last report may say that the run has finished
         for name, status in ended:
             if self._children[name].lost:
                 self._supervisor.child_lost(name, self._now_s())
@@ -273,7 +268,6 @@ class Runner:
 
         A signal that arrives meanwhile ends the first wait.
         """
-        signalled = len(self._signals.received)
         limit_s = 0.0 if self._supervisor.ending.at_once else self._settings.run.stop_timeout_s
         deadline_s = time.monotonic() + limit_s
         running = [child for child in self._children.values() if child.pid and child.poll() is None]
@@ -281,7 +275,7 @@ class Runner:
             child.terminate()
         for child in running:
             while not child.wait(POLL_S) and time.monotonic() < deadline_s:
-                if len(self._signals.received) > signalled:
+                if self._signals.received:
                     break
                 self._take_lines()
         killed = [name for name, child in self._children.items() if child in running and child.poll() is None]
