@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -73,7 +73,7 @@ class RunMetrics:
         if report is None:
             return
         yield from _of_sources(report.sources)
-        waiting = [({"role": role}, float(queue.waiting)) for role, queue in report.queues.items()]
+        waiting = [({"role": role}, queue.waiting) for role, queue in report.queues.items()]
         yield from family("emotions_queue_length", "gauge", "Frames or faces that wait.", waiting)
         ages = [({"role": role}, round(queue.age_s, 4)) for role, queue in report.queues.items()]
         text = "For how long the one that waits longest has waited."
@@ -83,22 +83,22 @@ class RunMetrics:
         for size, count in report.batches.items():
             batches.add(size, count)
         yield from batches.lines("emotions_batch_size", "Faces in one call of a model.")
-        steps = [({"role": role}, float(count)) for role, count in report.steps.items()]
+        steps = [({"role": role}, count) for role, count in report.steps.items()]
         yield from family("emotions_step_frames_total", "counter", "Frames that a stage has handled.", steps)
         busy = [({"role": role}, round(busy_ns / 1e9, 3)) for role, busy_ns in report.busy_ns.items()]
         yield from family("emotions_step_busy_seconds_total", "counter", "Time that they took.", busy)
-        held: Samples = [({}, float(report.held_bytes))]
-        yield from family("emotions_held_bytes", "gauge", "Pixels that the broker holds.", held)
-        bad: Samples = [({}, float(report.bad_messages))]
-        yield from family("emotions_bad_messages_total", "counter", "Messages that were refused.", bad)
-        up = [({"process": n}, float(p.state in ("running", "silent"))) for n, p in self.processes.items()]
+        text = "Pixels that the broker holds."
+        yield from family("emotions_held_bytes", "gauge", text, [({}, report.held_bytes)])
+        text = "Messages that were refused."
+        yield from family("emotions_bad_messages_total", "counter", text, [({}, report.bad_messages)])
+        up = [({"process": n}, p.state in ("running", "silent")) for n, p in self.processes.items()]
         yield from family("emotions_process_up", "gauge", "Whether a process takes part.", up)
-        restarts = [({"process": n}, float(p.restarts)) for n, p in self.processes.items()]
+        restarts = [({"process": n}, p.restarts) for n, p in self.processes.items()]
         yield from family("emotions_process_restarts_total", "counter", "Restarts seen.", restarts)
 
 
 def _of_sources(sources: Sequence[SourceReport]) -> Iterator[str]:
-    captured = [({"source": source.name}, float(source.captured)) for source in sources]
+    captured = [({"source": source.name}, source.captured) for source in sources]
     yield from family("emotions_frames_captured_total", "counter", "Frames captured.", captured)
     outcomes: list[tuple[Mapping[str, str], float]] = []
     for source in sources:
@@ -109,9 +109,9 @@ def _of_sources(sources: Sequence[SourceReport]) -> Iterator[str]:
             ({**labels, "status": "dropped", "reason": why}, n) for why, n in sorted(done.dropped.items())
         ]
     yield from family("emotions_frames_total", "counter", "Frames by what became of them.", outcomes)
-    ended = [({"source": source.name}, float(source.ended)) for source in sources]
+    ended = [({"source": source.name}, source.ended) for source in sources]
     yield from family("emotions_source_ended", "gauge", "Whether a source has no more frames.", ended)
-    in_flight = [({"source": source.name}, float(source.in_flight)) for source in sources]
+    in_flight = [({"source": source.name}, source.in_flight) for source in sources]
     yield from family("emotions_frames_in_flight", "gauge", "Frames without an outcome yet.", in_flight)
 
 
@@ -175,12 +175,15 @@ def serving(address: str, metrics: RunMetrics, health: Health) -> Iterator[None]
         timeout = 5.0  # for a client that sends no request
 
         def do_GET(self) -> None:
-            answers: dict[str, Callable[[], tuple[int, str]]] = {
-                "/metrics": lambda: (200, metrics.text()),
-                "/healthz": lambda: (200, "well\n") if health.well else (503, "the supervisor hangs\n"),
-                "/readyz": lambda: (200, "ready\n") if health.ready else (503, "processes are awaited\n"),
-            }
-            status, text = answers.get(self.path.partition("?")[0], _nothing)()
+            match self.path.partition("?")[0]:
+                case "/metrics":
+                    status, text = 200, metrics.text()
+                case "/healthz":
+                    status, text = (200, "well\n") if health.well else (503, "the supervisor hangs\n")
+                case "/readyz":
+                    status, text = (200, "ready\n") if health.ready else (503, "processes are awaited\n")
+                case _:
+                    status, text = 404, "no such page\n"
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", CONTENT_TYPE)
@@ -191,19 +194,12 @@ def serving(address: str, metrics: RunMetrics, health: Health) -> Iterator[None]
         def log_message(self, *_: Any) -> None:
             """Log no requests."""
 
-    server = _open(address, Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _nothing() -> tuple[int, str]:
-    return 404, "no such page\n"
+    with _open(address, Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def _open(address: str, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
