@@ -70,7 +70,7 @@ async def _serve(assignment: Assignment, options: WebOptions, stop: StopFlag) ->
         page["sources"] = [one for one in page["sources"] if one.get("visitor", True) or one["captured"]]
         return page | describe(options, visitors)
 
-    server = Server(hub, shown, lambda: status.names, visitors)
+    server = Server(hub, shown, lambda: status.names, status.metrics.text, visitors)
     try:
         async with listening(server, options.settings, camera=bool(options.visitors)):
             tasks = [

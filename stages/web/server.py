@@ -14,10 +14,10 @@ import msgspec
 from aiohttp import WSMessage, WSMsgType, web
 from msgspec import Meta
 
+from pipeline.supervisor.metrics import CONTENT_TYPE, family
 from pipeline.wire.page_link import Picture
 from stages.web.guard import Allowance, Guard, add_camera_headers, add_headers
 from stages.web.hub import Hub, Reader, Viewer
-from stages.web.status import prometheus
 from stages.web.visitors import MAX_JPEG_BYTES, BadPicture, Camera, Visitors
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -66,12 +66,18 @@ class Server:
     """The handlers."""
 
     def __init__(
-        self, hub: Hub, status: StatusSource, names: Callable[[], list[str]], visitors: Visitors
+        self,
+        hub: Hub,
+        status: StatusSource,
+        names: Callable[[], list[str]],
+        metrics: Callable[[], str],
+        visitors: Visitors,
     ) -> None:
-        """`status` gives what the page shows of the run, `names` its sources."""
+        """`status` gives what the page shows of the run, `names` its sources, `metrics` its figures."""
         self._hub = hub
         self._status = status
         self._names = names
+        self._run_metrics = metrics
         self._visitors = visitors
         self._lines = Allowance(LINES_A_S, LINES_BURST)
 
@@ -254,8 +260,10 @@ class Server:
         return web.json_response(self._status())
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        text = prometheus(self._status(), len(self._hub.viewers))
-        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        viewers = len(self._hub.viewers)
+        lines = family("emotions_viewers", "gauge", "Open pages and MJPEG streams.", [({}, viewers)])
+        text = self._run_metrics() + "".join(f"{line}\n" for line in lines)
+        return web.Response(text=text, headers={"Content-Type": CONTENT_TYPE})
 
     def _names_for_all(self) -> list[str]:
         """The sources that are nobody's own."""

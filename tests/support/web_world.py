@@ -48,7 +48,7 @@ class WebWorld:
         self.visitors = Visitors(visitors, self._give)
         self.hub = Hub(self._request, self.visitors)
         self.names = ["clip", *visitors]
-        self.server = Server(self.hub, self._status, lambda: self.names, self.visitors)
+        self.server = Server(self.hub, self._status, lambda: self.names, lambda: "# run\n", self.visitors)
 
     async def _request(self, source: str) -> None:
         self.requests.append(source)

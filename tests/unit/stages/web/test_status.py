@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from pipeline.wire.messages import Committed, PeerReport, SourceReport
-from stages.web.status import RunStatus, percentiles, prometheus
+from stages.web.status import RunStatus, percentiles
 from tests.support.broker_world import make_report
 
 
@@ -67,20 +67,8 @@ def test_percentiles_of_nothing_are_nothing() -> None:
     assert percentiles([5.0]) == (5.0, 5.0)
 
 
-def test_prometheus_gets_counters_with_escaped_names() -> None:
-    status = RunStatus()
-    status.update(make_report(sources=sources(40, stale=2), peers=peers("display")))
-    lines = prometheus(status.to_page({}), viewers=3).splitlines()
-    assert "emotions_viewers 3" in lines
-    assert r'emotions_frames_captured_total{source="a \"b\""} 42' in lines
-    assert r'emotions_frames_total{source="a \"b\"",status="dropped",reason="stale"} 2' in lines
-    assert 'emotions_process_up{process="display"} 1' in lines
-    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
-    assert len(families) == len(set(families))
-
-
 def test_names_of_processes_are_bounded() -> None:
     status: Any = RunStatus()
     for number in range(1000):
         status.update(make_report(peers=peers(f"detect-{number}")))
-    assert len(status.processes) <= 256
+    assert len(status.metrics.processes) <= 256
