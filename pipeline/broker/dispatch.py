@@ -112,7 +112,7 @@ def send_frame(state: State, peer: Peer, frame: PendingFrame, now_ns: int, *, al
     job = Job([ItemRange(frame, 0, 0, frame.received_ns)], height * width, now_ns, alone)
     work = state.peers.begin(peer, job)
     message = Work(state.name, work, 0, header.shape, header.encoding, arrays)
-    state.send(peer.identity, message, [frame.pixels, *buffers])
+    state.send(peer.identity, message, [*buffers, frame.pixels])
 
 
 def send_item_work(state: State, queue: ItemQueue, now_ns: int) -> None:

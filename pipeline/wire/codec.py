@@ -113,22 +113,17 @@ def _check(message: Message, buffers: Sequence[Buffer]) -> None:
         case Commit(latency_ns=latency_ns):
             right = len(latency_ns) <= len(sizes) <= MAX_RECORDS
             right = right and max(sizes, default=0) <= MAX_RECORD_BYTES
-        case Frame(shape=None, status=status, reason=reason):
-            right = not sizes and status != "ok" and reason != ""
-        case Frame(shape=shape, encoding=encoding, status=status):
-            assert shape is not None
-            right = len(sizes) == 1 and _are_pixels(sizes[0], shape, encoding) and status == "ok"
-        case Work(arrays=arrays, shape=shape, encoding=encoding):
-            pixels, rest = (sizes[:1], sizes[1:]) if shape else ([], sizes)
-            right = rest == [_bytes_of(array) for array in arrays]
-            right = right and (not shape or (len(pixels) == 1 and _are_pixels(pixels[0], shape, encoding)))
+        case Frame(shape=shape, encoding=encoding, status=status, reason=reason):
+            right = _are_pixels(sizes, shape, encoding)
+            right = right and (status == "ok" if shape else status != "ok" and reason != "")
+        case (
+            Work(arrays=arrays, shape=shape, encoding=encoding)
+            | Delivery(arrays=arrays, shape=shape, encoding=encoding)
+        ):
+            right = sizes[: len(arrays)] == [_bytes_of(array) for array in arrays]
+            right = right and _are_pixels(sizes[len(arrays) :], shape, encoding)
         case Result(arrays=arrays):
             right = sizes == [_bytes_of(array) for array in arrays]
-        case Delivery(arrays=arrays, shape=shape, encoding=encoding):
-            pixels = sizes[len(arrays) :]
-            right = sizes[: len(arrays)] == [_bytes_of(array) for array in arrays]
-            right = right and len(pixels) == (shape is not None)
-            right = right and (shape is None or _are_pixels(pixels[0], shape, encoding))
         case _:
             right = not sizes
     if not right:
@@ -140,9 +135,11 @@ def _bytes_of(array: Array) -> int:
     return math.prod(array.shape) * ITEM_BYTES[array.dtype]
 
 
-def _are_pixels(size: int, shape: tuple[int, int, int], encoding: Encoding) -> bool:
-    """Whether a buffer can be a frame of that shape."""
-    pixels = math.prod(shape)
+def _are_pixels(sizes: list[int], shape: tuple[int, int, int] | None, encoding: Encoding) -> bool:
+    """Whether buffers of these sizes can be a frame of that shape: one, or none if there is no shape."""
+    if shape is None or len(sizes) != 1:
+        return shape is None and not sizes
+    size, pixels = sizes[0], math.prod(shape)
     match encoding:
         case "raw":
             return size == pixels

@@ -78,7 +78,7 @@ Rate = Annotated[float, Meta(ge=0, le=100_000)]
 
 # ---------------------------------------------------------------------------------- what they have in common
 
-PROTOCOL: Final = 7
+PROTOCOL: Final = 8
 """Increased whenever a message changes; peers of another protocol are refused."""
 
 Buffer = bytes | memoryview
@@ -304,7 +304,7 @@ class Grant(Message, frozen=True):
 
 
 class Work(Message, frozen=True):
-    """A piece of work for one step. Buffers: the frame as capture has sent it, if it is one, then `arrays`.
+    """A piece of work for one step. Buffers: `arrays`, then the frame as capture has sent it, if it is one.
 
     Of a frame: with what this step found last in the same source, where it is to search near that alone. Of
     items: the array that the step takes, in parts, since they come from several frames.

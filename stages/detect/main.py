@@ -34,10 +34,10 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
 
     def step(work: Work, buffers: Sequence[Buffer]) -> Arrays:
         assert work.shape is not None
-        near = unpack(work.arrays, buffers[1:])
+        near = unpack(work.arrays, buffers[:-1])
         around = near[BOXES.name].tolist() if BOXES.name in near else None
         try:
-            image = reader.image(buffers[0], work.encoding, work.shape)
+            image = reader.image(buffers[-1], work.encoding, work.shape)
             return pack_faces(*detect_step(detector, image, around, options.crop_shape))
         except BadFrame as error:
             raise StepError(str(error)[:MAX_REASON]) from error

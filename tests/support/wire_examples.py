@@ -33,7 +33,7 @@ EXAMPLES: list[tuple[Message, list[bytes]]] = [
     (RESULT, [bytes(64)]),
     (Result("b", 7, 0, [Array("boxes", "float64", [0, 4])], 99), [b""]),
     (WORK, [bytes(24)]),
-    (replace(WORK, arrays=RESULT.arrays), [bytes(24), bytes(64)]),
+    (replace(WORK, arrays=RESULT.arrays), [bytes(64), bytes(24)]),
     (Clock(5, 6), []),
     (Work("b", 7, 3, arrays=CROPS), [bytes(2304), bytes(4608)]),
     (make_delivery(2, (2, 4, 3)), [rows(2), bytes(24)]),

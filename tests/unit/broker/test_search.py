@@ -24,7 +24,7 @@ def step(world: World, sequence: int, *boxes: tuple[float, float, float, float],
     sent = [item for item in world.sent[b"detect"] if isinstance(item.message, Work)]
     (work,) = world.take("detect", Work)
     faces = [Face(box, 0.9) for box in boxes]
-    around = unpack(work.arrays, sent[0].buffers[1:]).get("boxes")
+    around = unpack(work.arrays, sent[0].buffers[:-1]).get("boxes")
     world.give("detect", *detected(work, faces))
     return None if around is None else [tuple(box) for box in around.tolist()]
 
