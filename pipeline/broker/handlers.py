@@ -66,7 +66,6 @@ def receive_frame(state: State, peer: Peer, header: Frame, pixels: Buffer | None
     """Enter a source's next frame into its ledger, and queue it if there is room."""
     ledger = state.ledgers.get(header.source)
     if ledger is None or not peer.accepted or not ledger.expects(header):
-        state.metrics.late_answers += 1
         return
     live = ledger.info.kind == "live"
     if not (live and header.shape is None):
@@ -106,10 +105,7 @@ def put_off(peer: Peer, ledger: SourceLedger, size: int) -> None:
 
 def source_ended(state: State, message: SourceEnded) -> None:
     ledger = state.ledgers.get(message.source)
-    if ledger is None or message.epoch != ledger.epoch:
-        state.metrics.late_answers += 1
-        return
-    if ledger.ended:
+    if ledger is None or message.epoch != ledger.epoch or ledger.ended:
         return
     if message.frames != ledger.next_sequence:
         ledger.error = (
@@ -217,7 +213,6 @@ def answered(state: State, peer: Peer, answer: Result | StepFailed, step_ns: int
     """Return the job that an answer is for; None if it is late: to another broker, or for work taken back."""
     job = peer.take_back(answer.work, now_ns) if answer.broker == state.name else None
     if job is None:
-        state.metrics.late_answers += 1
         return None
     step_ns = min(step_ns, now_ns - job.sent_ns)  # a step can't take longer than since it was sent
     if step_ns:  # not known of a step that failed
@@ -236,7 +231,6 @@ def commit(state: State, peer: Peer, message: Commit, records: Sequence[Buffer],
     """Count what display has written, and publish the records that are new."""
     ledger = state.ledgers.get(message.source)
     if ledger is None:  # unknown to a new broker
-        state.metrics.late_answers += 1
         return
     offset = message.committed.offset
     step_ns = min(message.step_ns, peer.commit(message.source, offset, now_ns))

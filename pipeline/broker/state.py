@@ -81,7 +81,6 @@ class Metrics:
         self.batches: Counter[int] = Counter()  # items in a batch -> how often
         self.deliveries = 0  # outcomes sent to display
         self.bad_messages = 0
-        self.late_answers = 0
         self._latency_ns: list[int] = []
         self._reported_ns: int | None = None
 
