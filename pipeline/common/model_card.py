@@ -7,7 +7,7 @@ refused before anything heavy is imported.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -31,11 +31,9 @@ class CardInput(msgspec.Struct, frozen=True):
 
 
 class OnnxFile(msgspec.Struct, frozen=True):
-    """The network for ONNX Runtime. Other keys (command, calibration, loss) are not parsed."""
+    """The network for ONNX Runtime. Other keys (file, precision, command) are not parsed."""
 
-    file: str
     sha256: str
-    precision: Literal["float32", "int8"]
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -44,9 +42,8 @@ class Card(msgspec.Struct, frozen=True):
     format: int
     labels: list[str]
     input: CardInput
-    file: str = ""
-    """The Keras file, empty if there is none; `sha256` belongs to it."""
     sha256: str = ""
+    """Of the Keras file; empty if there is none."""
     name: str = ""
     parameters: int = 0
     multiply_adds: int = 0

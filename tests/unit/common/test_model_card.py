@@ -51,10 +51,6 @@ def test_card_is_read_and_other_keys_are_ignored(tmp_path: Path) -> None:
         ({"outputs": "consensus"}, "Expected `array`, got `str`"),
         ({"parameters": "many"}, "Expected `int`, got `str`"),
         ({"onnx": {"file": "emotion.onnx", "precision": "int8"}}, "missing required field `sha256`"),
-        (
-            {"onnx": {"file": "emotion.onnx", "sha256": "0", "precision": "int4"}},
-            r"Invalid enum value 'int4' - at `\$.onnx.precision`",
-        ),
     ],
 )
 def test_wrong_card_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
@@ -142,7 +138,6 @@ def test_one_card_describes_the_keras_and_the_onnx_file(tmp_path: Path) -> None:
     keras = model.with_suffix(".keras")
     card, data = read_model(model)
     assert data == b"nodes and weights"
-    assert card.onnx is not None and card.onnx.precision == "float32"
     assert card.sha256_of(model) == hashlib.sha256(data).hexdigest()
     card, data = read_model(keras)
     assert data == b"layers and weights"
