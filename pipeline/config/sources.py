@@ -38,8 +38,6 @@ EXPECTED: Final = (
     "- for standard input, browser, or demo"
 )
 
-_DEMO: Final = re.compile(r"demo(?::(?P<faces>[0-9]{1,6}))?")
-_BROWSER: Final = re.compile(r"browser(?::(?P<visitors>[0-9]{1,6}))?")
 _CAMERA: Final = re.compile(r"(?:/dev/video)?[0-9]{1,4}")
 _PLACED: Final = re.compile(r"(?P<text>(?:(?!://).)+)@(?P<place>camera:[A-Za-z0-9_.-]+)", re.DOTALL)
 """`0@camera:door`. No address: `rtsp://user@camera:554` is another thing."""
@@ -114,34 +112,30 @@ def _unused(name: str, taken: set[str]) -> str:
 
 def is_browser(text: str) -> bool:
     """Whether a source is the cameras of the web page's visitors."""
-    return text == "browser" or text.startswith("browser:")
+    return text.partition(":")[0] == "browser"
 
 
-def _visitors(text: str) -> int:
-    """How many visitors at a time `browser` or `browser:N` is for."""
-    match = _BROWSER.fullmatch(text)
-    visitors = int(match["visitors"] or VISITORS) if match else 0
-    if not 1 <= visitors <= MAX_SOURCES:
-        raise UserError(f"source {text!r}: browser or browser:N with N from 1 to {MAX_SOURCES} is expected")
-    return visitors
-
-
-def demo_faces(text: str, default: int) -> int:
-    """Return N of `demo:N`."""
-    match = _DEMO.fullmatch(text)
-    return int(match["faces"]) if match and match["faces"] else default
+def count_of(text: str, default: int, most: int) -> int:
+    """Return N of `demo:N` or `browser:N`, from 1 to `most`; without it the default. Raises UserError."""
+    form, colon, number = text.partition(":")
+    if not colon:
+        return default
+    count = int(number) if re.fullmatch("[0-9]{1,6}", number) else 0
+    if not 1 <= count <= most:
+        raise UserError(f"source {text!r}: {form} or {form}:N with N from 1 to {most} is expected")
+    return count
 
 
 def _read(text: str) -> list[tuple[str, SourceForm, int | None]]:
     """Return text, form and number of the stream, or of the visitor, of each source that a text names."""
     if _CAMERA.fullmatch(text):
         return [(text, "camera", None)]
-    if text == "demo" or text.startswith("demo:"):
-        if not _DEMO.fullmatch(text) or not 1 <= demo_faces(text, 1) <= MAX_DEMO_FACES:
-            raise UserError(f"source {text!r}: demo or demo:N with N from 1 to {MAX_DEMO_FACES} is expected")
+    if text.partition(":")[0] == "demo":
+        count_of(text, 1, MAX_DEMO_FACES)
         return [(text, "demo", None)]
     if is_browser(text):
-        return [(text, "browser", number) for number in range(1, _visitors(text) + 1)]
+        visitors = count_of(text, VISITORS, MAX_SOURCES)
+        return [(text, "browser", number) for number in range(1, visitors + 1)]
     stream = None
     if (numbered := _STREAM_NUMBER.fullmatch(text)) and not _exists(text):
         text, stream = numbered["text"], int(numbered["number"])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
-from pipeline.config.sources import SourceSpec, demo_faces
+from pipeline.config.sources import MAX_DEMO_FACES, SourceSpec, count_of
 from pipeline.wire.messages import SourceInfo
 from stages.capture.reader import TimedFrame
 from stages.capture.spec import CaptureSettings
@@ -190,7 +190,7 @@ class DemoReader:
         start = math.ceil(start_s * FPS)
         self.info = SourceInfo(spec.name, "file", WIDTH, HEIGHT, FPS, max(0, FRAMES - start))
         head = _portrait()[HEAD]
-        self._faces = demo_faces(spec.text, 0)
+        self._faces = count_of(spec.text, 0, MAX_DEMO_FACES)
         self._columns, self._rows = _grid(max(1, self._faces), head.shape[1] / head.shape[0])
         self._cell = SPREAD * WIDTH / self._columns, SPREAD * HEIGHT / self._rows
         scale = GAP * min(self._cell[0] / head.shape[1], self._cell[1] / head.shape[0])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.common.errors import UserError
-from pipeline.config.sources import demo_faces, parse_sources, without_credentials
+from pipeline.config.sources import count_of, parse_sources, without_credentials
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_a_demo_that_cannot_be(text: str) -> None:
         parse_sources([text])
 
 
-def test_demo_faces() -> None:
-    assert (demo_faces("demo:16", 4), demo_faces("demo", 4)) == (16, 4)
+def test_faces_of_the_demo() -> None:
+    assert (count_of("demo:16", 4, 100), count_of("demo", 4, 100)) == (16, 4)
 
 
 @pytest.mark.parametrize(
