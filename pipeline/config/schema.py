@@ -115,6 +115,13 @@ class PipelineSettings:
 
     def __init__(self, *tables: Settings) -> None:
         self._tables: dict[type[Settings], Settings] = {type(table): table for table in tables}
+        self.broker = self.of(BrokerSettings)
+        self.network = self.of(NetworkSettings)
+        self.security = self.of(SecuritySettings)
+        self.run = self.of(RunSettings)
+        self.ray = self.of(RaySettings)
+        self.metrics = self.of(MetricsSettings)
+        self.log = self.of(LogSettings)
 
     def of(self, kind: type[S]) -> S:
         """Return the table of this type."""
@@ -129,34 +136,6 @@ class PipelineSettings:
     def replace(self, *tables: Settings) -> "PipelineSettings":
         """Return the settings with these tables replaced."""
         return PipelineSettings(*(self._tables | {type(table): table for table in tables}).values())
-
-    @property
-    def broker(self) -> BrokerSettings:
-        return self.of(BrokerSettings)
-
-    @property
-    def network(self) -> NetworkSettings:
-        return self.of(NetworkSettings)
-
-    @property
-    def security(self) -> SecuritySettings:
-        return self.of(SecuritySettings)
-
-    @property
-    def run(self) -> RunSettings:
-        return self.of(RunSettings)
-
-    @property
-    def ray(self) -> RaySettings:
-        return self.of(RaySettings)
-
-    @property
-    def metrics(self) -> MetricsSettings:
-        return self.of(MetricsSettings)
-
-    @property
-    def log(self) -> LogSettings:
-        return self.of(LogSettings)
 
 
 CORE_TABLES: Final[dict[str, type[Settings]]] = {
