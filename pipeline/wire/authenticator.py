@@ -28,11 +28,7 @@ LINES: Final = 3
 LINES_S: Final = 10.0
 """Refusals for one reason that are logged in this time; the others are counted."""
 
-_FAILED: Final = (
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 _REASONS: Final = {
     int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): "it uses no key (NULL or PLAIN)",
     int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): "it has another broker's public key, or a damaged one",
