@@ -71,7 +71,7 @@ def receive_frame(state: State, peer: Peer, header: Frame, pixels: Buffer | None
     if not (live and header.shape is None):
         peer.granted = max(0, peer.granted - 1)
     size = frame_bytes(header, pixels)
-    room = has_room(state, ledger, size)
+    room = state.has_room(ledger, size)
     if ledger.in_flight >= state.window(ledger) or not (room or live):
         put_off(peer, ledger, size)
         return
@@ -86,15 +86,6 @@ def receive_frame(state: State, peer: Peer, header: Frame, pixels: Buffer | None
             state.resolve(replaced, "dropped", "superseded")
     else:
         state.frame_queue.put_file(frame)
-
-
-def has_room(state: State, ledger: SourceLedger, size: int) -> bool:
-    """Whether `size` more bytes may be held: each source has a share, which one single frame may exceed."""
-    if not size:
-        return True
-    alone = not ledger.held_bytes
-    fits = alone or ledger.held_bytes + size <= state.share_bytes()
-    return fits and state.held_bytes <= state.rules.settings.max_bytes
 
 
 def put_off(peer: Peer, ledger: SourceLedger, size: int) -> None:

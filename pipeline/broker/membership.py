@@ -158,8 +158,7 @@ def accept_captures(state: State) -> None:
 def has_room_again(state: State, source: str) -> bool:
     """Whether enough frames of a source fit again to ask for them."""
     ledger = state.ledgers[source]
-    fits = not ledger.held_bytes or ledger.held_bytes + ledger.largest_bytes <= state.share_bytes()
-    return fits and ledger.in_flight <= state.window(ledger) // 2
+    return state.has_room(ledger, ledger.largest_bytes) and ledger.in_flight <= state.window(ledger) // 2
 
 
 def accept_capture(state: State, peer: Peer, display: Hello) -> None:

@@ -159,6 +159,13 @@ class State:
         """How much each source that has not ended may hold."""
         return self.rules.settings.max_bytes // max(1, sum(not led.complete for led in self.ledgers.values()))
 
+    def has_room(self, ledger: SourceLedger, size: int) -> bool:
+        """Whether `size` more bytes may be held: each source has a share, which a single frame may exceed."""
+        if not size:
+            return True
+        fits = not ledger.held_bytes or ledger.held_bytes + size <= self.share_bytes()
+        return fits and self.held_bytes <= self.rules.settings.max_bytes
+
     def window(self, ledger: SourceLedger) -> int:
         """How many frames of a source may be without a written record."""
         return MAX_WINDOW if ledger.info.kind == "live" else self.rules.settings.file_window
