@@ -158,7 +158,6 @@ def send_delivery(
 ) -> None:
     header = frame.header
     pixels = frame.pixels if display.hello.wants_pixels else None
-    sent = header if pixels is not None else None
     arrays, buffers = pack(ledger.shown(frame, state.hidden))
     if pixels is not None:
         buffers.append(pixels)
@@ -170,9 +169,9 @@ def send_delivery(
         frame.status,
         frame.reason,
         header.file,
-        sent.shape if sent else None,
+        header.shape if pixels is not None else None,
         ledger.info.fps,
-        sent.encoding if sent else "raw",
+        header.encoding,
         frame.items,
         arrays,
         (header.shape[1], header.shape[0]) if header.shape else None,

@@ -196,8 +196,9 @@ def found(state: State, frame: PendingFrame, items: int, values: Values, now_ns:
 
 def step_failed(state: State, peer: Peer, answer: StepFailed, now_ns: int) -> None:
     job = answered(state, peer, answer, 0, now_ns)
-    if job is not None:
-        fail(state, job, answer.reason)
+    for frame in job.frames if job else ():
+        if frame.phase != "resolved":
+            state.resolve(frame, "failed", answer.reason)
 
 
 def answered(state: State, peer: Peer, answer: Result | StepFailed, step_ns: int, now_ns: int) -> Job | None:
@@ -210,12 +211,6 @@ def answered(state: State, peer: Peer, answer: Result | StepFailed, step_ns: int
         state.liveness.learn(peer.hello.role, job.units, step_ns)
     state.metrics.step(peer.hello.role, len(job.frames), step_ns)
     return job
-
-
-def fail(state: State, job: Job, reason: str) -> None:
-    for frame in job.frames:
-        if frame.phase != "resolved":
-            state.resolve(frame, "failed", reason)
 
 
 def commit(state: State, peer: Peer, message: Commit, records: Sequence[Buffer], now_ns: int) -> None:

@@ -56,18 +56,13 @@ def load_settings(path: Path | None, assignments: Sequence[str], types: TableTyp
         name = name.strip()
         value = _convert(value.strip(), name, types, "--set: ", strict=False)
         values[_current(name, "--set: ")] = value
-    return _settings(values, types)
+    return _replaced(PipelineSettings(), values, types)
 
 
 def override(settings: PipelineSettings, values: Mapping[str, Any], types: TableTypes) -> PipelineSettings:
     """Return the settings with some values, named `table.key`, replaced and checked."""
-    current = {
-        f"{table}.{key}": value
-        for table, kind in types.items()
-        for key, value in structs.asdict(settings.of(kind)).items()
-    }
     given = {name: _convert(value, name, types, "") for name, value in values.items()}
-    return _settings(current | given, types)
+    return _replaced(settings, given, types)
 
 
 def nearest(word: str, choices: Iterable[str], prefix: str = "") -> str:
@@ -77,12 +72,10 @@ def nearest(word: str, choices: Iterable[str], prefix: str = "") -> str:
     return f": did you mean {prefix}{found[0]}?" if found else f": expected one of {', '.join(known)}"
 
 
-def _settings(values: Mapping[str, Any], types: TableTypes) -> PipelineSettings:
-    tables = []
-    for table, kind in types.items():
-        mine = {name.partition(".")[2]: v for name, v in values.items() if name.partition(".")[0] == table}
-        tables.append(kind(**mine))
-    settings = PipelineSettings(*tables)
+def _replaced(settings: PipelineSettings, values: Mapping[str, Any], types: TableTypes) -> PipelineSettings:
+    for name, value in values.items():
+        table, _, key = name.partition(".")
+        settings = settings.replace(structs.replace(settings.of(types[table]), **{key: value}))
     broker, keyed = settings.broker, bool(settings.security.keys)
     work = check_address(broker.address, "broker.address", keyed) if broker.address else ""
     publish = check_address(broker.publish, "broker.publish", keyed) if broker.publish else ""
