@@ -154,16 +154,13 @@ def publish_address(publish: str, address: str, *, named: bool) -> str:
     """
     if publish:
         return publish
-    if address.startswith("ipc://"):
+    if is_tcp(address):
+        host, port = _parts(address)
+        beside = f"tcp://{host}:{int(port) + 1}"
+    else:
         # The run's own directory has one broker; a directory that the user named may have several.
         beside = f"{address}.results" if named else f"{address.rpartition('/')[0]}/results"
-        return check_address(beside, "broker.publish")
-    host, _, port = address.rpartition(":")
-    if int(port) == 65_535:
-        raise UserError(
-            "broker.publish: port 65535 has none beside it; give broker.publish an address of its own"
-        )
-    return f"{host}:{int(port) + 1}"
+    return check_address(beside, "broker.publish", keyed=True)
 
 
 def broker_address(address: str, directory: Path) -> str:
@@ -180,10 +177,8 @@ def has_ipc() -> bool:
 
 
 def _check_ipc(address: str, path: str, name: str) -> str:
-    if not path or path.endswith("/"):
-        raise UserError(f"{name}: expected the path of a socket after ipc://, found {address!r}")
-    if path[0] in "@*":  # the abstract namespace has no permissions
-        raise UserError(f"{name}: expected the path of a socket file, found {address!r}")
+    if not path or path.endswith("/") or path[0] in "@*":  # the abstract namespace has no permissions
+        raise UserError(f"{name}: expected the path of a socket file after ipc://, found {address!r}")
     if not has_ipc():
         raise UserError(f"{name}: this system has no ipc; use tcp://127.0.0.1:PORT instead of {address!r}")
     length = len(os.fsencode(path))
