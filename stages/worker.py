@@ -13,6 +13,7 @@ from pipeline.wire.messages import PROTOCOL, Buffer, End, Hello, Result, StepFai
 from pipeline.wire.session import Session
 
 POLL_MS = 200
+MAX_REASON = 200  # characters of a frame's reason, which may be a library's text
 
 Arrays = Mapping[str, NDArray[Any]]
 """By name; the first axis of each is the items of a frame."""
@@ -72,7 +73,7 @@ def _answer(
     try:
         arrays = step(work, buffers)
     except StepError as error:
-        return StepFailed(work.broker, work.work, str(error)), ()
+        return StepFailed(work.broker, work.work, str(error)[:MAX_REASON]), ()
     step_ns = clock_ns() - started_ns
     items = len(next(iter(arrays.values())))
     described, packed = pack(arrays)

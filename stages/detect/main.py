@@ -15,8 +15,6 @@ from stages.faces import BOXES, pack_faces
 from stages.image_codec import BadFrame, ImageReader
 from stages.worker import Arrays, StepError, serve
 
-MAX_REASON = 200  # characters of a library's text
-
 CREDITS = 2
 """While one frame is searched, the next one of a file is on its way."""
 
@@ -40,8 +38,8 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
             image = reader.image(buffers[-1], work.encoding, work.shape)
             return pack_faces(*detect_step(detector, image, around, options.crop_shape))
         except BadFrame as error:
-            raise StepError(str(error)[:MAX_REASON]) from error
+            raise StepError(str(error)) from error
         except cv2.error as error:
-            raise StepError(f"detector: {error.err or error}"[:MAX_REASON]) from error
+            raise StepError(f"detector: {error.err or error}") from error
 
     return serve(assignment, stop, fingerprint=detector.fingerprint, credits=CREDITS, step=step)

@@ -4,7 +4,6 @@ Its boxes are those of cv2.FaceDetectorYN, which takes more than twice as long.
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -72,19 +71,11 @@ def regions_around(boxes: Sequence[Box], width: int, height: int) -> list[Region
 
 
 def _around(box: Box, width: int, height: int) -> Region:
-    x, y, box_width, box_height = box
-    reach = (0.5 + MARGIN) * max(box_width, box_height)
-    left, top = x + box_width / 2 - reach, y + box_height / 2 - reach
-    return Region(
-        _limited(math.floor(left / STEP) * STEP, width - 1),
-        _limited(math.floor(top / STEP) * STEP, height - 1),
-        max(1, _limited(math.ceil((left + 2 * reach) / STEP) * STEP, width)),
-        max(1, _limited(math.ceil((top + 2 * reach) / STEP) * STEP, height)),
-    )
-
-
-def _limited(place: int, most: int) -> int:
-    return min(max(place, 0), most)
+    corner, size, frame = np.array(box[:2]), np.array(box[2:]), np.array((width, height))
+    middle, reach = corner + size / 2, (0.5 + MARGIN) * size.max()
+    first = (np.floor((middle - reach) / STEP) * STEP).clip(0, frame - 1)
+    end = (np.ceil((middle + reach) / STEP) * STEP).clip(1, frame)
+    return Region(*map(int, first), *map(int, end))
 
 
 HEADS: Final = {"cls": 1, "obj": 1, "bbox": 4}  # outputs asked for, and their values a cell
