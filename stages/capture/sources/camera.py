@@ -39,8 +39,7 @@ class CameraReader:
             raise UserError("this camera does not open or gives no picture; is it there, and free?")
         height, width = image.shape[:2]
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        sound = np.isfinite(fps) and 0 < fps <= 1000
-        self.info = SourceInfo(spec.name, "live", width, height, float(fps) if sound else 0.0)
+        self.info = SourceInfo(spec.name, "live", width, height, fps if 0 < fps <= 1000 else 0.0)
         self._start_s = time.monotonic()
 
     def read(self) -> TimedFrame | None:
