@@ -2,7 +2,7 @@
 
 import platform
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -85,38 +85,34 @@ def check(settings: CaptureSettings) -> list[CheckLine]:
     return [CheckLine("ok", "source", f"none named: {seen}, else demo")]
 
 
+_DETAILS: Final = {
+    "camera": "live, not tried",
+    "stream": "not tried",
+    "pipe": "standard input",
+    "folder": "pictures",
+    "demo": "the built-in clip",
+}
+
+
 def _source_line(text: str) -> CheckLine:
     try:
         sources = parse_sources([text])
     except UserError as error:
         return CheckLine("missing", "source", str(error))
-    if sources[0].form == "browser":
-        most = f"{len(sources)} visitors at a time" if len(sources) > 1 else "one visitor at a time"
-        return CheckLine("ok", "source", f"{text}: {most}, by the web page")
-    if len(sources) > 1:
-        return CheckLine("ok", "source", f"{text}: {len(sources)} sources")
-    return _single_line(text, sources[0])
-
-
-def _single_line(text: str, source: SourceSpec) -> CheckLine:
-    match source.form:
-        case "camera":
-            device = Path(f"/dev/video{text}" if text.isdecimal() else text)
-            if platform.system() == "Linux" and not device.exists():
-                return CheckLine("missing", "source", f"{source.name}: there is no {device}")
-            return CheckLine("ok", "source", f"{source.name}: live, not tried")
-        case "stream":
-            return CheckLine("ok", "source", f"{source.name}: not tried")
-        case "pipe":
-            return CheckLine("ok", "source", "standard input")
-        case "video":
-            return CheckLine(
-                "ok", "source", f"{text}: a file of {Path(source.text).stat().st_size:,} bytes, not opened"
-            )
-        case "folder":
-            return CheckLine("ok", "source", f"{text}: pictures")
-        case _:
-            return CheckLine("ok", "source", f"{text}: the built-in clip")
+    source = sources[0]
+    label = source.name if source.form in ("camera", "stream") else text  # an address without credentials
+    device = Path(f"/dev/video{source.text.removeprefix('/dev/video')}")
+    if source.form == "camera" and platform.system() == "Linux" and not device.exists():
+        return CheckLine("missing", "source", f"{label}: there is no {device}")
+    if source.form == "browser":
+        detail = f"visitors of the web page, at most {len(sources)} at a time"
+    elif len(sources) > 1:
+        detail = f"{len(sources)} sources"
+    elif source.form == "video":
+        detail = f"a file of {Path(source.text).stat().st_size:,} bytes, not opened"
+    else:
+        detail = _DETAILS[source.form]
+    return CheckLine("ok", "source", f"{label}: {detail}")
 
 
 CAPTURE = StageSpec("capture", "stages.capture.main", CaptureSettings, processes, check=check)

@@ -76,7 +76,7 @@ def test_what_browser_needs_is_looked_for(
     given = [f"classify.model={write_model(tmp_path)}", "detect.model=haar", "capture.sources=browser:2"]
     assert run_check(read_settings(None, given + settings)) == (2 if part else 0)
     listing = capsys.readouterr().out.splitlines()
-    assert "ok      source         browser:2: 2 visitors at a time, by the web page" in listing
+    assert "ok      source         browser:2: visitors of the web page, at most 2 at a time" in listing
     missing = {line.split()[1] for line in listing if line.startswith("missing ")}
     assert missing == ({part} if part else set())
 
