@@ -124,7 +124,9 @@ def run_pipeline(
     settings = bench_settings(settings, frames, results, pace_fps)
     reporter, watch = _Lines(), Watch()
     no_summary = contextlib.redirect_stdout(io.StringIO())
-    with Signals() as signals, laid_out((BROKER, *STAGES), settings, specs, None) as plan, no_summary:
+    stages = (BROKER, *STAGES)
+    here = frozenset(spec.role for spec in stages)
+    with Signals() as signals, laid_out(stages, settings, specs, here) as plan, no_summary:
         status = Runner(settings, plan, reporter, signals, watch).run()
     if status == SIGNALLED + signal.SIGINT:
         raise KeyboardInterrupt

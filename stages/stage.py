@@ -33,21 +33,21 @@ def read_settings(path: Path | None = None, assignments: Sequence[str] = ()) -> 
     return load_settings(path, assignments, TABLES)
 
 
-def choose_page(settings: PipelineSettings, only: frozenset[str] | None) -> DisplaySettings:
-    """Return the display's settings; a source `browser` needs the web page.
+def choose_page(settings: PipelineSettings, here: frozenset[str]) -> DisplaySettings:
+    """Return the display's settings; a source `browser` needs the web page. here: the roles that run here.
 
     Raises UserError if the settings have another display, or --only leaves the page out.
     """
     display = settings.of(DisplaySettings)
     named = next((text for text in settings.of(CaptureSettings).sources if is_browser(text)), "")
-    if not named or (only is not None and "capture" not in only):
+    if not named or "capture" not in here:
         return display
     if display.mode not in ("auto", "web"):
         raise UserError(
             f"source {named}: the web page asks its visitors for their cameras; "
             f"expected --display web, found {display.mode}"
         )
-    missing = [] if only is None else [role for role in ("web", "display") if role not in only]
+    missing = [role for role in ("web", "display") if role not in here]
     if missing:
         raise UserError(
             f"source {named}: capture, display and the web page have to be on one machine; "

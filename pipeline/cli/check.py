@@ -36,29 +36,29 @@ _MISSING_STATUS: Final = 2
 
 def run_check(
     settings: PipelineSettings,
-    only: frozenset[str] | None = None,
+    here: frozenset[str],
     config: Path | None = None,
     cameras: bool = False,
 ) -> int:
     """Print a line for each part; return 0 if the pipeline would run, 2 if something is missing.
 
-    only: the roles that run here; None: all. config: the file of --config, if any. cameras: open each camera.
+    here: the roles that run here. config: the file of --config, if any. cameras: open each camera.
     """
     lines = [*system_lines(config), *package_lines(PROJECT / "requirements.txt")]
     try:
-        settings = settings.replace(choose_page(settings, only))
+        settings = settings.replace(choose_page(settings, here))
     except UserError as error:
         lines.append(CheckLine("missing", "display", str(error)))
     for spec in reversed(STAGES):  # sources first
-        if spec.check is not None and _runs(spec.role, only):
+        if spec.check is not None and spec.role in here:
             lines += spec.check(settings.of(spec.settings))
     if cameras:
         lines += camera_lines(settings.of(CaptureSettings))
     if settings.log.file:
         lines.append(output_line("log", settings.log.file))
-    lines += key_lines(settings, only)
+    lines += key_lines(settings, here)
     try:
-        lines += process_lines(settings, only)
+        lines += process_lines(settings, here)
     except UserError as error:
         if not any(line.state == "missing" for line in lines):  # else a line above says what is missing
             lines.append(CheckLine("missing", "processes", str(error)))
@@ -82,17 +82,17 @@ def package_lines(requirements: Path) -> list[CheckLine]:
     return [_package_line(name, pinned) for name, pinned in pins]
 
 
-def key_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[CheckLine]:
+def key_lines(settings: PipelineSettings, here: frozenset[str]) -> list[CheckLine]:
     """Return whether the keys of tcp addresses are there; no line for a run over `ipc` alone."""
     broker, named = settings.broker, settings.security.keys
-    work, publishes = is_tcp(broker.address), is_tcp(broker.publish) and _runs("broker", only)
+    work, publishes = is_tcp(broker.address), is_tcp(broker.publish) and "broker" in here
     if not (work or publishes):
         return [CheckLine("note", "keys", f"{named}: not used, since no address is tcp")] if named else []
     if not named:
         return [CheckLine("ok", "keys", "this user's own, made when they are needed")]
     from pipeline.wire.keys import check_keys  # which loads zmq
 
-    roles = ["supervisor", *(spec.role for spec in (BROKER, *STAGES) if _runs(spec.role, only))]
+    roles = ["supervisor", *(spec.role for spec in (BROKER, *STAGES) if spec.role in here)]
     try:
         check_keys(Path(named).expanduser(), roles if work else ["broker"])
     except UserError as error:
@@ -100,14 +100,14 @@ def key_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[C
     return [CheckLine("ok", "keys", f"{named}: those of {', '.join(roles if work else ['broker'])}")]
 
 
-def process_lines(settings: PipelineSettings, only: frozenset[str] | None) -> list[CheckLine]:
+def process_lines(settings: PipelineSettings, here: frozenset[str]) -> list[CheckLine]:
     """Return how many processes would start, and the threads of each.
 
     Raises UserError where a run would be refused.
     """
     # Without a source there is one too: a camera or the demo.
     specs = parse_sources(settings.of(CaptureSettings).sources or ["demo"])
-    plan = make_plan((BROKER, *STAGES), settings, specs, only, Path("run"))
+    plan = make_plan((BROKER, *STAGES), settings, specs, here, Path("run"))
     threads = Counter((process.role, process.threads) for process in plan.processes)
     return [_processes_line(role, number, each) for (role, each), number in threads.items()]
 
@@ -118,10 +118,6 @@ def _processes_line(role: str, number: int, threads: int) -> CheckLine:
     if number * threads > cores() and number * threads > 1:
         return CheckLine("note", role, f"{text}: more than this machine's {_count(cores(), 'core')}")
     return CheckLine("ok", role, text)
-
-
-def _runs(role: str, only: frozenset[str] | None) -> bool:
-    return only is None or role in only
 
 
 def _package_line(name: str, pinned: str) -> CheckLine:

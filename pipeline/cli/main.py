@@ -107,10 +107,10 @@ def _run(words: Sequence[str]) -> int:
         description="Finds faces in live or recorded video and names their emotions.",
         epilog=_EPILOG,
     )
-    settings, only, _ = _pipeline_options(parser, words)
+    settings, here, _ = _pipeline_options(parser, words)
     from pipeline.cli.resolve import run  # imported here, as below, so that help and usage errors are fast
 
-    return run(settings, only)
+    return run(settings, here)
 
 
 def _check(words: Sequence[str]) -> int:
@@ -123,10 +123,10 @@ def _check(words: Sequence[str]) -> int:
         action="store_true",
         help="open each camera: its sizes and rates, and what it delivers for capture.camera_…",
     )
-    settings, only, options = _pipeline_options(parser, words)
+    settings, here, options = _pipeline_options(parser, words)
     from pipeline.cli.check import run_check
 
-    return run_check(settings, only, options.config, options.cameras)
+    return run_check(settings, here, options.config, options.cameras)
 
 
 def _bench_parser() -> _Parser:
@@ -310,28 +310,28 @@ def _add_pipeline_options(parser: argparse.ArgumentParser) -> None:
 
 def _pipeline_options(
     parser: _Parser, words: Sequence[str]
-) -> tuple[PipelineSettings, frozenset[str] | None, argparse.Namespace]:
-    """Parse the options of `run` and `check`; return the settings, the roles of --only, and all options."""
+) -> tuple[PipelineSettings, frozenset[str], argparse.Namespace]:
+    """Parse the options of `run` and `check`; return settings, the roles that run here, and all options."""
     _add_pipeline_options(parser)
     options = parser.read(words)
-    only = _roles(parser, options.only)
-    _check_only(parser, options, only)
+    here = _roles(parser, options.only)
+    _check_only(parser, options, here)
     settings = read_settings(options.config, options.set)
     quiet = options.quiet and settings.log.level != "error"
     settings = override(settings, _overrides(options) | ({"log.level": "warning"} if quiet else {}), TABLES)
     _check_outputs(settings)
     address = settings.broker.address
-    if settings.run.engine == "ray" and only is not None:
+    if settings.run.engine == "ray" and options.only is not None:
         parser.error("--only can't be used with --engine ray, where Ray places the stages")
-    if only is not None and not address:
+    if options.only is not None and not address:
         parser.error("--only needs --broker ADDRESS, where all stages connect")
-    if only is None or "broker" in only:
+    if "broker" in here:
         for text, name in ((address, "broker.address"), (settings.broker.publish, "broker.publish")):
             if text:
                 check_bindable(text, name)
     else:
         check_dialable(address)
-    return settings, only, options
+    return settings, here, options
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
@@ -352,9 +352,9 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _roles(parser: _Parser, text: str | None) -> frozenset[str] | None:
+def _roles(parser: _Parser, text: str | None) -> frozenset[str]:
     if text is None:
-        return None
+        return frozenset(ROLES)
     roles = [role.strip() for role in text.split(",") if role.strip()]
     if not roles:
         parser.error(f"--only: expected some of {','.join(ROLES)}, found {text!r}")
@@ -364,14 +364,12 @@ def _roles(parser: _Parser, text: str | None) -> frozenset[str] | None:
     return frozenset(roles)
 
 
-def _check_only(parser: _Parser, options: argparse.Namespace, only: frozenset[str] | None) -> None:
+def _check_only(parser: _Parser, options: argparse.Namespace, here: frozenset[str]) -> None:
     """Refuse options of a stage that does not run here, which would be ignored."""
-    if only is None:
-        return
     belongs = {"source": "capture", "start": "capture", "duration": "capture", "cropped": "detect"}
     belongs |= {"display": "display", "results": "display", "record": "display"}
     for option, role in belongs.items():
-        if getattr(options, option) is not None and role not in only:
+        if getattr(options, option) is not None and role not in here:
             parser.error(f"--{option} belongs to {role}, which --only leaves out here")
 
 

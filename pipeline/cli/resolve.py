@@ -26,20 +26,20 @@ CAMERA_PROBE_S: Final = 20.0
 REFUSED_STATUS: Final = 2
 
 
-def run(settings: PipelineSettings, only: frozenset[str] | None) -> int:
-    """Run the pipeline, or the stages in `only`, until its end; return the exit status.
+def run(settings: PipelineSettings, here: frozenset[str]) -> int:
+    """Run the roles in `here` of the pipeline until its end; return the exit status.
 
     Raises UserError for what is wrong before the first process starts.
     """
-    reporter = Reporter(settings.log, _summary_to(settings, only))
+    reporter = Reporter(settings.log, _summary_to(settings, here))
     try:
-        settings, sources = prepare(settings, only, reporter)
+        settings, sources = prepare(settings, here, reporter)
         if settings.run.engine == "ray":
             from pipeline.supervisor.ray_engine import run_on_ray
 
             return run_on_ray((BROKER, *STAGES), settings, sources, reporter)
         check_places(sources)
-        with Signals() as signals, laid_out((BROKER, *STAGES), settings, sources, only) as plan:
+        with Signals() as signals, laid_out((BROKER, *STAGES), settings, sources, here) as plan:
             return Runner(settings, plan, reporter, signals).run()
     except UserError as error:
         if not settings.log.json:
@@ -60,31 +60,31 @@ def check_places(sources: list[SourceSpec]) -> None:
             )
 
 
-def _summary_to(settings: PipelineSettings, only: frozenset[str] | None) -> TextIO | None:
+def _summary_to(settings: PipelineSettings, here: frozenset[str]) -> TextIO | None:
     """Return the file for the summary; None: standard output."""
     if not settings.log.status:
         return StringIO()
-    taken = settings.of(DisplaySettings).results == STDOUT and (only is None or "display" in only)
+    taken = settings.of(DisplaySettings).results == STDOUT and "display" in here
     return sys.stderr if taken else None  # standard output has the records
 
 
 def prepare(
-    settings: PipelineSettings, only: frozenset[str] | None, reporter: Reporter
+    settings: PipelineSettings, here: frozenset[str], reporter: Reporter
 ) -> tuple[PipelineSettings, list[SourceSpec]]:
     """Resolve what the settings leave open: sources, detector, labels, display; log the choices.
 
     Raises UserError for a source, model or display that can't be used.
     """
-    settings = settings.replace(choose_page(settings, only))
+    settings = settings.replace(choose_page(settings, here))
     for spec in STAGES:
-        if spec.resolve is not None and (only is None or spec.role in only):
+        if spec.resolve is not None and spec.role in here:
             resolved, lines = spec.resolve(settings.of(spec.settings))
             settings = settings.replace(resolved)
             for line in lines:
                 reporter.info(line)
     settings = settings.replace(choose_threshold(settings))
     capture = settings.of(CaptureSettings)
-    sources = find_sources(capture.sources, reporter) if only is None or "capture" in only else []
+    sources = find_sources(capture.sources, reporter) if "capture" in here else []
     watched = settings.of(DisplaySettings).mode in ("window", "web")
     if watched and [source.form for source in sources] == ["demo"]:  # it repeats until it is stopped
         settings = settings.replace(msgspec.structs.replace(capture, repeat=0))

@@ -69,14 +69,14 @@ def laid_out(
     stages: Sequence[StageSpec[Any]],
     settings: PipelineSettings,
     sources: list[SourceSpec],
-    only: frozenset[str] | None,
+    here: frozenset[str],
 ) -> Iterator[RunPlan]:
     """Give the plan of a run with its keys and directories; the directories are removed at the end.
 
     Arguments as for `make_plan`. Raises UserError as `make_plan`, `run_directory` and `with_keys` do.
     """
     with run_directory() as directory, frames_directory() as frames:
-        plan = make_plan(stages, settings, sources, only, directory)
+        plan = make_plan(stages, settings, sources, here, directory)
         yield with_keys(plan, settings, directory)._replace(frames=str(frames or ""))
 
 
@@ -84,15 +84,14 @@ def make_plan(
     stages: Sequence[StageSpec[Any]],
     settings: PipelineSettings,
     sources: list[SourceSpec],
-    only: frozenset[str] | None,
+    here: frozenset[str],
     directory: Path,
 ) -> RunPlan:
     """Plan a run of `stages`, the broker among them, whose settings are resolved.
 
-    only: the roles that run here; None: all. Raises UserError for an address or model that can't be used.
+    here: the roles that run here. Raises UserError for an address or model that can't be used.
     """
     address = broker_address(settings.broker.address, directory)
-    here = frozenset(spec.role for spec in stages) if only is None else only
     steps = agreed_steps([spec.step(settings.of(spec.settings)) for spec in stages if spec.step is not None])
     run = RunFacts(settings, sources, steps, "capture" in here, directory)
     processes = [plan for spec in stages if spec.role in here for plan in spec.processes(run)]

@@ -285,7 +285,7 @@ def run_on_ray(
     least = {spec.role: max(1, settings.of(spec.settings).workers) for spec in scaled}
     with joined(settings, reporter), run_directory() as directory, Signals() as signals:
         settings = spread(settings, stages, scaled, directory)
-        with laid_out(stages, settings, sources, None) as plan:
+        with laid_out(stages, settings, sources, frozenset(spec.role for spec in stages)) as plan:
             roles = {spec.role for spec in steps}
             away = {
                 source.name: source.place for source in sources if source.place or source.form == "stream"

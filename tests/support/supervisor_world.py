@@ -22,6 +22,7 @@ from tests.support.broker_world import make_report
 
 START_S = 1000.0
 SOURCE = "clip"
+EVERY_ROLE = frozenset(spec.role for spec in (BROKER, *STAGES))
 
 
 def make_source_report(written: int = 0, **changes: Any) -> SourceReport:
@@ -37,7 +38,7 @@ class World:
         """`placed`: an engine chooses the machines of the detectors, of which there is one at first."""
         settings = PipelineSettings(DetectSettings(workers=2), *tables)
         sources = [SourceSpec(SOURCE, "video", SOURCE)]
-        plan = make_plan((BROKER, *STAGES), settings, sources, only, Path("run"))
+        plan = make_plan((BROKER, *STAGES), settings, sources, only or EVERY_ROLE, Path("run"))
         instances = {process.name: f"run/{process.name}" for process in plan.processes}
         if placed:
             detectors = frozenset(one.name for one in plan.processes if one.role == "detect")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.command import Options
-from pipeline.cli.main import main
+from pipeline.cli.main import ROLES, main
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from pipeline.config.schema import PipelineSettings
@@ -56,7 +56,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_nothing_said_runs_everything_with_the_defaults(supervisor: Handed) -> None:
     assert main([]) == 7
-    assert supervisor.arguments == (PipelineSettings(), None)
+    assert supervisor.arguments == (PipelineSettings(), set(ROLES))
 
 
 def test_options_override_the_settings(supervisor: Handed, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_options_override_the_settings(supervisor: Handed, tmp_path: Path) -> No
     words = ["--config", str(config), "--source", "0", "--source", "demo:8", "--display", "none"]
     words += ["--start", "1", "--duration", "0.4", "--cropped"]
     main([*words, "--record", "v.mkv", "--set", "detect.threads=2", "--set", "log.level=debug"])
-    settings, only = supervisor.arguments
+    settings, here = supervisor.arguments
     capture = settings.of(CaptureSettings)
     assert (capture.sources, capture.start_s, capture.duration_s) == (["0", "demo:8"], 1.0, 0.4)
     assert settings.of(DetectSettings).model == "cropped"
@@ -83,13 +83,13 @@ def test_options_override_the_settings(supervisor: Handed, tmp_path: Path) -> No
         2,
         "debug",
     )
-    assert only is None
+    assert here == set(ROLES)
 
 
 def test_only_runs_some_roles_with_the_broker_named(supervisor: Handed) -> None:
     main(["--only", "detect, classify", "--broker", "tcp://127.0.0.1:5555"])
-    settings, only = supervisor.arguments
-    assert only == {"detect", "classify"}
+    settings, here = supervisor.arguments
+    assert here == {"detect", "classify"}
     assert settings.broker.address == "tcp://127.0.0.1:5555"
 
 
@@ -98,8 +98,9 @@ def test_check_gets_the_same_options(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     config = tmp_path / "c.toml"
     config.touch()
     assert main(["check", "--source", "demo", "--config", str(config)]) == 2
-    settings, only, named, cameras = check.arguments
-    assert (settings.of(CaptureSettings).sources, only, named, cameras) == (["demo"], None, config, False)
+    settings, here, named, cameras = check.arguments
+    assert (settings.of(CaptureSettings).sources, named, cameras) == (["demo"], config, False)
+    assert here == set(ROLES)
     main(["check", "--cameras"])
     assert check.arguments[3]
 

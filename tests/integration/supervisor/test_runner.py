@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.broker.spec import BROKER
+from pipeline.cli.main import ROLES
 from pipeline.config.schema import LogSettings, PipelineSettings
 from pipeline.supervisor.child_process import ChildProcess
 from pipeline.supervisor.plan import RunPlan, laid_out
@@ -23,7 +24,7 @@ def settings() -> PipelineSettings:
 
 @pytest.fixture
 def plan(settings: PipelineSettings) -> Iterator[RunPlan]:
-    with laid_out((BROKER, *STAGES), settings, [], None) as plan:
+    with laid_out((BROKER, *STAGES), settings, [], frozenset(ROLES)) as plan:
         yield plan
 
 

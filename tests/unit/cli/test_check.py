@@ -18,6 +18,8 @@ from stages.display.spec import DisplaySettings
 from stages.stage import ROLES, read_settings
 from tests.support.model_cards import write_model
 
+ALL = frozenset(("broker", *ROLES))
+
 
 @pytest.fixture(autouse=True)
 def _no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +38,7 @@ def test_all_there_would_run(
     monkeypatch.setattr("pipeline.cli.check.cores", lambda: 8)
     assignments = [f"classify.model={write_model(tmp_path)}", "detect.model=haar", "detect.workers=3"]
     settings = read_settings(None, [*assignments, "detect.threads=2", "capture.sources=demo:8"])
-    assert run_check(settings) == 0
+    assert run_check(settings, ALL) == 0
     listing = capsys.readouterr().out.splitlines()
     assert listing[-1] == "it would run"
     assert all(line.startswith(("ok ", "note ")) for line in listing[:-1])
@@ -55,7 +57,7 @@ def test_each_missing_part_is_a_line_of_its_own(tmp_path: Path, capsys: pytest.C
             f"capture.sources={tmp_path}/none.mp4",
         ],
     )
-    assert run_check(settings) == 2
+    assert run_check(settings, ALL) == 2
     listing = capsys.readouterr().out.splitlines()
     missing = [line.split()[1] for line in listing if line.startswith("missing ")]
     assert missing == ["source", "emotion", "detector", "display", "results"]
@@ -74,7 +76,7 @@ def test_what_browser_needs_is_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], part: str
 ) -> None:
     given = [f"classify.model={write_model(tmp_path)}", "detect.model=haar", "capture.sources=browser:2"]
-    assert run_check(read_settings(None, given + settings)) == (2 if part else 0)
+    assert run_check(read_settings(None, given + settings), ALL) == (2 if part else 0)
     listing = capsys.readouterr().out.splitlines()
     assert "ok      source         browser:2: visitors of the web page, at most 2 at a time" in listing
     missing = {line.split()[1] for line in listing if line.startswith("missing ")}
@@ -135,10 +137,10 @@ def test_labels_that_the_model_has_not_are_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assignments = [f"classify.model={write_model(tmp_path)}", "detect.model=haar", "capture.sources=demo"]
-    assert run_check(read_settings(None, [*assignments, "classify.labels=consensus"])) == 2
+    assert run_check(read_settings(None, [*assignments, "classify.labels=consensus"]), ALL) == 2
     assert "classify.labels: consensus expected, but " in capsys.readouterr().out
     write_model(tmp_path, outputs=["fer2013", "consensus"])
-    assert run_check(read_settings(None, assignments)) == 0
+    assert run_check(read_settings(None, assignments), ALL) == 0
     assert "consensus; the model has fer2013 and consensus" in capsys.readouterr().out
 
 
@@ -173,8 +175,8 @@ def test_an_output_without_permission_is_missing(tmp_path: Path, monkeypatch: py
 
 def test_check_lists_keys_where_tcp_needs_them(tmp_path: Path) -> None:
     loopback = read_settings(None, ["broker.address=tcp://127.0.0.1:9"])
-    assert key_lines(PipelineSettings(), None) == []
-    (line,) = key_lines(loopback, None)
+    assert key_lines(PipelineSettings(), ALL) == []
+    (line,) = key_lines(loopback, ALL)
     assert (line.state, line.detail) == ("ok", "this user's own, made when they are needed")
 
     directory = tmp_path / "keys"
@@ -189,10 +191,10 @@ def test_check_lists_keys_where_tcp_needs_them(tmp_path: Path) -> None:
     (directory / "detect.secret").chmod(0o644)
     (line,) = key_lines(read_settings(None, named), only)
     assert line.state == "missing" and "chmod 600" in line.detail
-    (line,) = key_lines(read_settings(None, named[1:]), None)
+    (line,) = key_lines(read_settings(None, named[1:]), ALL)
     assert line.state == "note" and "not used" in line.detail
     publishes = [named[1], "broker.publish=tcp://127.0.0.1:9"]
-    assert states(key_lines(read_settings(None, publishes), None)) == ["ok"]
+    assert states(key_lines(read_settings(None, publishes), ALL)) == ["ok"]
     assert key_lines(read_settings(None, publishes), only)[0].state == "note"
 
 

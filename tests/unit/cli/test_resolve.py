@@ -1,11 +1,12 @@
 """What is settled before a run's first process starts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pipeline.broker.spec import BROKER
+from pipeline.cli.main import ROLES
 from pipeline.cli.resolve import check_places, prepare
 from pipeline.common.errors import UserError
 from pipeline.config.schema import LogSettings
@@ -44,26 +45,26 @@ def test_every_classifier_of_a_run_is_given_its_labels(
 @pytest.mark.parametrize("mode", ["auto", "web"])
 def test_browser_is_served_by_the_page(tmp_path: Path, reporter: Reporter, mode: str) -> None:
     given = [f"classify.model={write_model(tmp_path)}", "capture.sources=browser:1", f"display.mode={mode}"]
-    settings, sources = prepare(read_settings(None, given), None, reporter)
+    settings, sources = prepare(read_settings(None, given), frozenset(ROLES), reporter)
     assert settings.of(DisplaySettings).mode == "web"
     assert [source.name for source in sources] == ["browser#1"]
 
 
 @pytest.mark.parametrize(
-    ("mode", "only", "said"),
+    ("mode", "here", "said"),
     [
-        ("window", None, "expected --display web, found window"),
-        ("none", None, "expected --display web, found none"),
+        ("window", ROLES, "expected --display web, found window"),
+        ("none", ROLES, "expected --display web, found none"),
         ("auto", ["capture"], "--only leaves out web and display"),
         ("auto", ["capture", "display"], "--only leaves out web"),
     ],
 )
 def test_browser_without_its_page_is_refused(
-    reporter: Reporter, mode: str, only: list[str] | None, said: str
+    reporter: Reporter, mode: str, here: Sequence[str], said: str
 ) -> None:
     settings = read_settings(None, ["capture.sources=browser", f"display.mode={mode}"])
     with pytest.raises(UserError, match=said):
-        prepare(settings, None if only is None else frozenset(only), reporter)
+        prepare(settings, frozenset(here), reporter)
 
 
 def test_labels_that_the_model_has_not_end_a_run_before_it_starts(tmp_path: Path, reporter: Reporter) -> None:
