@@ -29,7 +29,7 @@ from stages.classify.spec import ClassifySettings
 from stages.detect.spec import DetectSettings
 from stages.display.record import FaceRecord, Record
 from stages.display.spec import DisplaySettings
-from stages.faces import Faces
+from stages.faces import Face, Faces
 from stages.stage import read_settings
 
 if TYPE_CHECKING:  # OpenCV and ONNX Runtime are loaded by `load`
@@ -101,8 +101,10 @@ class Analyser:
         uint8. The box of each is the whole crop, its track the position in the batch, from 1. Raises Error
         for what is not a picture.
         """
+        from stages.capture.reader import TimedFrame
         from stages.detect.detector import crop_face
 
+        started_ns = time.monotonic_ns()
         pictures = [_picture(crop) for crop in crops]
         shape = self._classifier.crop_shape
         small = np.zeros((len(pictures), *shape), np.uint8)
@@ -112,7 +114,8 @@ class Analyser:
             small[number] = crop_face(picture, ((width - side) / 2, (height - side) / 2, side), shape)
         boxes = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0])) for picture in pictures]
         faces = Faces(boxes, self._classify(small), {})
-        return self._written(self._display(UNNAMED), _delivery(UNNAMED, 0, 0.0), faces).faces
+        frame = TimedFrame(None, 0.0)
+        return _write(self._display(UNNAMED), UNNAMED, 0, frame, faces, started_ns).faces
 
     def analyse_video(self, source: str | Path) -> Iterator[Record]:
         """Yield the record of each frame, as in the results of a run.
@@ -140,17 +143,15 @@ class Analyser:
 
     def _record(self, display: "Display", source: str, number: int, frame: "TimedFrame") -> Record:
         """Return the record of a frame; one without pixels has failed, as in a run."""
-        started_ns = time.monotonic_ns()
-        if frame.image is None:
-            delivery = _delivery(source, number, frame.time_s, frame.file, started_ns, frame.reason)
-            return self._written(display, delivery, Faces([], np.zeros((0, len(EMOTIONS)), np.float32), {}))
         from stages.detect.detector import detect_step
 
-        height, width = frame.image.shape[:2]
-        found, crops = detect_step(self._detector, frame.image, crop_shape=self._classifier.crop_shape)
+        started_ns = time.monotonic_ns()
+        found: list[Face] = []
+        crops = np.zeros((0, *self._classifier.crop_shape), np.uint8)
+        if frame.image is not None:
+            found, crops = detect_step(self._detector, frame.image, crop_shape=crops.shape[1:])
         faces = Faces([face.box_px for face in found], self._classify(crops), {})
-        delivery = _delivery(source, number, frame.time_s, frame.file, started_ns, size=(width, height))
-        return self._written(display, delivery, faces)
+        return _write(display, source, number, frame, faces, started_ns)
 
     def _classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, 7) of crops of the model's shape."""
@@ -165,33 +166,26 @@ class Analyser:
         settings = self._settings.of(DisplaySettings)
         return Display(msgspec.structs.replace(settings, mode="none", results="", record=""), [source], None)
 
-    @staticmethod
-    def _written(display: "Display", delivery: Delivery, faces: Faces) -> Record:
-        line = display.deliver(delivery, faces, None, time.monotonic_ns())
-        return msgspec.json.decode(line, type=Record)
 
-
-def _delivery(
-    source: str,
-    number: int,
-    time_s: float,
-    file: str = "",
-    captured_ns: int = 0,
-    reason: str = "",
-    size: tuple[int, int] | None = None,
-) -> Delivery:
-    return Delivery(
+def _write(
+    display: "Display", source: str, number: int, frame: "TimedFrame", faces: Faces, started_ns: int
+) -> Record:
+    """Return what `display` records of a frame."""
+    size = None if frame.image is None else (frame.image.shape[1], frame.image.shape[0])
+    delivery = Delivery(
         source=source,
         sequence=number,
-        captured_ns=captured_ns or time.monotonic_ns(),
-        time_s=time_s,
-        status="failed" if reason else "ok",
-        reason=reason,
-        file=file,
+        captured_ns=started_ns,
+        time_s=frame.time_s,
+        status="failed" if frame.reason else "ok",
+        reason=frame.reason,
+        file=frame.file,
         shape=None,
         fps=0.0,
         size=size,
     )
+    line = display.deliver(delivery, faces, None, time.monotonic_ns())
+    return msgspec.json.decode(line, type=Record)
 
 
 def _picture(image: Image) -> NDArray[np.uint8]:
