@@ -96,7 +96,7 @@ class Place:
 
     def signal(self, number: int) -> None:
         if self._child is not None:
-            (self._child.kill if number == signal.SIGKILL else self._child.terminate)()
+            self._child.signal(number)
 
 
 def _followed(child: ChildProcess, lines: Lines) -> Iterator[str | int]:
@@ -305,7 +305,9 @@ def run_on_ray(
 def joined(settings: PipelineSettings, reporter: Reporter) -> Iterator[None]:
     """Join the cluster, or start one on this machine; at the end, remove what the run had there."""
     package, address = ray_module(), settings.ray.address
-    options: dict[str, Any] = {} if INSTALLED else {"runtime_env": code()}
+    options: dict[str, Any] = {}
+    if not INSTALLED:  # each machine gets this checkout, so that all run the same version of it
+        options["runtime_env"] = {"working_dir": str(PROJECT), "excludes": list(NOT_NEEDED)}
     options |= {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         package.init(log_to_driver=False, logging_level="error", configure_logging=False, **options)
@@ -320,11 +322,6 @@ def joined(settings: PipelineSettings, reporter: Reporter) -> Iterator[None]:
         yield
     finally:
         package.shutdown()
-
-
-def code() -> dict[str, Any]:
-    """Return what Ray copies to each machine: this checkout, so that all run the same version of it."""
-    return {"working_dir": str(PROJECT), "excludes": list(NOT_NEEDED)}
 
 
 def spread(

@@ -5,6 +5,7 @@ sockets, processes and the clock.
 """
 
 import signal
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -134,7 +135,7 @@ class Supervisor:
         self._watchdog = Watchdog(settings.broker.peer_timeout_s, away)
         self._restarts = Restarts(settings.run.max_restarts)
         self._lost_sources: dict[str, str] = {}  # source -> why its capture is not restarted
-        self._errors: set[str] = set()  # lines that children have written
+        self._errors: deque[str] = deque(maxlen=MAX_ERRORS)  # lines that children have written
         self._begin_s = now_s
         self._next_waiting_s = now_s + settings.log.status_interval_s
         self._ready = False
@@ -203,9 +204,7 @@ class Supervisor:
             key = "at the start" if child.starts == 1 and not self._has_joined(child) else text
             if key in self._errors:
                 return
-            if len(self._errors) >= MAX_ERRORS:
-                self._errors.clear()
-            self._errors |= {key, text}
+            self._errors += {key, text}
         self._log("child", text)
 
     def refused(self, reason: str) -> None:

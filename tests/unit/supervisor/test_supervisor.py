@@ -405,7 +405,7 @@ def test_nothing_that_is_remembered_grows_over_months(begun: World) -> None:
         begun.now_s += 20.0
         begun.report(*begun.stages, others=[other], broker=f"broker-{number}", started=True, elapsed_s=2.0)
     supervisor = begun.supervisor
-    assert len(supervisor._errors) <= MAX_ERRORS + 2
+    assert len(supervisor._errors) == MAX_ERRORS
     assert supervisor._watchdog.joined == {f"run/{name}" for name in begun.stages}
     assert len(supervisor.broker.others) + len(supervisor.broker.returning) <= 2
     assert supervisor.elapsed_s == 1.0 + 2.0 * 1000
