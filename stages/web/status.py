@@ -16,7 +16,6 @@ class RunStatus:
     def __init__(self) -> None:
         self.metrics = RunMetrics()
         self.fps: dict[str, float] = {}  # by source, frames written a second
-        self.stage_fps: dict[str, float] = {}  # by role, frames that it has worked on a second
         self._since: StatusReport | None = None
         self._seconds = 0.0
 
@@ -41,9 +40,6 @@ class RunStatus:
             source.name: (source.committed.ok - before.get(source.name, 0)) / self._seconds
             for source in report.sources
         }
-        self.stage_fps = {
-            role: (count - since.steps.get(role, 0)) / self._seconds for role, count in report.steps.items()
-        }
         self._since, self._seconds = report, 0.0
 
     def to_page(self, latency_ms: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -58,7 +54,6 @@ class RunStatus:
             "stopping": report.stopping,
             "elapsed_s": round(report.elapsed_s, 1),
             "sources": [self._source(source, latency_ms.get(source.name, ())) for source in report.sources],
-            "stages": {role: round(fps, 1) for role, fps in self.stage_fps.items()},
             "mean_batch": round(faces / max(1, sum(report.batches.values())), 2),
             "processes": [
                 {"name": name, "role": process.role, "state": process.state, "restarts": process.restarts}
