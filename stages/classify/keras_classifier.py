@@ -62,46 +62,42 @@ _ALLOWED: Final[dict[str | None, frozenset[str] | re.Pattern[str]]] = {
 """Classes by the module that a config names for them."""
 
 
-class Refused(UserError):  # noqa: N818 - said of what happens to the file
+class Refused(Exception):  # noqa: N818 - said of what happens to the file
     """Why a file is not loaded, in one line."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: refused: {reason}; expected a model as `python -m trainer fit` saves it")
 
-
-def check_model_file(path: Path, data: bytes) -> bytes:
-    """Check a .keras file of content `data`; return its weights, an HDF5 file. Raises UserError."""
+def check_model_file(data: bytes) -> bytes:
+    """Check a .keras file of content `data`; return its weights, an HDF5 file. Raises Refused."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_members(path, archive)
+            _check_members(archive)
             config, weights = archive.read("config.json"), archive.read("model.weights.h5")
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         # What a broken archive raises: NotImplementedError and RuntimeError for kinds that are not known.
-        raise Refused(path, f"it is not a complete .keras file ({error})") from error
+        raise Refused(f"it is not a complete .keras file ({error})") from error
     try:
-        _check_config(path, json.loads(config))
+        _check_config(json.loads(config))
     except (ValueError, RecursionError) as error:
-        raise Refused(path, f"its config.json is not JSON ({error})") from error
+        raise Refused(f"its config.json is not JSON ({error})") from error
     return weights
 
 
-def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+def _check_members(archive: zipfile.ZipFile) -> None:
     members = archive.infolist()
     if sorted(member.filename for member in members) != sorted(MEMBERS):
         found = ", ".join(repr(member.filename[:80]) for member in members[:8])
-        raise Refused(path, f"it holds {len(members)} members ({found}), not {', '.join(sorted(MEMBERS))}")
+        raise Refused(f"it holds {len(members)} members ({found}), not {', '.join(sorted(MEMBERS))}")
     for member in members:
         if member.file_size > MEMBERS[member.filename]:
             raise Refused(
-                path,
                 f"{member.filename} is {member.file_size:,} bytes when unpacked, "
                 f"at most {MEMBERS[member.filename]:,} are accepted",
             )
 
 
-def _check_config(path: Path, config: Any) -> None:
+def _check_config(config: Any) -> None:
     if not isinstance(config, dict):
-        raise Refused(path, "its config.json is not that of a model")
+        raise Refused("its config.json is not that of a model")
     # compile_config is for training alone, and is not loaded.
     waiting: list[Any] = [{key: value for key, value in config.items() if key != "compile_config"}]
     while waiting:
@@ -109,15 +105,13 @@ def _check_config(path: Path, config: Any) -> None:
         if isinstance(part, list):
             waiting += part
         elif isinstance(part, dict):
-            _check_class(path, part)
+            _check_class(part)
             waiting += [value for key, value in part.items() if key not in _ANY_NUMBER]
         elif isinstance(part, int | float) and abs(part) > LARGEST_NUMBER:
-            raise Refused(
-                path, f"its config holds the number {part:g}, at most {LARGEST_NUMBER:,} is accepted"
-            )
+            raise Refused(f"its config holds the number {part:g}, at most {LARGEST_NUMBER:,} is accepted")
 
 
-def _check_class(path: Path, part: dict[str, Any]) -> None:
+def _check_class(part: dict[str, Any]) -> None:
     """Refuse a class that is not known: Keras makes an object of every dict with a class_name."""
     if "class_name" not in part:
         return
@@ -127,11 +121,9 @@ def _check_class(path: Path, part: dict[str, Any]) -> None:
         name in allowed if isinstance(allowed, frozenset) else allowed.fullmatch(name) is not None
     )
     if not known:
-        raise Refused(
-            path, f"its config names {str(module)[:80]}.{str(name)[:80]}, which is not a known layer"
-        )
+        raise Refused(f"its config names {str(module)[:80]}.{str(name)[:80]}, which is not a known layer")
     if part.get("registered_name") not in (None, name):
-        raise Refused(path, f"its config registers {name} as {str(part['registered_name'])[:80]!r}")
+        raise Refused(f"its config registers {name} as {str(part['registered_name'])[:80]!r}")
 
 
 MOST_OBJECTS: Final = 20_000
@@ -140,18 +132,18 @@ MOST_OBJECTS: Final = 20_000
 _NUMBERS: Final = "fiub"
 
 
-def check_weights(path: Path, data: bytes) -> None:
-    """Raise UserError unless `data`, the HDF5 file of the model `path`, holds arrays of numbers alone."""
+def check_weights(data: bytes) -> None:
+    """Raise Refused unless `data`, the HDF5 file of a model, holds arrays of numbers alone."""
     import h5py  # which comes with Keras
 
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            _walk(path, file)
+            _walk(file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises
-        raise Refused(path, f"its weights can't be read ({first_line(error)})") from error
+        raise Refused(f"its weights can't be read ({first_line(error)})") from error
 
 
-def _walk(path: Path, file: Any) -> None:
+def _walk(file: Any) -> None:
     """Check all groups: each link must be a hard one, each array must hold numbers, stored in this file."""
     import h5py
 
@@ -161,31 +153,29 @@ def _walk(path: Path, file: Any) -> None:
         for name in group:
             objects += 1
             if objects > MOST_OBJECTS:  # links can also form a loop
-                raise Refused(path, f"its weights hold more than {MOST_OBJECTS:,} groups and arrays")
+                raise Refused(f"its weights hold more than {MOST_OBJECTS:,} groups and arrays")
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
-                raise Refused(
-                    path, f"its weights hold the {type(link).__name__} {name!r}, which points elsewhere"
-                )
+                raise Refused(f"its weights hold the {type(link).__name__} {name!r}, which points elsewhere")
             found = group[name]
             if isinstance(found, h5py.Group):
                 waiting.append(found)
             else:
-                held += _check_array(path, name, found)
+                held += _check_array(name, found)
                 if held > MEMBERS["model.weights.h5"]:
-                    raise Refused(path, f"its weights claim more than {MEMBERS['model.weights.h5']:,} bytes")
+                    raise Refused(f"its weights claim more than {MEMBERS['model.weights.h5']:,} bytes")
 
 
-def _check_array(path: Path, name: str, found: Any) -> int:
-    """Return the bytes of an array. Raises UserError for anything else."""
+def _check_array(name: str, found: Any) -> int:
+    """Return the bytes of an array. Raises Refused for anything else."""
     import h5py
 
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in _NUMBERS or found.shape is None:
-        raise Refused(path, f"its weights hold {name!r}, which is no array of numbers")
+        raise Refused(f"its weights hold {name!r}, which is no array of numbers")
     if found.is_virtual or found.external:
-        raise Refused(path, f"its weights hold {name!r}, whose numbers are in another file")
+        raise Refused(f"its weights hold {name!r}, whose numbers are in another file")
     if found.id.get_create_plist().get_nfilters():
-        raise Refused(path, f"its weights hold {name!r}, which is compressed")
+        raise Refused(f"its weights hold {name!r}, which is compressed")
     return int(math.prod(found.shape) * found.dtype.itemsize)
 
 
@@ -242,33 +232,34 @@ class KerasClassifier:
             )
         self.fingerprint, self.crop_shape = fingerprint, card.crop_shape
         self._shape = tuple(card.input.shape)
-        weights = check_model_file(path, data)
-        with quiet_native():
-            import tensorflow as tf
+        try:
+            weights = check_model_file(data)
+            with quiet_native():
+                import tensorflow as tf
 
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-            try:
-                model = output_of(_load(data, weights, path), labels, card, path)
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+                tf.config.threading.set_inter_op_parallelism_threads(1)
+                model = output_of(_load(data, weights), labels, card, path)
                 self._run = _compile(tf, model, self._shape)
                 self(np.zeros((1, *self.crop_shape), np.uint8))
-            except UserError:
-                raise
-            except (
-                Exception
-            ) as error:  # Keras raises nearly anything over known layers that don't fit together
-                raise UserError(f"{path}: can't be loaded as a Keras model: {first_line(error)}") from error
+        except Refused as error:
+            expected = "expected a model as `python -m trainer fit` saves it"
+            raise UserError(f"{path}: refused: {error}; {expected}") from error
+        except UserError:
+            raise
+        except Exception as error:  # Keras raises nearly anything over known layers that don't fit together
+            raise UserError(f"{path}: can't be loaded as a Keras model: {first_line(error)}") from error
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See Classifier."""
         return np.asarray(self._run(crops.reshape(len(crops), *self._shape)), np.float32)
 
 
-def _load(data: bytes, weights: bytes, path: Path) -> Any:
+def _load(data: bytes, weights: bytes) -> Any:
     """Load the model from the bytes that were checked: the file may have changed since."""
     from keras.src.saving import saving_lib  # keras.saving takes paths alone
 
-    check_weights(path, weights)
+    check_weights(weights)
     return saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=True)
 
 

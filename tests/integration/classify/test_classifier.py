@@ -119,8 +119,8 @@ def test_the_bytes_that_were_checked_are_those_that_are_loaded(models: Path) -> 
         "for path in",
         "import pathlib, stages.classify.keras_classifier as c\n"
         "check = c.check_model_file\n"
-        "def swap(path, data):\n"
-        "    found = check(path, data)\n"
+        "def swap(data):\n"
+        "    found = check(data)\n"
         "    pathlib.Path(path).write_bytes(b'of another')\n"
         "    return found\n"
         "c.check_model_file = swap\n"

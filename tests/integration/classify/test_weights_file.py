@@ -2,17 +2,13 @@
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from pipeline.common.errors import UserError
-from stages.classify.keras_classifier import check_weights
-
-PATH = Path("m.keras")
+from stages.classify.keras_classifier import Refused, check_weights
 
 
 def file_with(add: Callable[[Any], object]) -> bytes:
@@ -89,17 +85,17 @@ def nothing(group: Any) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_is_no_plain_array_is_refused(add: Callable[[Any], None], said: str) -> None:
-    with pytest.raises(UserError) as caught:
-        check_weights(PATH, file_with(add))
+    with pytest.raises(Refused) as caught:
+        check_weights(file_with(add))
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_plain_arrays_pass() -> None:
-    check_weights(PATH, file_with(lambda group: None))
+    check_weights(file_with(lambda group: None))
 
 
 @pytest.mark.parametrize("keep", [0, 10, 800, 2000])
 def test_what_was_cut_off_is_refused(keep: int) -> None:
-    with pytest.raises(UserError, match="its weights can't be read") as caught:
-        check_weights(PATH, file_with(lambda group: None)[:keep])
+    with pytest.raises(Refused, match="its weights can't be read") as caught:
+        check_weights(file_with(lambda group: None)[:keep])
     assert "\n" not in str(caught.value)
