@@ -54,7 +54,7 @@ class Viewers:
                 if bytes_a_s:
                     await asyncio.sleep(len(message.data) / bytes_a_s)
                 (length,) = struct.unpack("<I", message.data[:4])
-                lag = self.newest - json.loads(message.data[12 : 12 + length])["frame"]
+                lag = self.newest - json.loads(message.data[4 : 4 + length])["frame"]
                 (self.slow_lag_frames if bytes_a_s else self.lag_frames).append(lag)
                 self.frames += not bytes_a_s
                 await socket.send_json({"next": SOURCE})
