@@ -58,9 +58,8 @@ def run_bench(settings: PipelineSettings, options: Options) -> int:
             measure(settings, other, runs, folder, tutorial=options.tutorial, throughput_only=True)
             for other in _others(settings, options, clip, folder)
         ]
-    described |= {"frames": scene.frames, "tutorial_frames": scene.tutorial_frames}
     document = make_document(machine, described, main, others)
-    show(document, throughput(main))
+    show(document)
     if options.json is not None:
         write_document(options.json, document)
     if options.plots is not None:
@@ -86,7 +85,6 @@ def _described(settings: PipelineSettings, options: Options) -> dict[str, Any]:
     }
     return {
         "source": spec.name,
-        "runs": options.runs,
         "detector": detector.path.name if detector.path else detector.kind,
         "model": model,
         "pipeline": {name: msgspec.to_builtins(settings.of(kind)) for name, kind in TABLES.items()},

@@ -34,14 +34,6 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(float(median(ordered)), ordered[0], ordered[-1])
 
 
-def efficiency(pipeline_fps: float, bare_cpu_s: float, cores: int) -> float:
-    """Return the share of all cores' time that the work alone takes at this rate; 1 is the most.
-
-    `bare_cpu_s`: CPU time a frame of decoding, detecting, classifying and drawing alone.
-    """
-    return pipeline_fps * bare_cpu_s / cores
-
-
 def latency_ms(runs: Sequence[Sequence[float]]) -> dict[str, float]:
     """Return percentiles of frames' latency: medians over the runs of each run's percentiles."""
     rows = np.array([np.percentile(run, (50, 95, 99)) for run in runs])
@@ -75,8 +67,8 @@ def medians_by_key(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 WIDTH: Final = 120  # where there is no terminal to fit
 
 
-def show(document: dict[str, Any], main: dict[str, Any]) -> None:
-    """Print the figures; `main` are the rates of the clip that was asked for."""
+def show(document: dict[str, Any]) -> None:
+    """Print the figures."""
     console = open_console()
     machine, settings = document["machine"], document["settings"]
     model = settings["model"]
@@ -90,7 +82,7 @@ def show(document: dict[str, Any], main: dict[str, Any]) -> None:
         f"detector {settings['detector']}"
     )
     console.print()
-    console.print(_rates([main, *document["others"]]))
+    console.print(_rates([document, *document["others"]]))
     console.print(
         "[dim]medians of the runs; in brackets the slowest and the fastest; "
         "t: threads of the plain loop, the faster count[/dim]"
@@ -165,13 +157,18 @@ def _costs(document: dict[str, Any]) -> Table:
 def make_document(
     machine: Mapping[str, Any], settings: Mapping[str, Any], main: Measured, others: Sequence[Measured]
 ) -> dict[str, Any]:
-    """Return all figures; `others` have their throughput only."""
+    """Return all figures: those of `throughput` for the clip that was asked for, with more of its pipeline.
+
+    `others` have their throughput only. `efficiency` is the share of all cores' time that the work alone, one
+    process that decodes, detects, classifies and draws, would take at the pipeline's rate; 1 is the most.
+    """
     rates = throughput(main)
-    pipeline_fps = rates["pipeline"]["fps"]
     bare = medians_by_key([msgspec.structs.asdict(cost) for cost in main.bare])
+    bare_cpu_s = sum(bare.values()) / 1000
     return {
         "machine": dict(machine),
         "settings": dict(settings),
+        **rates,
         "pipeline": {
             **rates["pipeline"],
             "latency_ms": latency_ms([run.latency_ms for run in main.paced]),
@@ -183,13 +180,8 @@ def make_document(
             "dropped": sum(run.dropped for run in [*main.pipeline, *main.paced]),
             "failed": sum(run.failed for run in [*main.pipeline, *main.paced]),
         },
-        "tutorial_loop": rates["tutorial_loop"],  # None where it was left out, as is the ratio
-        "plain_loop": rates["plain_loop"],
-        "ratio_to_tutorial": rates["ratio_to_tutorial"],
-        "ratio_to_plain": rates["ratio_to_plain"],
-        "efficiency": round(efficiency(pipeline_fps, sum(bare.values()) / 1000, machine["cores"]), 3),
+        "efficiency": round(rates["pipeline"]["fps"] * bare_cpu_s / machine["cores"], 3),
         "bare_cpu_ms_per_frame": bare,
-        "faces_per_frame": rates["faces_per_frame"],
         "others": [throughput(other) for other in others],
     }
 

@@ -33,9 +33,8 @@ def test_the_document_has_every_key_and_its_figures_are_medians() -> None:
 
 
 def test_the_table_shows_each_scene_and_the_summary_says_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
-    main = measured()
-    document = make_document(MACHINE, SETTINGS, main, [measured("the same at 1920×1080")])
-    show(document, throughput(main))
+    document = make_document(MACHINE, SETTINGS, measured(), [measured("the same at 1920×1080")])
+    show(document)
     shown = capsys.readouterr().out
     for text in (
         "clip.mp4, 640×480",
@@ -51,10 +50,9 @@ def test_the_table_shows_each_scene_and_the_summary_says_the_rest(capsys: pytest
 
 
 def test_the_tutorials_loop_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    main = measured()._replace(tutorial=[])
-    document = make_document(MACHINE, SETTINGS, main, [])
+    document = make_document(MACHINE, SETTINGS, measured()._replace(tutorial=[]), [])
     assert (document["tutorial_loop"], document["ratio_to_tutorial"]) == (None, None)
-    show(document, throughput(main))
+    show(document)
     assert "–" in capsys.readouterr().out
 
 

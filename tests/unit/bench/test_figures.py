@@ -1,8 +1,6 @@
 """The arithmetic, on made-up numbers."""
 
-import pytest
-
-from bench.document import batch, efficiency, latency_ms, medians_by_key, spread
+from bench.document import batch, latency_ms, medians_by_key, spread
 from bench.measure import pace_for
 
 
@@ -17,11 +15,6 @@ def test_the_pace_is_thirty_unless_that_is_too_much() -> None:
     pace_fps, reason = pace_for(31.0)  # thirty would leave no room: the queue would be what is measured
     assert pace_fps == 15.5
     assert reason.startswith("half the throughput")
-
-
-def test_efficiency_is_the_share_of_all_cores_that_does_the_work() -> None:
-    assert efficiency(100.0, 0.02, 2) == pytest.approx(1.0)  # 2 s of work a second, on two cores
-    assert efficiency(50.0, 0.02, 4) == pytest.approx(0.25)
 
 
 def test_latency_is_the_median_of_each_runs_percentiles() -> None:
