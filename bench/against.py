@@ -236,14 +236,6 @@ class Run:
         return f"bench: the pipeline of {self._name}: {what}: {told[-1].removeprefix('error: ')}"
 
 
-class Against(NamedTuple):
-    """The other checkout, and the settings of both as the user gave them: table.key=value."""
-
-    folder: Path
-    here: list[str]
-    there: list[str]
-
-
 @dataclass
 class Duel:
     """A scene and the runs of both over it, in the order in which they were made."""
@@ -272,11 +264,13 @@ class Duel:
             say(f"{self.label}, run {len(self.other)}: {rates}")
 
 
-def run_against(settings: PipelineSettings, options: Options, against: Against) -> int:
-    """Measure, print, and write what is asked for; return the exit status. Raises UserError."""
+def run_against(settings: PipelineSettings, options: Options, pair: list[Checkout]) -> int:
+    """Measure this checkout and the other; print, and write what is asked for. Returns the exit status.
+
+    Raises UserError.
+    """
     source = options.source
     check_source(source)
-    pair = sides(against.folder, against.here, against.there)
     check_outputs(options.json, None)
     machine = start()
     with terminable(), tempfile.TemporaryDirectory(prefix="emotions-bench-") as name:

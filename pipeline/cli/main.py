@@ -171,7 +171,7 @@ def _bench(words: Sequence[str]) -> int:
     if options.against is None and options.against_set:
         parser.error("--against-set needs --against DIR")
     settings = read_settings(options.config, options.set)
-    from bench.against import Against, run_against
+    from bench.against import run_against, sides
     from bench.command import Options, run_bench
 
     bench = Options(
@@ -184,8 +184,7 @@ def _bench(words: Sequence[str]) -> int:
     )
     if options.against is None:
         return run_bench(settings, bench)
-    sides = Against(options.against, options.set, options.against_set)
-    return run_against(settings, bench, sides)
+    return run_against(settings, bench, sides(options.against, options.set, options.against_set))
 
 
 def _keys(words: Sequence[str]) -> int:

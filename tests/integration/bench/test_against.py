@@ -6,26 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from bench import against
-from bench.against import Against, Checkout, run_against
+from bench.against import Checkout, run_against
 from bench.command import Options
 from pipeline.common.errors import UserError
 from pipeline.config.schema import PipelineSettings
 
 
 def test_both_are_measured_in_each_scene(
-    fake_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fake_checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fakes(folder: Path, here: list[str], there: list[str]) -> list[Checkout]:
-        rates = {"this": "60.0", "other": "20.0"}
-        return [
-            Checkout(name, folder, Path(sys.executable), (f"fake.fps={fps}",)) for name, fps in rates.items()
-        ]
-
-    monkeypatch.setattr(against, "sides", fakes)
+    pair = [
+        Checkout(name, fake_checkout, Path(sys.executable), (f"fake.fps={fps}",))
+        for name, fps in (("this", 60.0), ("other", 20.0))
+    ]
     figures = tmp_path / "figures.json"
     options = Options("demo:1", frames=4, runs=2, json=figures)
-    assert run_against(PipelineSettings(), options, Against(fake_checkout, [], [])) == 0
+    assert run_against(PipelineSettings(), options, pair) == 0
     document = json.loads(figures.read_text())
     assert [scene["scene"] for scene in document["scenes"]] == [
         "demo-1, 960×540",
@@ -42,11 +38,6 @@ def test_both_are_measured_in_each_scene(
     assert "60.0 (60.0–60.0)" in capsys.readouterr().out
 
 
-def test_a_folder_without_the_program_is_reported_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"found no run\.py"):
-        run_against(PipelineSettings(), Options(), Against(tmp_path, [], []))
-
-
-def test_live_sources_are_refused(fake_checkout: Path) -> None:
+def test_live_sources_are_refused() -> None:
     with pytest.raises(UserError, match="the same frames each time"):
-        run_against(PipelineSettings(), Options("0"), Against(fake_checkout, [], []))
+        run_against(PipelineSettings(), Options("0"), [])
