@@ -63,7 +63,7 @@ def run_bench(settings: PipelineSettings, options: Options) -> int:
     if options.json is not None:
         write_document(options.json, document)
     if options.plots is not None:
-        _plot(document, [other for other in others if _is_crowd(other)], options.plots)
+        _plot(document, others[-len(CROWDS) :], options.plots)
     return 0
 
 
@@ -134,7 +134,7 @@ def scaled(
 
 
 def _others(settings: PipelineSettings, options: Options, clip: ClipInfo, folder: Path) -> Iterator[Scene]:
-    """Yield the same clip at 1920×1080 and, for the plot, growing crowds."""
+    """Yield the same clip at 1920×1080 and last, for the plot, growing crowds."""
     asked = min(options.frames or FRAMES, SIDE_FRAMES)
     if large := scaled(settings, options.source, clip, asked, folder):
         yield make_scene("the same at 1920×1080", large[0], asked, large[1], SIDE_TUTORIAL_FRAMES)
@@ -142,10 +142,6 @@ def _others(settings: PipelineSettings, options: Options, clip: ClipInfo, folder
         crowd = f"demo:{faces}"
         info = probe(settings, crowd, asked)
         yield make_scene(crowd, crowd, asked, info, SIDE_TUTORIAL_FRAMES)
-
-
-def _is_crowd(found: Measured) -> bool:
-    return found.scene.source.startswith("demo:")
 
 
 def _plot(document: dict[str, Any], crowds: list[Measured], folder: Path) -> None:

@@ -42,7 +42,6 @@ class Watch:
     def __init__(self) -> None:
         self.report: StatusReport | None = None
         self.latency_ms: list[float] = []
-        self._processes: dict[int, psutil.Process] = {}
         self._first: CpuSample | None = None
         self._last: CpuSample | None = None
 
@@ -65,17 +64,12 @@ class Watch:
         seconds: defaultdict[str, float] = defaultdict(float)
         for name, pid in pids.items():
             try:
-                spent = self._process(pid).cpu_times()
+                spent = psutil.Process(pid).cpu_times()
             except psutil.Error:  # it has just ended
                 continue
             seconds[role_of(name)] += spent.user + spent.system
         seconds["parent"] = time.process_time()
         return dict(seconds)
-
-    def _process(self, pid: int) -> psutil.Process:
-        if pid not in self._processes:
-            self._processes[pid] = psutil.Process(pid)
-        return self._processes[pid]
 
 
 def role_of(name: str) -> str:
