@@ -7,16 +7,14 @@ the last record written, without the start. The latency is that of the records."
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 from rich.table import Table
@@ -43,9 +41,6 @@ from pipeline.config.schema import PipelineSettings
 
 END_S: Final = 30.0
 """Longer than a run may take to end after a signal."""
-
-LOOK_S: Final = 0.005
-"""Between two looks at a run that is waited for, which is the resolution of times."""
 
 _RATE: Final = re.compile(r"^\d+ frames in [\d.]+ s: ([\d.]+) frames/s", re.MULTILINE)
 
@@ -163,8 +158,7 @@ class Run:
         self._stdout = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         own = [word for setting in checkout.settings for word in ("--set", setting)]
-        self.started_s = time.monotonic()
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [str(checkout.python), "run.py", "--display", "none", *own, *words],
             cwd=checkout.folder,  # elsewhere its children would find this checkout's code
             stdin=subprocess.DEVNULL,
@@ -173,62 +167,30 @@ class Run:
             start_new_session=True,  # Ctrl-C reaches this process alone, which ends the run
         )
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def wait(self, expected: int = 0) -> str:
+        """Wait for its end; return its summary. Raises UserError unless its status is `expected`."""
+        if self.process.wait() != expected:
+            raise UserError(self.failed(f"ended with status {self.process.returncode}"))
+        self._stdout.seek(0)
+        return self._stdout.read().decode(errors="replace")
 
-    def wait(self) -> str:
-        """Wait for the end of a run that ends by itself; return its summary. Raises UserError if it fails."""
-        self._process.wait()
-        return self._ended(0)
-
-    def until(self, what: Callable[[], bool], limit_s: float) -> None:
-        """Wait until `what` is true. Raises UserError if the run ends or `limit_s` is over before."""
-        while not what():
-            if self._process.poll() is not None:
-                raise UserError(self._failed("ended too early"))
-            if time.monotonic() - self.started_s > limit_s:
-                raise UserError(self._failed(f"not so far within {limit_s:.0f} s"))
-            time.sleep(LOOK_S)
-
-    def go_on(self, seconds: float) -> None:
-        """Let it run for so long. Raises UserError if it ends before."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
-            raise UserError(self._failed("ended too early"))
-
-    def interrupt(self) -> str:
-        """End it as Ctrl-C does; return its summary. Raises UserError if it does not end so."""
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            raise UserError(self._failed(f"did not end within {END_S:.0f} s")) from None
-        return self._ended(128 + signal.SIGINT)
-
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
+        if self.process.poll() is None:
+            self.process.terminate()
             try:
-                self._process.wait(END_S)
+                self.process.wait(END_S)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.process.kill()
+                self.process.wait()
         self._stdout.close()
         self._stderr.close()
 
-    def _ended(self, expected: int) -> str:
-        if self._process.returncode != expected:
-            raise UserError(self._failed(f"ended with status {self._process.returncode}"))
-        self._stdout.seek(0)
-        return self._stdout.read().decode(errors="replace")
-
-    def _failed(self, what: str) -> str:
+    def failed(self, what: str) -> str:
         """Return one line: which run failed, how, and its last error."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").splitlines()

@@ -14,13 +14,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench.against import Checkout, Record, Run, read_records
+from bench.against import Checkout, Record, read_records
 from bench.document import latency_ms, spread
 from bench.measure import say
 from pipeline.common.errors import UserError
 from stages.capture.sources.demo import FRAMES
 from tests.support.mjpeg import MjpegCamera
-from tools.measuring import add_against, checkouts, make_parser, run_program, table, wait_for_record
+from tools.measuring import EndlessRun, add_against, checkouts, make_parser, run_program, table
 
 RUNS: Final = 3
 SECONDS: Final = 30.0
@@ -60,18 +60,16 @@ class LiveRun(NamedTuple):
 
 def run_live(checkout: Checkout, scene: Scene, seconds: float, folder: Path) -> LiveRun:
     """Run the pipeline on a scene for so long after its warm-up. Raises UserError if it fails."""
-    results = folder / "results.jsonl"
-    results.unlink(missing_ok=True)
     with ExitStack() as stack:
         cameras = [
             stack.enter_context(MjpegCamera(FPS, scene.faces, SIZE, FRAMES)) for _ in range(scene.cameras)
         ]
         words = [word for camera in cameras for word in ("--source", camera.url)]
-        run = stack.enter_context(Run(checkout, [*words, "--results", str(results)]))
-        wait_for_record(run, results)
+        run = stack.enter_context(EndlessRun(checkout, words, folder / "results.jsonl"))
+        run.wait_for_record()
         run.go_on(WARM_UP_S + seconds + 1.0)  # so that the last frame of the time has its record
         run.interrupt()
-    return summed(read_records(results), scene.cameras, seconds)
+    return summed(read_records(run.results), scene.cameras, seconds)
 
 
 def summed(records: list[Record], cameras: int, seconds: float) -> LiveRun:

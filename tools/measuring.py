@@ -1,18 +1,58 @@
 """What the measuring programs share: options, checkouts that take turns, exit statuses."""
 
 import argparse
+import contextlib
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.against import Checkout, Run, sides
+from bench.against import END_S, Checkout, Run, sides
 from bench.command import start
 from bench.document import write_document
 from pipeline.common.errors import UserError
 
 LIMIT_S: Final = 300.0
 """Until the first record: longer than any start takes."""
+
+LOOK_S: Final = 0.005
+"""Between two looks at a run that is waited for, which is the resolution of times."""
+
+
+class EndlessRun(Run):
+    """A run that goes on until it is interrupted."""
+
+    def __init__(self, checkout: Checkout, words: Sequence[str], results: Path) -> None:
+        """Start it with `words` after the checkout's settings; it writes `results`, which is replaced."""
+        results.unlink(missing_ok=True)
+        self.results = results
+        self.started_s = time.monotonic()
+        super().__init__(checkout, [*words, "--results", str(results)])
+
+    def wait_for_record(self) -> None:
+        """Wait until it has written its first record. Raises UserError if it ends or hangs before."""
+        while not (self.results.exists() and self.results.stat().st_size > 0):
+            self.go_on(LOOK_S)
+            if time.monotonic() - self.started_s > LIMIT_S:
+                raise UserError(self.failed(f"no record within {LIMIT_S:.0f} s"))
+
+    def go_on(self, seconds: float) -> None:
+        """Let it run for so long. Raises UserError if it ends before."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+            raise UserError(self.failed("ended too early"))
+
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does. Raises UserError if it does not end so."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            raise UserError(self.failed(f"did not end within {END_S:.0f} s")) from None
+        self.wait(128 + signal.SIGINT)
 
 
 def make_parser(module: str, description: str | None, runs: int) -> argparse.ArgumentParser:
@@ -36,11 +76,6 @@ def add_against(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against-set", metavar="table.key=value", action="append", default=[], help="a setting of that one"
     )
-
-
-def wait_for_record(run: Run, results: Path) -> None:
-    """Wait until a run has written its first record. Raises UserError if it ends or hangs before."""
-    run.until(lambda: results.exists() and results.stat().st_size > 0, LIMIT_S)
 
 
 def checkouts(options: argparse.Namespace) -> list[Checkout]:

@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-from bench.against import Checkout, Run
+from bench.against import Checkout
 from bench.document import spread
 from bench.measure import say
 from pipeline.common.errors import UserError
-from tools.measuring import add_against, checkouts, make_parser, run_program, table, wait_for_record
+from tools.measuring import EndlessRun, add_against, checkouts, make_parser, run_program, table
 
 RUNS: Final = 5
 SETTLE_S: Final = 2.0
@@ -41,16 +41,14 @@ class Start(NamedTuple):
 
 def measure_start(checkout: Checkout, source: str, folder: Path) -> Start:
     """Start the pipeline, wait for its first record, look at its memory and end it."""
-    results = folder / "results.jsonl"
-    results.unlink(missing_ok=True)
-    words = ["--source", source, "--results", str(results), "--set", "capture.repeat=0"]
-    with Run(checkout, words) as run:
-        wait_for_record(run, results)
+    words = ["--source", source, "--set", "capture.repeat=0"]
+    with EndlessRun(checkout, words, folder / "results.jsonl") as run:
+        run.wait_for_record()
         first_s = time.monotonic() - run.started_s
         looks = []
         for look in range(LOOKS):
             run.go_on(LOOK_EVERY_S if look else SETTLE_S)
-            looks.append(pss_mb(run.pid))
+            looks.append(pss_mb(run.process.pid))
         run.interrupt()
     names = looks[-1]
     return Start(

@@ -8,9 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.against import Checkout, Run, absolute, run_clip, sides
+from bench.against import Checkout, absolute, run_clip, sides
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
+from tools.measuring import EndlessRun
 
 
 def fake(folder: Path, *settings: str) -> Checkout:
@@ -45,19 +46,16 @@ def test_failed_runs_are_one_line(fake_checkout: Path, tmp_path: Path, setting: 
 
 
 def test_leaving_a_run_ends_it(fake_checkout: Path, tmp_path: Path) -> None:
-    results = tmp_path / "r.jsonl"
-    with Run(fake(fake_checkout, "fake.endless=yes"), ["--results", str(results)]) as run:
-        run.until(lambda: results.exists() and results.stat().st_size > 0, 60.0)
+    with EndlessRun(fake(fake_checkout, "fake.endless=yes"), [], tmp_path / "r.jsonl") as run:
+        run.wait_for_record()
         run.go_on(0.01)
-        assert psutil.pid_exists(run.pid)
-    assert not psutil.pid_exists(run.pid)
+        assert psutil.pid_exists(run.process.pid)
+    assert not psutil.pid_exists(run.process.pid)
 
 
 def test_a_run_that_ends_while_it_is_waited_for_is_an_error(fake_checkout: Path, tmp_path: Path) -> None:
-    words = ["--results", str(tmp_path / "r.jsonl")]
-    with Run(fake(fake_checkout, "fake.error=gone"), words) as run, pytest.raises(UserError, match="gone"):
-        run.until(lambda: False, 60.0)
-    with Run(fake(fake_checkout, "fake.error=gone"), words) as run, pytest.raises(UserError, match="gone"):
+    failing = fake(fake_checkout, "fake.error=gone")
+    with EndlessRun(failing, [], tmp_path / "r.jsonl") as run, pytest.raises(UserError, match="gone"):
         run.go_on(60.0)
 
 
