@@ -131,7 +131,6 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
     """Return metrics of `probabilities` (n, 7) against `labels` (n,), n at least 1, as plain JSON.
 
     Undefined ones (precision of an emotion never predicted, recall of one without pictures) count as 0.
-    `macro_f1` and `mean_recall` (balanced accuracy) are means over the emotions among the labels.
     `confusion` counts pictures: a row for each true emotion, a column for each predicted one.
     """
     predicted = probabilities.argmax(axis=1)
@@ -141,10 +140,9 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=every, average=None, zero_division=0
     )
+    confusion = confusion_matrix(labels, predicted, labels=every)
     return {
-        "top1": float((predicted == labels).mean()),
-        "macro_f1": float(f1[support > 0].mean()),
-        "mean_recall": float(recall[support > 0].mean()),
+        **{name: float(metric(confusion)) for name, metric in METRICS.items()},
         "neutral": {
             "true": mean(labels == neutral),
             "called": mean(called),
@@ -160,20 +158,15 @@ def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.
             }
             for index, emotion in enumerate(EMOTIONS)
         },
-        "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
+        "confusion": confusion.tolist(),
     }
 
 
 def intervals(confusion: NDArray[np.int64], resamples: int) -> dict[str, Any]:
-    """Return intervals of top-1, macro-F1 and mean recall for a confusion matrix (7, 7), as plain JSON."""
+    """Return intervals of METRICS for a confusion matrix (7, 7), as plain JSON."""
     drawn = resample(confusion, resamples)
-    return {
-        "level": LEVEL,
-        "resamples": resamples,
-        "top1": interval(top1(drawn)),
-        "macro_f1": interval(macro_f1(drawn)),
-        "mean_recall": interval(mean_recall(drawn)),
-    }
+    found = {name: interval(metric(drawn)) for name, metric in METRICS.items()}
+    return {"level": LEVEL, "resamples": resamples, **found}
 
 
 def resample(counts: NDArray[np.int64], resamples: int) -> NDArray[np.int64]:
@@ -198,10 +191,13 @@ def macro_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mean_recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean recall (…) over the emotions with pictures, of confusion matrices (…, 7, 7)."""
+    """Return the mean recall (…), balanced accuracy, likewise."""
     right, support = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
     recall = right / np.maximum(support, 1)
     return np.asarray(recall.sum(axis=-1, where=support > 0) / (support > 0).sum(axis=-1), np.float64)
+
+
+METRICS: Final = {"top1": top1, "macro_f1": macro_f1, "mean_recall": mean_recall}
 
 
 def interval(values: NDArray[np.float64]) -> list[float]:
@@ -221,7 +217,7 @@ def compare(this: Predictions, other: Predictions, resamples: int) -> dict[str, 
     joint = np.bincount(cells, minlength=len(EMOTIONS) ** 3).reshape(shape)
     drawn = resample(joint, resamples)
     differences = {}
-    for name, metric in (("top1", top1), ("macro_f1", macro_f1), ("mean_recall", mean_recall)):
+    for name, metric in METRICS.items():
         of_this, of_other = metric(joint.sum(axis=-1)), metric(joint.sum(axis=-2))
         differences[name] = {
             "this": float(of_this),
@@ -320,12 +316,12 @@ def error_by_chance(
 
     Each picture is drawn as right with the confidence in `probabilities` (n, 7), n at least 1, as its chance,
     with a fixed seed (consistency resampling: Bröcker and Smith, Increasing the Reliability of Reliability
-    Diagrams, 2007). Returns the `mean` of all draws and the `level` 0.95 quantile `up_to`, fractions of 1.
+    Diagrams, 2007). Returns the `mean` of all draws and the `level` quantile `up_to`, fractions of 1.
     """
     confidence, place, _ = _binned(probabilities, bins)
     drawn = np.random.default_rng(0).random((draws, len(confidence))) < confidence
     errors = np.abs((drawn - confidence) @ np.eye(bins)[place]).sum(axis=1) / len(confidence)
-    return {"mean": float(errors.mean()), "level": 0.95, "up_to": float(np.quantile(errors, 0.95))}
+    return {"mean": float(errors.mean()), "level": LEVEL, "up_to": float(np.quantile(errors, LEVEL))}
 
 
 def _binned(
