@@ -17,7 +17,7 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import python_path
+from pipeline.common.files import processor, python_path
 from pipeline.common.model_card import find_model, read_card
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.stage import cores
@@ -58,7 +58,7 @@ PACKAGES: Final = ("onnxruntime", "tensorflow", "keras", "opencv-python", "numpy
 def describe() -> dict[str, Any]:
     """Return the machine as a document; `load` is the load average of the last minute."""
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "os": platform.platform(),
@@ -66,16 +66,6 @@ def describe() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "load": round(psutil.getloadavg()[0], 2),
     }
-
-
-def _cpu() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(name: str) -> str:

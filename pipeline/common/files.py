@@ -1,9 +1,11 @@
-"""The project's folder; files that are written whole or not at all."""
+"""The project's folder and its machine; files that are written whole or not at all."""
 
 import contextlib
 import hashlib
 import json
 import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +73,15 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be created ({error.strerror}); choose another place") from error
+
+
+def processor() -> str:
+    """Return the name of the processor, for figures that are measured on it."""
+    named = re.compile(r"^model name\s*: (.+)$", re.MULTILINE)
+    with contextlib.suppress(OSError):  # not Linux
+        if found := named.search(Path("/proc/cpuinfo").read_text(encoding="utf-8")):
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def python_path() -> str:
