@@ -122,7 +122,7 @@ def evaluate(args: argparse.Namespace, scored: ScoredSet) -> dict[str, Any]:
         "split": scored.part,
         "degraded": args.degraded,
         "data": {name: path and path.name for name, path in paths.items()},
-        "model": size(model, args.model, read_card(args.model)),
+        "model": size(args.model),
         "speed": speed(model),
         "mistakes": {
             name: list_mistakes(one, faces, most_confident(one)) for name, one in predictions.items()
@@ -137,13 +137,12 @@ def evaluate(args: argparse.Namespace, scored: ScoredSet) -> dict[str, Any]:
         others = predict_by_label_set(other, faces, consensus, args.output)
         document["comparison"] = {
             **{name: compare(one, others[name], args.bootstrap) for name, one in predictions.items()},
-            "with": size(other, args.compare, read_card(args.compare)),
+            "with": size(args.compare),
         }
     if args.plots is not None:
-        with progress("drawing plots", 2 * len(predictions)) as advance:
+        with progress("drawing plots", len(predictions)) as advance:
             for name, one in predictions.items():
                 draw({name: scores[name]}, scored.part, args.plots)
-                advance(1)
                 draw_mistakes(one, faces, scored.part, args.plots)
                 advance(1)
     return document

@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import os
-import platform
 import statistics
 import timeit
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError, first_line
+from pipeline.common.files import processor
 from pipeline.common.labels import EMOTIONS, LABEL_SETS
-from pipeline.common.model_card import Card, card_path, read_model
+from pipeline.common.model_card import card_path, read_card, read_model
 from pipeline.common.native_output import quiet_native
 from pipeline.common.progress import progress
 
@@ -173,18 +173,15 @@ def by_output(found: Any) -> dict[str, Any]:
     return dict(found) if isinstance(found, dict) else {"fer2013": found}
 
 
-def size(model: Any, path: Path, card: Card) -> dict[str, Any]:
-    """Return parameters, multiply-adds of one face (None if unknown), and the bytes of the file `path`.
-
-    For an ONNX file, parameters and multiply-adds are those of the Keras model, from the card.
-    """
-    parameters, adds = card.parameters or None, card.multiply_adds or None
-    if not isinstance(model, OnnxModel):
-        from trainer.networks import multiply_adds
-
-        parameters, adds = model.count_params(), multiply_adds(model)
-    found = {"file": path.name, "parameters": parameters, "multiply_adds": adds}
-    return {**found, "bytes": path.stat().st_size}
+def size(path: Path) -> dict[str, Any]:
+    """Return bytes of a model file and, from its card, parameters and multiply-adds of one face, or None."""
+    card = read_card(path)
+    return {
+        "file": path.name,
+        "parameters": card.parameters or None,
+        "multiply_adds": card.multiply_adds or None,
+        "bytes": path.stat().st_size,
+    }
 
 
 def speed(model: Any) -> dict[str, Any]:
@@ -205,16 +202,10 @@ def speed(model: Any) -> dict[str, Any]:
 
 def machine(model: Any) -> str:
     """Return processor, cores and runtime of `model`, in words."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    processor = next(named, platform.processor() or platform.machine())
     if isinstance(model, OnnxModel):
         runtime = f"ONNX Runtime {version('onnxruntime')} on one thread"
     else:
         import keras
 
         runtime = f"Keras on {keras.backend.backend()}"
-    return f"{processor}, {os.cpu_count()} cores, {runtime}"
+    return f"{processor()}, {os.cpu_count()} cores, {runtime}"
