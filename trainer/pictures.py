@@ -256,16 +256,16 @@ def numbered(names: Iterable[str], reading: Reading) -> dict[int, str]:
 
 
 def label_of(name: str, numbers: Mapping[int, str], where: str) -> int:
-    """Return a folder's name as an index into EMOTIONS. Raises UserError if there is no such emotion."""
+    """Return the name of a folder or row as an index into EMOTIONS. Raises UserError if it is no emotion."""
     emotion = numbers.get(int(name)) if name.isdecimal() else emotion_of(name)
     if emotion is not None:
         return EMOTIONS.index(emotion)
     if not name.isdecimal():
-        raise unknown_emotion(where, name, "rename the folder or take it out")
+        raise unknown_emotion(where, name, "rename it or take it out")
     if numbers:
         raise UserError(
-            f"{where}: expected numbers from {min(numbers)} to {max(numbers)}, as many as --labels has, "
-            f"found {name}"
+            f"{where}: expected the name of an emotion, or numbers from {min(numbers)} to {max(numbers)}, "
+            f"found {name}; --labels says what other numbers stand for"
         )
     raise UserError(
         f"{where}: expected the name of an emotion, found the number {name}; say what the numbers stand for, "
@@ -362,10 +362,9 @@ def csv_pictures(path: Path, reading: Reading) -> list[Picture]:
         raise UserError(
             f"{path}: damaged after {len(rows)} rows ({error}); expected csv text, download it again"
         ) from error
-    given = reading if reading.labels else reading._replace(labels=EMOTIONS)
     # FER2013's own numbers count from 0, whether it has one or not.
-    names = (values["emotion"].strip() for values, _ in rows) if reading.labels else ("0",)
-    numbers = numbered(names, given)
+    names = (values["emotion"].strip() for values, _ in rows)
+    numbers = numbered(names, reading) if reading.labels else dict(enumerate(EMOTIONS))
     return [row_picture(values, row, numbers, reading, where) for row, (values, where) in enumerate(rows)]
 
 
@@ -373,20 +372,14 @@ def row_picture(
     values: Mapping[str, str], row: int, numbers: Mapping[int, str], reading: Reading, where: str
 ) -> Picture:
     """Return one row of a csv as a picture. Raises UserError if it is malformed."""
-    usage, emotion = values.get("usage", "train").strip(), values["emotion"].strip()
+    usage = values.get("usage", "train").strip()
     part = part_of(usage)
     if part is None:
         raise UserError(
             f"{where}: expected Usage to be one of {', '.join(PREFIXES)} or train, validation, test, "
             f"found {usage[:20]!r}"
         )
-    try:
-        label = label_of(emotion[:20], numbers, where)
-    except UserError as error:
-        raise UserError(
-            f"{where}: expected emotion to be {min(numbers)} to {max(numbers)} or a name, "
-            f"found {emotion[:20]!r}; --labels says what other numbers stand for"
-        ) from error
+    label = label_of(values["emotion"].strip()[:20], numbers, where)
     try:
         # bytes() checks the range and is several times faster than an array made from text.
         pixels = bytes(map(int, values["pixels"].split()))

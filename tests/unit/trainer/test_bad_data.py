@@ -156,8 +156,11 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "missing column": (a_csv("9,Test", header="pixels,Usage"), ("line 1", "add emotion")),
     "empty csv": (lambda root: made.write_file(root / "a.csv", b""), ("line 1", "found nothing")),
     "no rows": (a_csv(), ("found no pictures",)),
-    "emotion 7": (a_csv(f"3,{GOOD},Training", f"7,{GOOD},Training"), ("line 3", "0 to 6", "'7'", "--labels")),
-    "no emotion": (a_csv(f",{GOOD},Training"), ("line 2", "emotion")),
+    "emotion 7": (
+        a_csv(f"3,{GOOD},Training", f"7,{GOOD},Training"),
+        ("line 3", "0 to 6, found 7", "--labels"),
+    ),
+    "no emotion": (a_csv(f",{GOOD},Training"), ("line 2", "expected one of angry", "found ''")),
     "unknown usage": (a_csv(f"3,{GOOD},Exam"), ("line 2", "Usage", "'Exam'")),
     "short row": (a_csv("3"), ("line 2",)),
     "another separator": (a_csv(f"3:{GOOD}", header="emotion:pixels"), ("line 1", "found emotion:pixels")),

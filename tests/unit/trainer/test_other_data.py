@@ -93,7 +93,7 @@ def test_numbers_stand_for_the_labels_given(first: int, tmp_path: Path) -> None:
 
 def test_a_number_beyond_the_labels(tmp_path: Path) -> None:
     root = write(tmp_path, {"train": 1}, {"neutral": "7", "happy": "1"})
-    with pytest.raises(UserError, match="expected numbers from 1 to 3, as many as --labels has, found 7"):
+    with pytest.raises(UserError, match="numbers from 1 to 3, found 7; --labels says"):
         data.load(root, Reading(RAF_DB[:3]))
 
 
