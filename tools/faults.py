@@ -9,7 +9,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import random
 import re
 import signal
@@ -26,8 +25,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 import av
 
+from bench.job import describe
 from tests.support.mjpeg import MjpegCamera
-from tests.support.runs import Ended, Run, Start, read_jsonl, starting
+from tests.support.runs import NEARLY, Ended, Run, Start, read_jsonl, starting
 
 Blow = Literal["kill", "stop"]
 SourceKind = Literal["file", "live"]
@@ -56,6 +56,21 @@ def all_cases() -> Iterator[Case]:
             yield Case(kind, blow, targets)
 
 
+class Tail:
+    """Reads what has been added to a file, whole lines at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0  # behind the last whole line: a display that starts again cuts off no other
+
+    def lines(self) -> list[bytes]:
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            whole, _, rest = file.read().rpartition(b"\n")
+            self._at = file.tell() - len(rest)
+        return whole.split(b"\n") if whole else []
+
+
 LOOK_S: Final = 0.01
 
 
@@ -64,7 +79,7 @@ class Arrivals:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = 0  # behind the last complete line: a display that starts again cuts off no other
+        self._tail = Tail(path)
         self._ok_s: list[float] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow)
@@ -91,22 +106,9 @@ class Arrivals:
 
     def _follow(self) -> None:
         while not self._over.wait(LOOK_S):
-            if self._path.exists():
-                self._look()
-
-    def _look(self) -> None:
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
+            for line in self._tail.lines() if self._path.exists() else ():
                 if json.loads(line)["status"] == "ok":
                     self._ok_s.append(time.monotonic())
-
-
-NEARLY = 1e-3
-"""Another batch size may change the last digits of a probability."""
 
 
 class Outcome(NamedTuple):
@@ -302,8 +304,7 @@ def main() -> int:
 
 def run_all(cases: list[Case], seed: int, path: Path | None) -> list[Outcome]:
     """Run them one after the other; the file `path` is written anew after each."""
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    moment = random.Random(seed)
+    machine, moment = describe(), random.Random(seed)
     outcomes = []
     print(" | ".join(HEADER))
     with starter() as (start, folder):

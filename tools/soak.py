@@ -7,8 +7,6 @@ after the warm-up. Ends with 1 if one grows beyond its bound.
 
 import argparse
 import json
-import os
-import platform
 import signal
 import sys
 import time
@@ -23,9 +21,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import linregress
 
+from bench.job import describe
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import Run, processes_of
-from tools.faults import OPTIONS, starter
+from tools.faults import OPTIONS, Tail, starter
 
 BLOCKS: Final = 30
 """Samples that follow each other are alike, which would make the error look small: means of so many blocks in
@@ -84,21 +83,6 @@ def sample(run: Run, begun_s: float) -> Iterator[Sample]:
         except psutil.NoSuchProcess:
             continue
         yield Sample(time.monotonic() - begun_s, name, pid, *held)
-
-
-class Tail:
-    """Reads what has been added to a file, whole lines at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._at = 0
-
-    def lines(self) -> list[bytes]:
-        with self._path.open("rb") as file:
-            file.seek(self._at)
-            whole, _, rest = file.read().rpartition(b"\n")
-            self._at = file.tell() - len(rest)
-        return whole.split(b"\n") if whole else []
 
 
 EVERY_S: Final = 1.0
@@ -223,7 +207,7 @@ def main() -> int:
         slopes = [one._asdict() | {"slope": one.slope._asdict(), "grows": one.grows} for one in found]
         figures = {"minutes": options.minutes, "warm_up": warm_up, "summary": done.stdout, "slopes": slopes}
         kept = [one._asdict() for one in samples if int(one.time_s) % KEPT_EVERY_S == 0]
-        figures |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "samples": kept}
+        figures |= {"machine": describe(), "samples": kept}
         options.json.write_text(json.dumps(figures) + "\n", encoding="utf-8")
     if options.plot:
         plot(samples, latencies, options.plot)

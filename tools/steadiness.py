@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.document import write_document
 from bench.measure import say
 from pipeline.cli.resolve import choose_threshold
 from pipeline.common.errors import UserError
@@ -28,7 +27,7 @@ from pipeline.common.files import PROJECT
 from pipeline.common.labels import EMOTIONS
 from stages.display.tracks import CLEAR_LEAD, LEAD, Smoother
 from stages.stage import read_settings
-from tools.measuring import table
+from tools.measuring import run_program, table
 
 Image = NDArray[np.uint8]
 
@@ -397,15 +396,7 @@ def main() -> int:
         "--clear-lead", type=float, default=CLEAR_LEAD, help=f"in the recent mean (default {CLEAR_LEAD})"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    args = parser.parse_args()
-    try:
-        document = measure(args)
-        if args.json:
-            write_document(args.json, document)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(measure, parser.parse_args())
 
 
 if __name__ == "__main__":

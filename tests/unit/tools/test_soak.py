@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.soak import FILES_BOUND, RSS_BOUND, Latency, Sample, Tail, findings, slope
+from tools.faults import Tail
+from tools.soak import FILES_BOUND, RSS_BOUND, Latency, Sample, findings, slope
 
 MB = 1_000_000
 
