@@ -28,6 +28,7 @@ import av
 from bench.job import describe
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import NEARLY, Ended, Run, Start, read_jsonl, starting
+from tools.measuring import table
 
 Blow = Literal["kill", "stop"]
 SourceKind = Literal["file", "live"]
@@ -260,11 +261,6 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def markdown(outcomes: Iterable[Outcome]) -> str:
-    lines = [HEADER, ["---"] * len(HEADER), *map(row, outcomes)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
 def write_json(path: Path, facts: dict[str, Any], outcomes: Iterable[Outcome]) -> None:
     rows = [outcome._asdict() | {"case": outcome.case._asdict()} for outcome in outcomes]
     path.write_text(json.dumps(facts | {"outcomes": rows}, indent=1) + "\n", encoding="utf-8")
@@ -294,7 +290,7 @@ def main() -> int:
     options = parser.parse_args()
     cases = [case for case in all_cases() if options.only in f"{case.kind} {case.fault}"]
     outcomes = run_all(cases, options.seed, options.json)
-    print("\n" + markdown(outcomes))
+    print("\n" + table(HEADER, list(map(row, outcomes))) + "\n")
     late = [o for o in outcomes if o.case.kind == "live" and o.recovery_s > LIVE_LIMIT_S]
     bad = [o for o in outcomes if o.problems or o.lost or o.duplicated]
     over = f"{len(late)} live ones took over {LIVE_LIMIT_S:.0f} s"

@@ -22,6 +22,7 @@ import numpy as np
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import Ended, Run, read_jsonl
 from tools.faults import OPTIONS, starter
+from tools.measuring import table
 
 CAMERAS: Final = 4
 FPS: Final = 30.0
@@ -35,9 +36,7 @@ LEAST_SHARE: Final = 0.8
 """Ok frames of the source with the fewest against that with the most."""
 
 _BALANCE: Final = re.compile(r"^(.+): captured (\d+) = ok (\d+) \+ dropped (\d+).* \+ failed (\d+)$")
-HEADER: Final = """\
-| source | captured a second | ok | dropped | p50 ms | p95 ms | longest ms |
-|---|---|---|---|---|---|---|"""
+HEADER: Final = ("source", "captured a second", "ok", "dropped", "p50 ms", "p95 ms", "longest ms")
 
 
 class Share(NamedTuple):
@@ -110,11 +109,9 @@ def overload(run: Run, results: Path, seconds: float) -> Ended:
     return run.end()
 
 
-def row(share: Share) -> str:
-    p50, p95, longest = share.latency_ms
+def row(share: Share) -> tuple[object, ...]:
     dropped = ", ".join(f"{reason} {count}" for reason, count in share.dropped.items())
-    cells = share.source, f"{share.captured_fps:.1f}", share.ok, dropped, p50, p95, longest
-    return f"| {' | '.join(map(str, cells))} |"
+    return share.source, f"{share.captured_fps:.1f}", share.ok, dropped, *share.latency_ms
 
 
 def main() -> int:
@@ -136,7 +133,7 @@ def main() -> int:
         done = overload(run, results, options.seconds)
         found = shares(read_jsonl(results))
     wrong = problems(found, done.stdout)
-    print("\n".join([HEADER, *map(row, found)]))
+    print(table(HEADER, list(map(row, found))))
     print(f"evenness {evenness(found):.2f}; {len(wrong)} problems", *wrong, sep="\n")
     if options.json:
         figures = {"cameras": CAMERAS, "fps": FPS, "cores": options.cores, "problems": wrong}

@@ -25,6 +25,7 @@ from bench.job import describe
 from tests.support.mjpeg import MjpegCamera
 from tests.support.runs import Run, processes_of
 from tools.faults import OPTIONS, Tail, starter
+from tools.measuring import table
 
 BLOCKS: Final = 30
 """Samples that follow each other are alike, which would make the error look small: means of so many blocks in
@@ -172,13 +173,13 @@ KEPT_EVERY_S = 30
 ENDLESS = ("--set", "capture.repeat=0", "--set", "capture.pace_fps=10", "--source", "demo:2")
 
 
-def row(finding: Finding) -> str:
+def row(finding: Finding) -> tuple[str, ...]:
     """A line of the table; memory in kB."""
     scale = 1 / 1024 if finding.what == "rss_bytes" else 1.0
     mean, per_minute, error = (scale * value for value in finding.slope)
     what = finding.what.replace("rss_bytes", "RSS, kB")
     said = "**grows**" if finding.grows else "flat"
-    return f"| {finding.process} | {what} | {mean:.1f} | {per_minute:+.2f} ± {error:.2f} | {said} |"
+    return finding.process, what, f"{mean:.1f}", f"{per_minute:+.2f} ± {error:.2f}", said
 
 
 def main() -> int:
@@ -201,8 +202,7 @@ def main() -> int:
     warm_up = options.minutes / 5 if options.warm_up is None else options.warm_up
     found = findings(samples, latencies, 60 * warm_up)
     print(done.stdout)
-    print("| process | what | mean | a minute | |\n|---|---|---|---|---|")
-    print("\n".join(map(row, found)))
+    print(table(("process", "what", "mean", "a minute", ""), list(map(row, found))))
     if options.json:
         slopes = [one._asdict() | {"slope": one.slope._asdict(), "grows": one.grows} for one in found]
         figures = {"minutes": options.minutes, "warm_up": warm_up, "summary": done.stdout, "slopes": slopes}
