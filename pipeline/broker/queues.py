@@ -23,7 +23,6 @@ class ItemQueue:
 
     def __init__(self, step: Step) -> None:
         self.step = step
-        self._max_batch = step.max_batch
         self._max_delay_ns = round(step.max_delay_ms * 1e6)
         self._waiting: deque[ItemRange] = deque()
         self.quarantined: deque[ItemRange] = deque()
@@ -58,10 +57,10 @@ class ItemQueue:
         due_ns = self.due_ns()
         if due_ns is None:
             return []
-        if now_ns < due_ns and sum(piece.count for piece in self._waiting) < self._max_batch:
+        if now_ns < due_ns and sum(piece.count for piece in self._waiting) < self.step.max_batch:
             return []
         batch: list[ItemRange] = []
-        room = self._max_batch
+        room = self.step.max_batch
         while self._waiting and room:
             piece = self._waiting.popleft()
             if piece.count > room:
