@@ -151,27 +151,24 @@ class Refusals:
 
     def __init__(self) -> None:
         self._until_s = 0.0
-        self._logged: Counter[str] = Counter()  # by reason, of which there are few
-        self._not_logged = 0
+        self._refused: Counter[str] = Counter()  # by reason, of which there are few
 
     def add(self, address: str, reason: str, detail: str = "") -> None:
         self.log_rest()
-        if not self._logged:
+        if not self._refused:
             self._until_s = time.monotonic() + LINES_S
-        if self._logged[reason] < LINES:
-            self._logged[reason] += 1
+        self._refused[reason] += 1
+        if self._refused[reason] <= LINES:
             log.warning("refused a peer at %s: %s%s", address, reason, detail)
-        else:
-            self._not_logged += 1
 
     def log_rest(self) -> None:
         """At the end of a period, log how many were not logged."""
-        if not self._logged or time.monotonic() < self._until_s:
+        if not self._refused or time.monotonic() < self._until_s:
             return
-        if self._not_logged:
-            log.warning("refused %d more in the last %.0f s", self._not_logged, LINES_S)
-        self._logged.clear()
-        self._not_logged = 0
+        rest = sum(max(0, count - LINES) for count in self._refused.values())
+        if rest:
+            log.warning("refused %d more in the last %.0f s", rest, LINES_S)
+        self._refused.clear()
 
 
 def _address(descriptor: int) -> str:
