@@ -11,6 +11,7 @@ import re
 import socket
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -111,40 +112,32 @@ def check_free(address: str, name: str = "broker.address") -> None:
     It is checked before the stages start, which would otherwise connect to that program.
     """
     try:
-        used = _answers(address.removeprefix("ipc://")) if address.startswith("ipc://") else _bound(address)
+        if is_tcp(address):
+            _bind_once(address)
+        else:
+            _check_silent(address.removeprefix("ipc://"))
     except OSError as error:
-        raise UserError(f"{name}: {address} can't be bound: {error.strerror}") from error
-    if used:
         raise UserError(
-            f"{name}: {address} is in use; end the program that uses it, or set broker.address and "
-            "broker.publish to others"
-        )
+            f"{name}: {address} can't be bound: {error.strerror}; end the program that uses it, or set "
+            "broker.address and broker.publish to others"
+        ) from error
 
 
-def _answers(path: str) -> bool:
-    """Whether a program listens on the socket file `path`; a stale file does not matter."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-    return True
+def _check_silent(path: str) -> None:
+    """Raise OSError if a program listens on the socket file `path`; a stale file does not matter."""
+    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.connect(path)
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _bound(address: str) -> bool:
-    """Whether the tcp port of `address` is bound already."""
+def _bind_once(address: str) -> None:
+    """Raise OSError if a tcp address can't be bound."""
     host, port = _parts(address)
     host = "" if host == "*" else host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if sys.platform != "win32":  # where it would allow to bind a port that is in use
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return True
-            raise
-    return False
+        probe.bind((host, int(port)))
 
 
 def publish_address(publish: str, address: str, *, named: bool) -> str:
