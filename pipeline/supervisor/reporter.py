@@ -45,7 +45,7 @@ class Rates:
         self.fps: dict[str, float] = {}
         self.mean_batch: float | None = None
         self.report: StatusReport | None = None
-        self.waiting_for = ""
+        self.missing = ""  # what the run waits for, as a text
         self.remote: list[PeerReport] = []  # stages on other machines whose clocks the latency depends on
         self._since: StatusReport | None = None
         self._seconds = 0.0
@@ -61,7 +61,9 @@ class Rates:
         self.latency_ms = [*self.latency_ms, *(ns / 1e6 for ns in report.latency_ns)][-LATENCIES:]
         if not report.finished or not self.remote:  # at the end they leave one by one
             self.remote = [peer for peer in report.peers if peer.remote and peer.role in TIMED]
-        self.report, self.waiting_for = report, waiting_for
+        self.report = report
+        going = not report.stopping and not report.finished
+        self.missing = f"waiting for {waiting_for}" if waiting_for and going else ""
         self._now_s += report.interval_s
         for source in report.sources:
             self._update_source(source)
@@ -97,11 +99,15 @@ class Rates:
         task = self._tasks.get(source.name)
         return None if task is None else self._estimates.tasks[task].time_remaining
 
-    def in_view(self, source: SourceReport) -> list[InView]:
-        """Return who is in view of a source; nobody if it has had no new frame for a while."""
-        since_s = self._moved[source.name][1]
-        waits = source.in_flight > 0
-        return source.in_view if waits or self._now_s - since_s < STALE_S else []
+    def in_view(self) -> tuple[list[tuple[SourceReport, InView]], int]:
+        """Return who is in view, and how many more are; a source without new frames has nobody in view."""
+        fresh = [
+            source
+            for source in (self.report.sources if self.report else ())
+            if source.in_flight or self._now_s - self._moved[source.name][1] < STALE_S
+        ]
+        seen = [(source, face) for source in fresh for face in source.in_view]
+        return seen, sum(source.more for source in fresh)
 
     def figures(self) -> list[str]:
         """Return latency and mean batch as texts, as far as they are known."""
@@ -219,22 +225,21 @@ class LogHandler(logging.Handler):
 def status_line(rates: Rates) -> str:
     """The status as one plain line: what the run waits for comes first, who is in view last."""
     report = rates.report
-    parts = [_missing(rates)] if _missing(rates) else []
-    parts += _done(rates)
+    assert report is not None
+    parts = [rates.missing] if rates.missing else []
+    parts += _done(rates, report)
     if rates.fps:
         parts.append(f"frames/s: {', '.join(f'{role} {fps:.1f}' for role, fps in rates.fps.items())}")
     parts += rates.figures()
-    if report is not None:
-        dropped = _total_dropped(report.sources)
-        parts.append(f"dropped {dropped}, failed {sum(s.committed.failed for s in report.sources)}")
-        parts += _faces(rates, report)
+    dropped = _total_dropped(report.sources)
+    parts.append(f"dropped {dropped}, failed {sum(s.committed.failed for s in report.sources)}")
+    parts += _faces(rates)
     return "; ".join(parts)
 
 
-def _done(rates: Rates) -> list[str]:
+def _done(rates: Rates, report: StatusReport) -> list[str]:
     """How far each file is, and how long it still takes."""
-    sources = rates.report.sources if rates.report else []
-    going = [s for s in sources if s.frames and not (s.ended and not s.in_flight)]
+    going = [s for s in report.sources if s.frames and not (s.ended and not s.in_flight)]
     parts = [
         f"{source.name} {rates.share_done(source):.0%}" + (f", {left} left" if left else "")
         for source in going[:IN_A_LINE]
@@ -243,22 +248,17 @@ def _done(rates: Rates) -> list[str]:
     return parts + ([f"and {len(going) - IN_A_LINE} more files"] if len(going) > IN_A_LINE else [])
 
 
-def _faces(rates: Rates, report: StatusReport) -> list[str]:
+def _faces(rates: Rates) -> list[str]:
     """Who is in view: source, track, emotion and confidence."""
-    seen = [
+    seen, more = rates.in_view()
+    faces = [
         f"{source.name} #{face.track} {face.label}"
         + ("" if face.confidence is None else f" {face.confidence:.0%}")
-        for source in report.sources
-        for face in rates.in_view(source)
+        for source, face in seen[:IN_A_LINE]
     ]
-    more = sum(s.more for s in report.sources if rates.in_view(s)) + max(0, len(seen) - IN_A_LINE)
-    shown = ", ".join(seen[:IN_A_LINE]) + (f" and {more} more" if more else "")
+    more += len(seen[IN_A_LINE:])
+    shown = ", ".join(faces) + (f" and {more} more" if more else "")
     return [f"in view: {shown}"] if seen else []
-
-
-def _missing(rates: Rates) -> str:
-    going = rates.report is not None and not rates.report.stopping and not rates.report.finished
-    return f"waiting for {rates.waiting_for}" if going and rates.waiting_for else ""
 
 
 def render(rates: Rates, width: int, height: int, encoding: str = "utf-8") -> Group:
@@ -266,12 +266,11 @@ def render(rates: Rates, width: int, height: int, encoding: str = "utf-8") -> Gr
     report = rates.report
     assert report is not None
     state = f"stopping ({report.stopping})" if report.stopping else "Ctrl-C ends the run"
-    foot = [Text(text, style="bold yellow") for text in [_missing(rates)] if text]
+    foot = [Text(rates.missing, style="bold yellow")] if rates.missing else []
     foot += [Text(line) for line in _lines([*rates.figures(), state], width)]
     names = {s.name: _cell(s.name, max(12, width // 4), encoding) for s in report.sources}
-    sources, stages = _sources_table(rates, names, width), _stages_table(rates, report)
-    seen = [(source, face) for source in report.sources for face in rates.in_view(source)]
-    more = sum(source.more for source in report.sources if rates.in_view(source))
+    sources, stages = _sources_table(rates, report, names, width), _stages_table(rates, report)
+    seen, more = rates.in_view()
     room = height - sources.row_count - len(foot) - 5  # the tables' headers, empty lines, the cursor's line
     room -= more > 0
     parts: list[Table | Text] = [sources]
@@ -308,10 +307,8 @@ def _cell(text: str, most: int, encoding: str) -> Text:
     return Text(text if cell_len(text) <= most else f"{set_cell_size(text, most - 3)}...")
 
 
-def _sources_table(rates: Rates, names: dict[str, Text], width: int) -> Table:
+def _sources_table(rates: Rates, report: StatusReport, names: dict[str, Text], width: int) -> Table:
     """A row for each source; for a file, how much is done and the time left."""
-    report = rates.report
-    assert report is not None
     files = any(source.frames for source in report.sources)
     done = ["done", "", "left"] if files else []
     counts = ["ok", "dropped", "failed"] if width >= NARROW or not files else []
