@@ -42,8 +42,6 @@ def run(settings: PipelineSettings, here: frozenset[str]) -> int:
         with Signals() as signals, laid_out((BROKER, *STAGES), settings, sources, here) as plan:
             return Runner(settings, plan, reporter, signals).run()
     except UserError as error:
-        if not settings.log.json:
-            raise
         reporter.log("error", str(error))
         return REFUSED_STATUS
     finally:
