@@ -96,7 +96,8 @@ def losses(series: SourceSeries, end: tuple[float, float], pictures: bool) -> st
             axes.bar(
                 edges[:-1], heights, np.diff(edges), len(names) - 1 - row, align="edge", color=COLOURS["ink"]
             )
-        axes.set_yticks([len(names) - 1 - row + 0.4 for row in range(len(names))], names)
+        labels = [f"{status}: {reason}" for status, reason in names]
+        axes.set_yticks([len(names) - 1 - row + 0.4 for row in range(len(names))], labels)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(0, len(names))
         _time_axis(axes, end, pictures)

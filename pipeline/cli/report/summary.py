@@ -4,7 +4,7 @@ import re
 from array import array
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -124,7 +124,7 @@ class SourceSeries:
 
     def __init__(self) -> None:
         self.tracks: dict[int, TrackSeries] = {}
-        self.lost: dict[str, array[float]] = {}  # times of dropped and failed frames, by status and reason
+        self.lost: dict[tuple[str, str], array[float]] = {}  # times of frames, by status and reason
         self._times, self._latencies = array("d"), array("d")
         self._status: Counter[str] = Counter()
         self._without_face = 0
@@ -136,8 +136,7 @@ class SourceSeries:
         self._times.append(record.time_s)
         self._pictures |= bool(record.file)
         if record.status != "ok":
-            name = f"{record.status}: {_reason(record)}"
-            self.lost.setdefault(name, array("d")).append(record.time_s)
+            self.lost.setdefault((record.status, _reason(record)), array("d")).append(record.time_s)
             return
         self._latencies.append(record.latency_ms)
         self._without_face += not record.faces
@@ -154,14 +153,13 @@ class SourceSeries:
     def summary(self, name: str) -> SourceSummary:
         """Return the figures of this source."""
         times, step_s = np.asarray(self._times), self.step_s
-        lost = {name: len(times) for name, times in sorted(self.lost.items())}
         shown = [series.shown for series in self.tracks.values()]
         return SourceSummary(
             source=name,
             captured=self._status.total(),
             ok=self._status["ok"],
-            dropped=_of_status("dropped", lost),
-            failed=_of_status("failed", lost),
+            dropped=self._reasons("dropped"),
+            failed=self._reasons("failed"),
             start_s=round(float(times.min()), 3),
             end_s=round(float(times.max()) + step_s, 3),
             pictures=self._pictures,
@@ -171,6 +169,9 @@ class SourceSeries:
             latency_ms=_percentiles(np.asarray(self._latencies)),
             tracks=[_track_summary(track, self.tracks[track], step_s) for track in sorted(self.tracks)],
         )
+
+    def _reasons(self, status: str) -> dict[str, int]:
+        return {reason: len(times) for (each, reason), times in sorted(self.lost.items()) if each == status}
 
 
 class Results(NamedTuple):
@@ -246,10 +247,6 @@ def _percentiles(values: Floats) -> dict[str, float]:
 def _reason(record: Record) -> str:
     """Return the reason with N for each number, so that those with other numbers count as one."""
     return re.sub(r"\d+", "N", str(record.reason or "no reason is given"))
-
-
-def _of_status(status: str, lost: dict[str, Any]) -> dict[str, int]:
-    return {name.removeprefix(f"{status}: "): n for name, n in lost.items() if name.startswith(f"{status}: ")}
 
 
 NBSP: Final = "\N{NO-BREAK SPACE}"
