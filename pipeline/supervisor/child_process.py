@@ -30,9 +30,8 @@ LIBRARY_DEFAULTS: Final = {
 LAST_LINES_S: Final = 1.0
 """How long to wait for a dead child's last lines: another process may hold its end of the pipe open."""
 
-
 Lines = queue.Queue[tuple[str, str]]
-"""Called with the name of a process and a line that it has written."""
+"""Names of processes, and lines that they have written."""
 
 
 class Child(Protocol):

@@ -4,6 +4,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final, Literal
@@ -23,13 +24,13 @@ STUCK_S: Final = 5.0
 Samples = Sequence[tuple[Mapping[str, str], float]]
 
 
+@dataclass
 class Process:
     """The state of a stage's process, from the reports."""
 
-    def __init__(self, role: str) -> None:
-        self.role = role
-        self.state: Literal["running", "silent", "away", "ended"] = "running"  # away: being restarted
-        self.restarts = 0
+    role: str
+    state: Literal["running", "silent", "away", "ended"] = "running"  # away: being restarted
+    restarts: int = 0
 
 
 def update_processes(processes: dict[str, Process], report: StatusReport) -> None:

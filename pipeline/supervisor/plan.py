@@ -46,9 +46,7 @@ class RunPlan(NamedTuple):
     keys: str = ""  # directory of the keys; empty: no address is tcp
     frames: str = ""  # directory of shared frames; empty: they travel in messages
     placed: frozenset[str] = frozenset()  # processes whose machine an engine chooses
-    least: Mapping[str, int] = MappingProxyType(
-        {}
-    )  # roles whose processes come and go by load: how many there are at first
+    least: Mapping[str, int] = MappingProxyType({})  # how many processes a role that scales has at first
 
     @property
     def dialed(self) -> str:
