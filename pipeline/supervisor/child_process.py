@@ -48,7 +48,6 @@ class Child(Protocol):
     @property
     def pid(self) -> int: ...
     def start(self) -> None: ...
-    def poll(self) -> int | None: ...
     def reap(self) -> int | None: ...
     def terminate(self) -> None: ...
     def kill(self) -> None: ...
@@ -125,13 +124,9 @@ class ChildProcess:
         except BrokenPipeError:
             pass  # it died at once: `reap` returns that
 
-    def poll(self) -> int | None:
-        """Return the exit status (negative: of a signal), or None while it runs."""
-        return None if self._popen is None else self._popen.poll()
-
     def reap(self) -> int | None:
-        """As `poll`, but only once for each process, and after its last lines."""
-        status = None if self._reaped else self.poll()
+        """Return the exit status (negative: of a signal) once for each process, after its last lines."""
+        status = None if self._popen is None or self._reaped else self._popen.poll()
         if status is not None:
             self._reaped = True
             self.close()
@@ -143,7 +138,7 @@ class ChildProcess:
 
     def stopped(self) -> bool:
         """Whether it is stopped or has ended; macOS only reports the latter."""
-        if self.poll() is not None:
+        if self.wait(0.0):
             return True
         if sys.platform != "linux":
             return False
@@ -158,7 +153,7 @@ class ChildProcess:
             self._popen.kill()
 
     def wait(self, timeout_s: float) -> bool:
-        """Return whether it ended within the time."""
+        """Return whether it ends within the time, or was never started."""
         if self._popen is None:
             return True
         try:

@@ -180,9 +180,6 @@ class RayChild:
         threading.Thread(target=self._listen, args=(self._actor,), daemon=True).start()
         threading.Thread(target=self._tell_if_unplaced, daemon=True).start()
 
-    def poll(self) -> int | None:
-        return self._status
-
     def reap(self) -> int | None:
         """Return the exit status once, as `ChildProcess.reap` does."""
         if self._status is None or self._reaped:

@@ -245,7 +245,7 @@ class Runner:
         began_s = time.monotonic()
         self._reporter.suspend()
         own = [child for child in self._children.values() if isinstance(child, ChildProcess)]
-        running = [child for child in own if child.pid and child.poll() is None]
+        running = [child for child in own if not child.wait(0.0)]
         captures = [child for child in running if child.role == "capture"]
         for child in captures:
             child.signal(signal.SIGTSTP)
@@ -270,15 +270,15 @@ class Runner:
         """
         limit_s = 0.0 if self._supervisor.ending.at_once else self._settings.run.stop_timeout_s
         deadline_s = time.monotonic() + limit_s
-        running = [child for child in self._children.values() if child.pid and child.poll() is None]
-        for child in running:
+        running = {name: child for name, child in self._children.items() if not child.wait(0.0)}
+        for child in running.values():
             child.terminate()
-        for child in running:
+        for child in running.values():
             while not child.wait(POLL_S) and time.monotonic() < deadline_s:
                 if self._signals.received:
                     break
                 self._take_lines()
-        killed = [name for name, child in self._children.items() if child in running and child.poll() is None]
+        killed = [name for name, child in running.items() if not child.wait(0.0)]
         for name in killed:
             self._children[name].kill()
         for child in self._children.values():

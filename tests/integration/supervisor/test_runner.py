@@ -36,7 +36,7 @@ def test_a_signal_is_obeyed_while_processes_are_being_started(
         os.kill(os.getpid(), signal.SIGINT)
         assert runner.run() == 130
     started = [child for child in runner._children.values() if child.pid]
-    assert len(started) <= 1 and all(child.poll() is not None for child in started)
+    assert len(started) <= 1 and all(child.wait(0.0) for child in started)
     assert "error" not in capsys.readouterr().err
 
 
