@@ -240,11 +240,9 @@ def _report(words: Sequence[str]) -> int:
         help="faces with a lower confidence are uncertain (default: as in the results)",
     )
     options = parser.read(words)
-    from pipeline.cli.report.command import ReportOptions, run_report
+    from pipeline.cli.report.command import run_report
 
-    return run_report(
-        ReportOptions(options.results, options.out, options.json, options.faces, options.uncertain_below)
-    )
+    return run_report(options.results, options.out, options.json, options.faces, options.uncertain_below)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

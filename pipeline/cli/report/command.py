@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from rich.console import Console
@@ -27,39 +27,28 @@ MOST_ROWS: Final = 30
 """Tracks of a source in the terminal, those seen longest; page and JSON have all."""
 
 
-class ReportOptions(NamedTuple):
-    """The options of the command."""
+def run_report(
+    path: Path, out: Path | None, json: str, clips: list[str], uncertain_below: float | None
+) -> int:
+    """Read the results, print the table, write the page `out` and the JSON; return 0.
 
-    results: Path
-    out: Path | None = None  # the page
-    json: str = ""  # the summary; "-": standard output, in place of the table
-    clips: list[str] = []  # noqa: RUF012 - whose faces the page shows
-    uncertain_below: float | None = None  # None: as the records say
-
-
-def run_report(options: ReportOptions) -> int:
-    """Read the results, print the table, write the page and the JSON; return 0.
-
-    Raises UserError for results or a clip that can't be read, and an output that can't be written.
+    json: a file, or "-" for standard output in place of the table. clips: whose faces the page shows.
+    uncertain_below: None: as the records say. Raises UserError for results or a clip that can't be read, and
+    an output that can't be written.
     """
-    _check_outputs(options)
-    results = read_results(options.results, options.uncertain_below)
-    if options.json == "-":
+    _check_outputs(path, out, json, clips)
+    results = read_results(path, uncertain_below)
+    if json == "-":
         sys.stdout.write(_json(results))
     else:
         print_summary(results, Console(highlight=False))
-    if options.json not in ("", "-"):
-        _write(Path(options.json), _json(results))
-    if options.out is not None:
-        from pipeline.cli.report.page import make_page  # which loads matplotlib
+    if json not in ("", "-"):
+        _write(Path(json), _json(results))
+    if out is not None:
+        from pipeline.cli.report.page import cut_faces, make_page  # which loads matplotlib
 
-        pictures = {}
-        if options.clips:
-            from pipeline.cli.report.page import cut_faces
-
-            pictures = cut_faces(results, options.clips)
-        _write(options.out, make_page(results, pictures))
-        print(f"report: {options.out}", file=sys.stderr)
+        _write(out, make_page(results, cut_faces(results, clips)))
+        print(f"report: {out}", file=sys.stderr)
     return 0
 
 
@@ -119,11 +108,11 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _check_outputs(options: ReportOptions) -> None:
+def _check_outputs(results: Path, out: Path | None, json: str, clips: list[str]) -> None:
     """Refuse outputs that would overwrite an input."""
-    read = [str(options.results), *options.clips]
-    for path in (options.out, Path(options.json) if options.json not in ("", "-") else None):
+    read = [str(results), *clips]
+    for path in (out, Path(json) if json not in ("", "-") else None):
         if path is not None and any(same_file(path, text) for text in read):
             raise UserError(f"{path} is what the report is made from; write to another file")
-    if options.out is None and options.clips:
+    if out is None and clips:
         raise UserError("--faces puts pictures on the page: it needs --out FILE")
