@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.common.errors import LateError, UserError
+from pipeline.common.errors import UserError
 from pipeline.config.schema import LogSettings
 from pipeline.supervisor.log import LogFile, as_json, json_line
 from pipeline.wire.messages import Committed, InView, PeerReport, SourceReport, StatusReport
@@ -129,7 +129,7 @@ class Reporter:
 
         Raises UserError if the log file can't be written.
         """
-        self.summary_to = summary_to
+        self._summary_to = summary_to
         self._settings = settings
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._next_line_s = 0.0
@@ -191,6 +191,17 @@ class Reporter:
             if self._next_line_s:
                 self.info(status_line(self.rates))
             self._next_line_s = now_s + self._settings.status_interval_s
+
+    def print_summary(self, sources: list[SourceReport], elapsed_s: float) -> bool:
+        """Print the summary; return whether that worked."""
+        file = self._summary_to or sys.stdout
+        try:
+            print(summary(sources, self.rates, elapsed_s), file=file, flush=True)
+        except OSError as error:
+            _give_up(file)
+            self.log("error", f"standard output: cannot be written: {error.strerror}")
+            return False
+        return True
 
     def suspend(self) -> None:
         """Restore the terminal for the shell, until the run continues."""
@@ -431,12 +442,3 @@ def _give_up(stream: TextIO) -> None:
     """Discard what a stream could not write, which would otherwise fail again at exit, with status 120."""
     with Path(os.devnull).open("w") as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
-
-
-def print_summary(text: str, file: TextIO | None = None) -> None:
-    """Print the summary, by default on standard output. Raises LateError."""
-    try:
-        print(text, file=file or sys.stdout, flush=True)
-    except OSError as error:
-        _give_up(file or sys.stdout)
-        raise LateError(f"standard output: cannot be written: {error.strerror}") from error

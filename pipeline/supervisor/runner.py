@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.common.errors import LateError, UserError
+from pipeline.common.errors import UserError
 from pipeline.config.schema import PipelineSettings
 from pipeline.config.stage import ProcessPlan
 from pipeline.supervisor.child_process import Child, ChildProcess, Lines, make_assignment
 from pipeline.supervisor.metrics import Health, RunMetrics, serving
 from pipeline.supervisor.plan import RunPlan
-from pipeline.supervisor.reporter import LogHandler, Reporter, print_summary, summary
+from pipeline.supervisor.reporter import LogHandler, Reporter
 from pipeline.supervisor.supervisor import KillChild, LogLine, Send, StartChild, Supervisor, TerminateChild
 from pipeline.wire.addresses import check_free
 from pipeline.wire.assignment import Assignment
@@ -296,15 +296,10 @@ class Runner:
     def _finish(self, session: Session) -> int:
         """Print the summary and return the exit status."""
         self._reporter.close()
-        supervisor, incomplete = self._supervisor, False
+        supervisor, complete = self._supervisor, True
         if supervisor.sources and supervisor.broker.begun:
-            try:
-                elapsed_s = supervisor.elapsed_s - self._suspended_s
-                text = summary(self._told_sources(), self._reporter.rates, elapsed_s)
-                print_summary(text, self._reporter.summary_to)
-            except LateError as error:
-                self._reporter.log("error", str(error))
-                incomplete = True
-        status = supervisor.exit_status(incomplete)
+            elapsed_s = supervisor.elapsed_s - self._suspended_s
+            complete = self._reporter.print_summary(self._told_sources(), elapsed_s)
+        status = supervisor.exit_status(incomplete=not complete)
         self._act(session)
         return status or int(self._reporter.lost > 0)
