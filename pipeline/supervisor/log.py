@@ -6,7 +6,6 @@ when a full disk has room again.
 
 import json
 import logging
-import re
 import sys
 import time
 from contextlib import suppress
@@ -31,8 +30,8 @@ class LogFile(RotatingFileHandler):
         self._failing = False
         self.lost = 0  # lines that could not be written
 
-    def write(self, text: str) -> str:
-        """Write a line; return a message about the file, "" as a rule."""
+    def write(self, text: str) -> tuple[str, str] | None:
+        """Write a line; return level and text of a message about the file, None as a rule."""
         self._errors.clear()
         self.handle(logging.makeLogRecord({"msg": text}))
         with suppress(OSError):  # which closes it all the same
@@ -41,20 +40,16 @@ class LogFile(RotatingFileHandler):
         if self._errors:
             self.lost += 1
             trouble = f"cannot be written: {self._errors[0].strerror}; the run goes on"
-            return "" if failed else f"error: log.file {self._path}: {trouble}"
+            return None if failed else ("error", f"log.file {self._path}: {trouble}")
         if failed:
-            when = time.strftime("%H:%M:%S")
-            return f"{when} run: log.file {self._path} is written again, {self.lost} lines missing"
-        return ""
+            return "warning", f"log.file {self._path} is written again, {self.lost} lines missing"
+        return None
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exception()
         if not isinstance(error, OSError):
             raise
         self._errors.append(error)
-
-
-_LINE: Final = re.compile(r"\d\d:\d\d:\d\d (?P<process>[\w.-]+): (?P<message>.*)", re.DOTALL)
 
 
 class JsonFormatter(logging.Formatter):
@@ -77,10 +72,9 @@ def json_line(process: str, level: str, message: str) -> str:
 
 
 def as_json(text: str) -> str:
-    """Convert a line of the plain log; one that is JSON already is returned as it is."""
+    """Convert a line that a process has written; one of its log is JSON already and returned as it is."""
     if text.startswith('{"time": '):
         return text
     if text.startswith("error: "):
         return json_line("run", "error", text.removeprefix("error: "))
-    match = _LINE.fullmatch(text)
-    return json_line(match["process"], "info", match["message"]) if match else json_line("run", "info", text)
+    return json_line("run", "info", text)

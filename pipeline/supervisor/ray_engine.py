@@ -24,6 +24,7 @@ from pipeline.config.schema import PipelineSettings
 from pipeline.config.sources import SourceSpec
 from pipeline.config.stage import ProcessPlan, StageSpec
 from pipeline.supervisor.child_process import Child, ChildProcess, Lines
+from pipeline.supervisor.log import json_line
 from pipeline.supervisor.plan import laid_out, run_directory
 from pipeline.supervisor.reporter import Reporter
 from pipeline.supervisor.runner import MAX_LINES, Runner, Signals, local_child
@@ -250,7 +251,8 @@ class RayChild:
 
     def _say(self, text: str) -> None:
         name = self._assignment.name
-        self._lines.put((name, f"{time.strftime('%H:%M:%S')} {name}: {text}"))
+        plain = f"{time.strftime('%H:%M:%S')} {name}: {text}"
+        self._lines.put((name, json_line(name, "info", text) if self._assignment.log_json else plain))
 
 
 def key_files(assignment: Assignment) -> dict[str, bytes]:

@@ -141,12 +141,11 @@ class Reporter:
         self.rates = Rates()
 
     def line(self, text: str) -> None:
-        """Print a line as it is, or as JSON, and write it to the log file."""
-        text = as_json(text) if self._settings.json else text
+        """Print a line as it is, and write it to the log file."""
         self._print(text)
-        trouble = self._file.write(text) if self._file is not None else ""
-        if trouble:
-            self._print(trouble)
+        trouble = self._file.write(text) if self._file is not None else None
+        if trouble is not None:
+            self._print(self._format(*trouble))
 
     def _print(self, text: str) -> None:
         """Print a line. A closed terminal, or a full disk behind stderr, does not end a run."""
@@ -159,14 +158,17 @@ class Reporter:
         return self._file.lost if self._file is not None else 0
 
     def log(self, level: str, text: str) -> None:
-        """Print a line of this process; an error without the time, a child's line as it is."""
+        """Print a line of this process; with the level `child`, one that another process has written."""
         if level == "child":
-            self.line(text)
-        elif level == "error":
-            self.line(f"error: {text}")
+            self.line(as_json(text) if self._settings.json else text)
         elif getattr(logging, level.upper()) >= getattr(logging, self._settings.level.upper()):
-            plain = f"{time.strftime('%H:%M:%S')} run: {text}"
-            self.line(json_line("run", level, text) if self._settings.json else plain)
+            self.line(self._format(level, text))
+
+    def _format(self, level: str, text: str) -> str:
+        """Return a line of this process; in the plain log an error is without the time."""
+        if self._settings.json:
+            return json_line("run", level, text)
+        return f"error: {text}" if level == "error" else f"{time.strftime('%H:%M:%S')} run: {text}"
 
     def info(self, text: str) -> None:
         self.log("info", text)

@@ -15,8 +15,7 @@ def fields(line: str) -> tuple[str, str, str]:
     return values["process"], values["level"], values["message"]
 
 
-def test_lines_of_a_plain_log() -> None:
-    assert fields(as_json("12:00:01 detect-1: warm")) == ("detect-1", "info", "warm")
+def test_lines_besides_the_log() -> None:
     assert fields(as_json("error: no file")) == ("run", "error", "no file")
     assert fields(as_json("Segmentation fault: \x1b")) == ("run", "info", "Segmentation fault: \x1b")
 

@@ -13,7 +13,7 @@ def test_lines_go_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "run.log"
     path.write_text("before\n")
     log = LogFile(str(path))
-    assert [log.write("one"), log.write("zwei é")] == ["", ""]
+    assert [log.write("one"), log.write("zwei é")] == [None, None]
     assert path.read_text(encoding="utf-8") == "before\none\nzwei é\n"
 
 
@@ -39,13 +39,16 @@ def test_a_failure_is_reported_once_and_so_is_its_end(tmp_path: Path) -> None:
     folder.rmdir()
     said = [log.write("two"), log.write("three")]
     assert said == [
-        f"error: log.file {folder / 'run.log'}: cannot be written: "
-        "No such file or directory; the run goes on",
-        "",
+        (
+            "error",
+            f"log.file {folder / 'run.log'}: cannot be written: No such file or directory; the run goes on",
+        ),
+        None,
     ]
     folder.mkdir()
-    assert log.write("four")[9:] == f"run: log.file {folder / 'run.log'} is written again, 2 lines missing"
-    assert log.write("five") == ""
+    again = f"log.file {folder / 'run.log'} is written again, 2 lines missing"
+    assert log.write("four") == ("warning", again)
+    assert log.write("five") is None
     assert (folder / "run.log").read_text() == "four\nfive\n"
 
 
@@ -54,7 +57,7 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
         pytest.skip("/dev/full is absent")
     (tmp_path / "run.log").symlink_to("/dev/full")
     log = LogFile(str(tmp_path / "run.log"))
-    assert os.strerror(errno.ENOSPC) in log.write("one")
+    assert os.strerror(errno.ENOSPC) in str(log.write("one"))
 
 
 def test_what_can_not_be_opened_is_an_error_at_once(tmp_path: Path) -> None:
