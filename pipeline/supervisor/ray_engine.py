@@ -155,8 +155,7 @@ class RayChild:
         self._cores = 0 if place or plan.source else plan.threads
         self._actor: Any = None
         self._leaves = False
-        self._status: int | None = None
-        self._reaped = True
+        self._status: int | None = None  # of an ended process, until it is reaped
         self._ended = threading.Event()
         self._ended.set()
 
@@ -175,7 +174,7 @@ class RayChild:
                 )
                 .remote()
             )
-        self.placed = self.lost = self._leaves = self._reaped = False
+        self.placed = self.lost = self._leaves = False
         self._status = None
         self._ended.clear()
         threading.Thread(target=self._listen, args=(self._actor,), daemon=True).start()
@@ -183,12 +182,10 @@ class RayChild:
 
     def reap(self) -> int | None:
         """Return the exit status once, as `ChildProcess.reap` does."""
-        if self._status is None or self._reaped:
-            return None
-        self._reaped = True
-        if self._leaves:
+        status, self._status = self._status, None
+        if status is not None and self._leaves:
             self.close()
-        return self._status
+        return status
 
     def terminate(self) -> None:
         self._leaves = True
