@@ -128,11 +128,6 @@ class PipelineSettings:
         table = self._tables.get(kind)
         return table if isinstance(table, kind) else kind()
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PipelineSettings):
-            return NotImplemented
-        return all(self.of(kind) == other.of(kind) for kind in self._tables.keys() | other._tables.keys())
-
     def replace(self, *tables: Settings) -> "PipelineSettings":
         """Return the settings with these tables replaced."""
         return PipelineSettings(*(self._tables | {type(table): table for table in tables}).values())

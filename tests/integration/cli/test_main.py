@@ -16,6 +16,7 @@ from pipeline.config.schema import PipelineSettings
 from stages.capture.spec import CaptureSettings
 from stages.detect.spec import DetectSettings
 from stages.display.spec import DisplaySettings
+from stages.stage import TABLES
 
 
 class Handed:
@@ -56,7 +57,9 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_nothing_said_runs_everything_with_the_defaults(supervisor: Handed) -> None:
     assert main([]) == 7
-    assert supervisor.arguments == (PipelineSettings(), set(ROLES))
+    settings, only = supervisor.arguments
+    assert all(settings.of(table) == table() for table in TABLES.values())
+    assert only == set(ROLES)
 
 
 def test_options_override_the_settings(supervisor: Handed, tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_bench_hands_over_what_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["bench"]) == 0
     words = ["--source", "x", "--frames", "9", "--runs", "2", "--json", "j", "--plots", "p"]
     assert main(["bench", *words, "--without-tutorial"]) == 0
-    assert [settings for settings, _ in handed] == [PipelineSettings()] * 2
+    assert all(settings.of(table) == table() for settings, _ in handed for table in TABLES.values())
     plain, full = (options for _, options in handed)
     assert plain == Options()
     assert full == Options("x", 9, 2, Path("j"), Path("p"), tutorial=False)
