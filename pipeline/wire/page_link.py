@@ -6,7 +6,6 @@ it when there is one.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -86,7 +85,7 @@ class DisplayEnd(_Dealer):
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            yield json.loads(parts[0])
+            yield parts[0].decode()
 
 
 class PageEnd(_Router):
@@ -107,7 +106,7 @@ class PageEnd(_Router):
     async def request(self, source: str) -> None:
         """Request a source's next frame. A request may be lost with display, and may be repeated."""
         if self._display:
-            await self._socket.send_multipart([self._display, json.dumps(source).encode()])
+            await self._socket.send_multipart([self._display, source.encode()])
 
 
 class VisitorFrame(NamedTuple):
