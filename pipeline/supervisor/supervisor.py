@@ -77,7 +77,7 @@ Action = StartChild | TerminateChild | KillChild | Send | LogLine
 
 
 @dataclass(eq=False, slots=True)
-class Child:
+class ChildState:
     """A planned process and its state."""
 
     plan: ProcessPlan
@@ -128,7 +128,7 @@ class Supervisor:
         """`instances`: by name of the process, the secret id by which the broker knows it."""
         self._settings = settings
         self._plan = plan
-        self.children = {p.name: Child(p, instances[p.name], start_at_s=now_s) for p in plan.processes}
+        self.children = {p.name: ChildState(p, instances[p.name], start_at_s=now_s) for p in plan.processes}
         self.broker = BrokerView()
         self.ending = Ending()
         away = [one for name, one in instances.items() if name in plan.placed or not plan.has_broker]
@@ -298,10 +298,10 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------ children
 
-    def _due(self, child: Child, now_s: float) -> bool:
+    def _due(self, child: ChildState, now_s: float) -> bool:
         return child.phase == "waiting" and now_s >= child.start_at_s
 
-    def _start(self, child: Child, now_s: float) -> None:
+    def _start(self, child: ChildState, now_s: float) -> None:
         self._watchdog.started(child.instance)
         child.phase, child.started_s, child.dismissed = "running", now_s, False
         child.starts += 1
@@ -336,7 +336,7 @@ class Supervisor:
                 self._log("info", f"{running[-1].plan.name} is taken away: {role} is idle")
                 self._dismiss(running[-1])
 
-    def _dismiss(self, child: Child) -> None:
+    def _dismiss(self, child: ChildState) -> None:
         """Terminate a process, which does not count as a death."""
         if child.phase == "waiting":
             child.phase = "done"
@@ -358,15 +358,15 @@ class Supervisor:
             elif replaces and self._awaited(child) and child.started_s < latest_s:
                 self._actions.append(KillChild(child.plan.name))
 
-    def _has_joined(self, child: Child) -> bool:
+    def _has_joined(self, child: ChildState) -> bool:
         """Whether its present process has said hello."""
         return child.instance in self._watchdog.joined
 
-    def _awaited(self, child: Child) -> bool:
+    def _awaited(self, child: ChildState) -> bool:
         """Whether its hello is awaited; the broker itself says none."""
         return child.plan.role != "broker" and child.phase != "done" and not self._has_joined(child)
 
-    def _judge_end(self, child: Child, now_s: float) -> None:
+    def _judge_end(self, child: ChildState, now_s: float) -> None:
         """Decide what the end of a child is: in order, a failed start, or a death."""
         status, first = child.exit_status, child.starts == 1
         if child.dismissed or (status == 0 and (self.finished or not self._plan.has_broker)):
@@ -388,7 +388,7 @@ class Supervisor:
         else:
             self._on_death(child, now_s)
 
-    def _on_death(self, child: Child, now_s: float) -> None:
+    def _on_death(self, child: ChildState, now_s: float) -> None:
         """Restart it after a delay, or end its source or the run if it has died too often."""
         self._send(Died(child.instance))
         name, source = child.plan.name, child.plan.source
@@ -535,7 +535,7 @@ class Supervisor:
             self.ending.status = status
         self.ending.deadline_s = 0.0
 
-    def _incomplete(self, child: Child) -> None:
+    def _incomplete(self, child: ChildState) -> None:
         """A child did not end in order: only display's outputs can be incomplete then."""
         if child.plan.role == "display":
             self.ending.status = self.ending.status or 1
