@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from statistics import quantiles
 from threading import Thread
 from typing import Any, Final, Literal
 
@@ -147,6 +148,14 @@ def family(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
         shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
         number = int(value) if float(value).is_integer() else value
         yield f"{name}{{{shown}}} {number}" if shown else f"{name} {number}"
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return p50 and p95, to a tenth; None without values."""
+    if not values:
+        return None
+    cuts = quantiles([*values, *values], n=100, method="inclusive")  # which needs two values at least
+    return round(cuts[49], 1), round(cuts[94], 1)
 
 
 def _escaped(text: str) -> str:

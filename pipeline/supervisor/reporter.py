@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from statistics import quantiles
 from typing import Final, TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -22,6 +21,7 @@ from rich.text import Text
 from pipeline.common.errors import UserError
 from pipeline.config.schema import LogSettings
 from pipeline.supervisor.log import LogFile, as_json, json_line
+from pipeline.supervisor.metrics import percentiles
 from pipeline.wire.messages import Committed, InView, PeerReport, SourceReport, StatusReport
 
 LATENCIES = 2000  # the newest frames, which the percentiles are computed from
@@ -112,10 +112,8 @@ class Rates:
     def figures(self) -> list[str]:
         """Return latency and mean batch as texts, as far as they are known."""
         figures = []
-        if self.latency_ms:
-            # quantiles needs two values: a single one is doubled.
-            cuts = quantiles(self.latency_ms * (1 + (len(self.latency_ms) == 1)), n=100, method="inclusive")
-            figures.append(f"latency p50 {cuts[49]:.0f} ms, p95 {cuts[94]:.0f} ms")
+        if latency_ms := percentiles(self.latency_ms):
+            figures.append(f"latency p50 {latency_ms[0]:.0f} ms, p95 {latency_ms[1]:.0f} ms")
         if self.mean_batch is not None:
             figures.append(f"mean batch {self.mean_batch:.1f}")
         return figures

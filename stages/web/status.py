@@ -1,10 +1,9 @@
 """The state of a run as the page and programs get it: made of the broker's reports and of latencies."""
 
 from collections.abc import Mapping, Sequence
-from statistics import quantiles
 from typing import Any, Final
 
-from pipeline.supervisor.metrics import RunMetrics
+from pipeline.supervisor.metrics import RunMetrics, percentiles
 from pipeline.wire.messages import SourceReport, StatusReport
 
 RATES_OVER_S: Final = 1.0
@@ -62,7 +61,7 @@ class RunStatus:
         }
 
     def _source(self, source: SourceReport, latency_ms: Sequence[float]) -> dict[str, Any]:
-        p50, p95 = percentiles(latency_ms)
+        p50, p95 = percentiles(latency_ms) or (None, None)
         return {
             "name": source.name,
             "kind": source.kind,
@@ -84,11 +83,3 @@ def _state(report: StatusReport) -> str:
     if report.stopping:
         return "stopping"
     return "running" if report.started else "starting"
-
-
-def percentiles(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return p50 and p95; None without values."""
-    if not values:
-        return None, None
-    cuts = quantiles([*values, *values], n=100, method="inclusive")
-    return round(cuts[49], 1), round(cuts[94], 1)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipeline.common.files import PROJECT
-from pipeline.supervisor.metrics import RunMetrics
+from pipeline.supervisor.metrics import RunMetrics, percentiles
 from pipeline.wire.messages import Committed, PeerReport, QueueReport, SourceReport, StatusReport
 from tests.support.broker_world import make_report
 
@@ -72,6 +72,11 @@ def test_latencies_add_up_until_a_new_broker(metrics: RunMetrics) -> None:
     assert value(metrics, "emotions_frame_latency_seconds_count") == 6
     metrics.receive(report("detect-1", broker="b"))
     assert value(metrics, "emotions_frame_latency_seconds_count") == 3
+
+
+def test_percentiles_of_nothing_are_nothing() -> None:
+    assert percentiles([]) is None
+    assert percentiles([5.0]) == (5.0, 5.0)
 
 
 def test_restarts_are_counted(metrics: RunMetrics) -> None:

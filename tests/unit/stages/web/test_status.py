@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from pipeline.wire.messages import Committed, PeerReport, SourceReport
-from stages.web.status import RunStatus, percentiles
+from stages.web.status import RunStatus
 from tests.support.broker_world import make_report
 
 
@@ -59,11 +59,6 @@ def test_at_the_end_processes_leave_and_none_is_missed() -> None:
     status.update(make_report(finished=True))
     assert states(status) == {"detect-1": ("ended", 0), "capture-1": ("ended", 0)}
     assert status.to_page({})["state"] == "finished"
-
-
-def test_percentiles_of_nothing_are_nothing() -> None:
-    assert percentiles([]) == (None, None)
-    assert percentiles([5.0]) == (5.0, 5.0)
 
 
 def test_names_of_processes_are_bounded() -> None:
