@@ -106,6 +106,7 @@ class Tracker:
         Boxes and time are rounded as in the record, since `restore` gets them from there.
         """
         self._catch_up()
+        self._end_tracks(time_s)
         ids = self._match(time_s, _centred(boxes))
         for index, known in enumerate(ids):
             if known == 0:
@@ -125,7 +126,7 @@ class Tracker:
             self._take(*self._restored.popleft())
 
     def _take(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
-        """Move the tracks to their boxes in a frame, begin new ones and end old ones."""
+        """Move the tracks to their boxes in a frame, and begin new ones."""
         seen = _centred(boxes)
         places = np.column_stack([np.full(len(seen), time_s), seen[:, :2]])
         for index in range(len(ids)):
@@ -136,6 +137,9 @@ class Tracker:
         self._sizes[rows] = seen[:, 2:]
         self._places[rows, :-1] = self._places[rows, 1:]
         self._places[rows, -1] = places
+
+    def _end_tracks(self, time_s: float) -> None:
+        """End the tracks that were not seen for too long before a frame at `time_s`."""
         kept = (self._missed <= MAX_MISSED) & (time_s - self._places[:, -1, 0] <= MAX_UNSEEN_S)
         if not kept.all():
             self._ids, self._sizes = self._ids[kept], self._sizes[kept]

@@ -31,7 +31,7 @@ IDLE_S: Final = 30.0
 
 CLEAN_S: Final = 2.5
 """A place is vacant for so long before its next visitor: a picture may be on its way to its capture, and the
-averages of a face count for 2 s, in which the next visitor's would be added to them."""
+track of a face lasts for 2 s, in which the next visitor's would continue it."""
 
 LINES_A_S, LINES_BURST = 0.2, 20.0
 """In the log, of visitors who come and go."""
