@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Final
 
-from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import LABEL_LENGTH, MAX_IN_VIEW, Committed, Delivery, InView
+from stages.display.checkpoint import Checkpoint, SourceState
 from stages.display.output_file import Patience
 from stages.display.record import (
     FaceRecord,
@@ -19,20 +19,10 @@ from stages.display.record import (
     short_label,
     to_json,
 )
-from stages.display.resume import Checkpoint, Past, SourceState
 from stages.display.sinks.sink import Image, Opening, Outcome, open_sinks
-from stages.display.spec import STDOUT, DisplaySettings
+from stages.display.spec import DisplaySettings
 from stages.display.tracks import Smoother, Tracker
 from stages.faces import Faces
-
-CHECKPOINT_EVERY: Final = 1000
-"""Records between two checkpoints: a replacement reads that many from the results in about 10 ms."""
-
-CHECKPOINT_UNWRITTEN: Final = 25
-"""The same without a results file, where a replacement does not learn what came after the checkpoint."""
-
-SKIPPED_TRACKS: Final = 1000
-"""Track numbers that a replacement leaves out then, so that none is used twice."""
 
 NAMED_FROM: Final = 0.005
 """Share of the faces from which an emotion is named."""
@@ -49,12 +39,11 @@ class Display:
         If the file `checkpoint` exists, this process replaces another one of the run: it continues its
         results, and its recordings in new files. None: nothing is kept for a replacement. Raises UserError
         for what can't be opened."""
-        self._checkpoint = Checkpoint(checkpoint)
+        self.patience = Patience()
+        self._checkpoint = Checkpoint(checkpoint, self.patience)
         state = self._checkpoint.state
-        kept = settings.results not in ("", STDOUT)  # so that it can be read back
-        skip = 0 if kept else SKIPPED_TRACKS
         self._trackers = defaultdict(
-            Tracker, {name: Tracker(source.tracker, skip) for name, source in state.sources.items()}
+            Tracker, {name: Tracker(source.tracker) for name, source in state.sources.items()}
         )
         smoothing = settings.smoothing_s, max(0.0, settings.uncertain_below)
         self._smoothers = defaultdict(
@@ -62,14 +51,9 @@ class Display:
             {name: Smoother(*smoothing, source.smoothed) for name, source in state.sources.items()},
         )
         self.committed = {name: source.committed for name, source in state.sources.items()}
-        self.patience = Patience()
         self.tally = Tally()  # of this process alone
         self._begun = state.begun
-        self._since = 0  # the last checkpoint, records
-        self._every = CHECKPOINT_EVERY if kept else CHECKPOINT_UNWRITTEN
-        self._sinks = open_sinks(
-            Opening(settings, sources, self._checkpoint, self.patience, self._remember, page)
-        )
+        self._sinks = open_sinks(Opening(settings, sources, self._checkpoint, self.patience, page))
         self.wants_pixels = any(sink.wants_pixels for sink in self._sinks)
         self.watched = any(sink.watched for sink in self._sinks)
 
@@ -96,9 +80,7 @@ class Display:
             sink.write(outcome)
         self.tally.add(record)
         self.committed[delivery.source] = advance(committed, record.frame, record.status, delivery.reason)
-        self._since += 1
-        if self._since >= self._every:
-            self._keep()
+        self._keep(delivery.source)
         return line
 
     def _record(self, delivery: Delivery, faces: Faces, now_ns: int) -> Record:
@@ -150,27 +132,13 @@ class Display:
                 closing.callback(sink.close)
             self._sinks = []
 
-    def _keep(self) -> None:
-        """Make a checkpoint."""
-        self._since = 0
-        sources = {
-            name: SourceState(committed, self._trackers[name].state, self._smoothers[name].state)
-            for name, committed in self.committed.items()
-        }
+    def _keep(self, source: str) -> None:
+        """Make a checkpoint. Raises OutputFailed."""
+        state = SourceState(
+            self.committed[source], self._trackers[source].state, self._smoothers[source].state
+        )
         mark = next((sink.mark for sink in self._sinks if sink.mark is not None), None)
-        self._checkpoint.keep(mark, sources)
-
-    def _remember(self, past: Past) -> None:
-        """Take in a record that an earlier process wrote after its last checkpoint."""
-        self._since += 1
-        committed = self.committed.get(past.source, Committed())
-        self.committed[past.source] = advance(committed, past.frame, past.status, past.reason)
-        if past.status == "ok":
-            boxes = [face.box for face in past.faces]
-            tracks = [face.track for face in past.faces]
-            rows = [[face.probabilities[emotion] for emotion in EMOTIONS] for face in past.faces]
-            self._trackers[past.source].restore(past.time_s, boxes, tracks)
-            self._smoothers[past.source].update(past.time_s, tracks, rows, alone=bool(past.file))
+        self._checkpoint.keep(mark, source, state)
 
 
 class Tally:

@@ -32,7 +32,23 @@ class Patience:
         """Wait for so many seconds; return False if the process is to end. The display loop sets its own,
         which also sends a heartbeat."""
 
-    def wait(self, output: str, error: OSError) -> bool:
+    def until_done(self, what: str, path: str | os.PathLike[str], write: Callable[[], object]) -> None:
+        """Call `write`, again and again while there is no room. Raises OutputFailed."""
+        waited = False
+        while True:
+            try:
+                write()
+            except OSError as error:
+                if error.errno not in FULL or not self._wait(f"{what} {os.fspath(path)}", error):
+                    raise OutputFailed(what, path, error) from error
+                waited = True
+            else:
+                break
+        if waited:
+            self._until_s = None
+            log.warning("%s %s: is written again", what, os.fspath(path))
+
+    def _wait(self, output: str, error: OSError) -> bool:
         """Wait a moment for room; return False once the time limit is over."""
         now_s = time.monotonic()
         if self._until_s is None:
@@ -41,11 +57,6 @@ class Patience:
         go_on = now_s < self._until_s and self.pause(RETRY_S)
         self.waited_ns += round((time.monotonic() - now_s) * 1e9)
         return go_on
-
-    def rewarded(self, output: str) -> None:
-        """There is room again."""
-        self._until_s = None
-        log.warning("%s: is written again", output)
 
 
 def _sleep(seconds: float) -> bool:
@@ -122,19 +133,8 @@ class OutputFile:
 
         Raises OutputFailed; what was written of `data` is then removed where possible.
         """
-        waited = False
-        while True:
-            try:
-                self._write(data)
-            except OSError as error:
-                said = f"{self._what} {self._path}"
-                if error.errno not in FULL or not self._patience.wait(said, error):
-                    raise OutputFailed(self._what, self._path, error) from error
-                waited = True
-            else:
-                if waited:
-                    self._patience.rewarded(f"{self._what} {self._path}")
-                return len(data)
+        self._patience.until_done(self._what, self._path, lambda: self._write(data))
+        return len(data)
 
     def _write(self, data: bytes) -> None:
         begin = self._end if self._append else self.tell()

@@ -1,7 +1,7 @@
 """The record of a frame: what is written for it, and published; and what its emotions are called.
 
-Values are rounded once, here. Tracks, smoothing and drawing work with the rounded ones, so that a process
-that reads them back from the results continues exactly as the one before it would have."""
+Values are rounded once, here. Tracks, smoothing and drawing work with the rounded ones, so that they can be
+made again from a results file."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

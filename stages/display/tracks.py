@@ -1,12 +1,10 @@
 """Faces over time: the track of each face, and the smoothed emotion of each track.
 
 Faces are matched to tracks by overlap and distance, all at once (`lap.lapjv`); the probabilities of a track
-are averaged over time. Both are functions of the written records alone: a new process that is given a
-checkpoint and the records since continues exactly as the one before it would have, track numbers included. A
-track keeps only its last few places, so that the last records (`MEMORY`) are enough."""
+are averaged over time. A new process that is given the state of the last one continues exactly as that one
+would have, track numbers included."""
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -42,9 +40,6 @@ PLACES: Final = 6
 """The last places that a face's velocity is estimated from: detectors' boxes jitter by a few per cent, which
 a longer way evens out."""
 
-MEMORY: Final = PLACES * (MAX_MISSED + 1)
-"""Searched frames after which an older one no longer matters."""
-
 MAX_COAST_S: Final = 0.8
 """How long an unseen face is expected to keep its velocity."""
 
@@ -77,21 +72,19 @@ class TrackerState(msgspec.Struct, frozen=True):
 class Tracker:
     """The tracks of one source."""
 
-    def __init__(self, state: TrackerState | None = None, skip: int = 0) -> None:
-        """Continue from `state`; the next `skip` numbers are left out."""
+    def __init__(self, state: TrackerState | None = None) -> None:
+        """Continue from `state`."""
         state = state or TrackerState()
-        self._next_id = state.next_id + skip
+        self._next_id = state.next_id
         self._ids: NDArray[np.int64] = np.array(state.ids, np.int64)  # ascending
         self._sizes: Floats = np.array(state.sizes, np.float64).reshape(-1, 2)  # width, height, px
         # Time, s, and centre x, y, px; oldest first.
         self._places: Floats = np.array(state.places, np.float64).reshape(-1, PLACES, 3)
         self._missed: NDArray[np.int64] = np.array(state.missed, np.int64)  # frames in a row without it
-        self._restored: deque[tuple[float, Sequence[Box], Sequence[int]]] = deque(maxlen=MEMORY)
 
     @property
     def state(self) -> TrackerState:
         """The whole state: a new tracker made from it continues as this one would."""
-        self._catch_up()
         return TrackerState(
             self._next_id,
             self._ids.tolist(),
@@ -101,11 +94,7 @@ class Tracker:
         )
 
     def update(self, time_s: float, boxes: Sequence[Box]) -> list[int]:
-        """Return the track of each box of a frame, in their order; new faces get the next numbers.
-
-        Boxes and time are rounded as in the record, since `restore` gets them from there.
-        """
-        self._catch_up()
+        """Return the track of each box of a frame, in their order; new faces get the next numbers."""
         self._end_tracks(time_s)
         ids = self._match(time_s, _centred(boxes))
         for index, known in enumerate(ids):
@@ -114,16 +103,6 @@ class Tracker:
                 self._next_id += 1
         self._take(time_s, boxes, ids)
         return ids
-
-    def restore(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
-        """Take in a frame with the tracks that an earlier process gave it; before the first `update`."""
-        self._next_id = max(self._next_id, 1 + max(ids, default=0))
-        self._restored.append((time_s, boxes, ids))
-
-    def _catch_up(self) -> None:
-        """Apply the restored frames."""
-        while self._restored:
-            self._take(*self._restored.popleft())
 
     def _take(self, time_s: float, boxes: Sequence[Box], ids: Sequence[int]) -> None:
         """Move the tracks to their boxes in a frame, and begin new ones."""

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.wire.messages import Delivery, Status
+from stages.display.checkpoint import Checkpoint
 from stages.display.display import Display
 from stages.display.output_file import Patience
-from stages.display.resume import Checkpoint
 from stages.display.sinks.sink import Opening
 from stages.display.spec import DisplaySettings
 from stages.faces import Faces
@@ -36,7 +36,8 @@ def opening(
 ) -> Opening:
     """Return what a sink is opened with; settings: of display."""
     chosen = DisplaySettings(**settings)
-    return Opening(chosen, sources, Checkpoint(None), patience or Patience(), lambda past: None)
+    patience = patience or Patience()
+    return Opening(chosen, sources, Checkpoint(None, patience), patience)
 
 
 def outcome(

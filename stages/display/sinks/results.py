@@ -5,33 +5,44 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import UNSET
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from pipeline.wire.assignment import STDOUT_VARIABLE
+from stages.display.checkpoint import ResultsMark
 from stages.display.output_file import OutputFailed, OutputFile
 from stages.display.record import FaceRecord, Record
-from stages.display.resume import (
-    COLUMNS,
-    Past,
-    Read,
-    ResultsMark,
-    read_back,
-    read_csv,
-    read_jsonl,
-)
 from stages.display.sinks.sink import Opening, Outcome, Sink
 
-
-class _Format(NamedTuple):
-    header: bytes
-    read: Read
-    lines: Callable[[Record, bytes], bytes]
+COLUMNS: Final = (
+    "source",
+    "frame",
+    "time_s",
+    "status",
+    "reason",
+    "latency_ms",
+    "file",
+    "faces",
+    "track",
+    "x",
+    "y",
+    "w",
+    "h",
+    "emotion",
+    "confidence",
+    *EMOTIONS,
+    "smoothed_emotion",
+    "smoothed_confidence",
+    "frame_width",
+    "frame_height",
+)
+"""The header of a .csv results file. There is a row for each face; a frame without faces has one row, whose
+columns of a face are empty. `faces` is the number of faces in the frame, so that missing rows of the last
+frame are noticed."""
 
 
 class Results(Sink):
@@ -40,35 +51,33 @@ class Results(Sink):
     def __init__(self, run: Opening) -> None:
         """Open the file; its extension is the format. Raises UserError.
 
-        If the checkpoint has a mark, the file is continued: a torn end is cut off, and the records after the
-        mark go to `run.on_past` in order. Else the file stays as it is until `begin`."""
+        If the checkpoint has a mark, the file is continued there: what follows was not acknowledged, and
+        comes again. Else the file stays as it is until `begin`."""
         path = Path(run.settings.results)
-        self._format = _FORMATS[path.suffix.lower()]
+        self._is_csv = path.suffix.lower() == ".csv"
         self._checkpoint = run.checkpoint
         mark = run.checkpoint.state.results
         self._file = OutputFile("results", path, run.patience, append=True, known=mark is not None)
         if mark is not None:
             try:
-                self._continue(path, mark, run.on_past)
+                self._continue(path, mark)
             except UserError:
                 self._file.close()
                 raise
 
-    def _continue(self, path: Path, mark: ResultsMark, on_past: Callable[[Past], None]) -> None:
+    def _continue(self, path: Path, mark: ResultsMark) -> None:
         if self._file.identity != mark.identity:
             raise OutputFailed("results", path, "another file has taken its place")
         if path.stat().st_size < mark.offset:
             raise OutputFailed("results", path, "another program has cut it")
-        self._file.begin(read_back(path, self._format.read, mark.offset, on_past))
-        if self._file.end == 0:
-            self._file.write(self._format.header)
+        self._file.begin(mark.offset)
 
     def begin(self) -> None:
         """Empty the file of what an earlier run left in it. Raises OutputFailed."""
         self._file.begin()
-        mark = self.mark
-        self._file.write(self._format.header)
-        self._checkpoint.begin(results=mark)
+        if self._is_csv:
+            self._file.write(csv_rows(list(COLUMNS)))
+        self._checkpoint.begin(results=self.mark)
 
     @property
     def mark(self) -> ResultsMark:
@@ -76,7 +85,7 @@ class Results(Sink):
         return ResultsMark(self._file.end, self._file.identity)
 
     def write(self, outcome: Outcome) -> None:
-        self._file.write(self._format.lines(outcome.record, outcome.line))
+        self._file.write(_csv_lines(outcome.record) if self._is_csv else outcome.line + b"\n")
 
     def check(self) -> None:
         self._file.check()
@@ -92,7 +101,7 @@ def csv_rows(*rows: list[object]) -> bytes:
     return text.getvalue().encode()
 
 
-def _csv_lines(record: Record, line: bytes) -> bytes:
+def _csv_lines(record: Record) -> bytes:
     frame: list[object] = [
         record.source,
         record.frame,
@@ -113,12 +122,6 @@ def _face_columns(face: FaceRecord) -> list[object]:
     probabilities = [face.probabilities[emotion] for emotion in EMOTIONS]
     smoothed = [face.smoothed.emotion, face.smoothed.confidence]
     return [face.track, *face.box, face.emotion, face.confidence, *probabilities, *smoothed]
-
-
-_FORMATS: Final = {
-    ".jsonl": _Format(b"", read_jsonl, lambda record, line: line + b"\n"),
-    ".csv": _Format(csv_rows(list(COLUMNS)), read_csv, _csv_lines),
-}
 
 
 SAFE_BYTES: Final = 4096 if sys.platform == "linux" else 512

@@ -1,7 +1,7 @@
 """The base class of outputs, and the opening of those that the settings choose."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.wire.messages import Delivery
+from stages.display.checkpoint import Checkpoint, ResultsMark
 from stages.display.output_file import Patience
 from stages.display.record import Record
-from stages.display.resume import Checkpoint, Past, ResultsMark
 from stages.display.spec import DisplaySettings, sinks_of
 
 Image = NDArray[np.uint8]
@@ -59,7 +59,6 @@ class Opening:
     sources: Sequence[str]  # names; empty where all are captured elsewhere
     checkpoint: Checkpoint
     patience: Patience
-    on_past: Callable[[Past], None]  # takes each record that an earlier process wrote after the checkpoint
     page: str = ""  # address of the web page's process
 
 
@@ -77,7 +76,7 @@ class Sink:
 
     @property
     def mark(self) -> ResultsMark | None:
-        """Where a replacement of this process starts reading the results back; None for other sinks."""
+        """The end of the results, where a replacement of this process continues; None for other sinks."""
         return None
 
     def begin(self) -> None:

@@ -3,15 +3,15 @@ import re
 import resource
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from pipeline.wire.messages import Committed
+from stages.display.checkpoint import Checkpoint
 from stages.display.display import Display
-from stages.display.output_file import OutputFailed
-from stages.display.resume import COLUMNS, Checkpoint
+from stages.display.output_file import OutputFailed, Patience
+from stages.display.sinks.results import COLUMNS
 from stages.display.spec import DisplaySettings
 from tests.support.deliveries import eventful_run, outcome, play, records, written
 
@@ -57,29 +57,27 @@ def test_csv_has_a_row_a_face_and_one_for_a_frame_without(tmp_path: Path) -> Non
 
 
 @FORMATS
-@pytest.mark.parametrize("every", [1, 7, 1000])
 def test_a_process_killed_at_any_moment_is_gone_on_from_as_if_nothing_had_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str, every: int
+    tmp_path: Path, extension: str
 ) -> None:
-    """From each checkpoint that there is, with the results cut off anywhere after it."""
-    monkeypatch.setattr("stages.display.display.CHECKPOINT_EVERY", every)
+    """From each checkpoint that there is, whole or followed by half a line, and results cut off anywhere
+    after it."""
     run = eventful_run(12, AWKWARD)
     path, checkpoint = tmp_path / f"r{extension}", tmp_path / "display.json"
     display = Display(DisplaySettings(mode="none", results=str(path)), list(AWKWARD), checkpoint)
     kept: dict[bytes, int] = {}  # checkpoint -> the results' length when it was made
     for one in run:
         display.deliver(*one)
-        kept.setdefault(checkpoint.read_bytes(), path.stat().st_size)
+        kept[checkpoint.read_bytes()] = path.stat().st_size
     display.close()
     whole = path.read_bytes()
-    assert len(kept) == 1 + len(run) // every - (every == 1)
+    assert len(kept) == len(run)
     for state, length in kept.items():
-        offset = msgspec.json.decode(state)["results"]["offset"]
-        cuts = {length, *range(offset, len(whole), 67 * len(kept)), len(whole) - 1, len(whole)}
-        for cut in cuts - set(range(offset)):
-            path.write_bytes(whole[:cut])
-            checkpoint.write_bytes(state)
-            assert written(path, list(AWKWARD), run, checkpoint) == whole, f"from {offset}, cut at {cut}"
+        for cut in {length, *range(length, len(whole), 67 * len(kept)), len(whole)}:
+            for torn in (b"", state.splitlines()[-1]):
+                path.write_bytes(whole[:cut])
+                checkpoint.write_bytes(state + torn)
+                assert written(path, list(AWKWARD), run, checkpoint) == whole, f"from {length}, cut at {cut}"
 
 
 @FORMATS
@@ -109,10 +107,10 @@ def test_a_process_killed_between_emptying_and_its_checkpoint_is_begun_anew(
     once = written(tmp_path / f"once{extension}", ["clip.mp4"], [outcome(0)])
     path.write_bytes(b"of an earlier run\n")
     display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
-    monkeypatch.setattr(Checkpoint, "_save", lambda self, state: None)
+    monkeypatch.setattr(Checkpoint, "_save", lambda self, state, changed: None)
     display.begin()
     monkeypatch.undo()
-    assert not Checkpoint(checkpoint).state.begun
+    assert not Checkpoint(checkpoint, Patience()).state.begun
     assert written(path, ["clip.mp4"], [outcome(0)], checkpoint) == once
 
 
@@ -132,22 +130,6 @@ def test_progress_is_read_back(tmp_path: Path, extension: str) -> None:
 
 
 @FORMATS
-def test_a_restart_reads_only_what_came_after_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str
-) -> None:
-    """The records before it are overwritten: whoever reads them complains."""
-    monkeypatch.setattr("stages.display.display.CHECKPOINT_EVERY", 10)
-    path, checkpoint = tmp_path / f"r{extension}", tmp_path / "display.json"
-    run = eventful_run(15, ("clip.mp4",))
-    whole = written(path, ["clip.mp4"], run, checkpoint)
-    offset = msgspec.json.decode(checkpoint.read_bytes())["results"]["offset"]
-    path.write_bytes(b"\xff" * offset + whole[offset:])
-    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
-    assert display.committed["clip.mp4"].offset == 15
-    display.close()
-
-
-@FORMATS
 def test_a_file_is_written_anew_at_the_start_of_a_run(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"r{extension}"
     once = written(path, ["clip.mp4"], [outcome(0)])
@@ -155,26 +137,44 @@ def test_a_file_is_written_anew_at_the_start_of_a_run(tmp_path: Path, extension:
     assert written(path, ["clip.mp4"], [outcome(0)]) == once
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("r.jsonl", b'{"hello": 1}\n'),
-        ("r.jsonl", b"\xff\xfe\n"),
-        ("r.csv", b"a,b,c\r\n"),
-        ("r.csv", ",".join(COLUMNS).encode() + b"\r\na,b\r\n"),
-        ("r.csv", ",".join(COLUMNS).encode() + b"\r\n" + b"x," * (len(COLUMNS) - 1) + b"x\r\n"),
-    ],
-)
-def test_a_strange_file_is_not_gone_on_with(tmp_path: Path, name: str, content: bytes) -> None:
-    path, checkpoint = tmp_path / name, tmp_path / "display.json"
-    display = Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
-    display.begin()
-    display.close()
+def test_results_that_are_too_short_are_not_gone_on_with(tmp_path: Path) -> None:
+    path, checkpoint = tmp_path / "r.jsonl", tmp_path / "display.json"
+    content = written(path, ["clip.mp4"], [outcome(0)], checkpoint)[:-1]
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"not this run's results after byte") as caught:
+    with pytest.raises(OutputFailed, match="another program has cut it"):
         Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
-    assert "\n" not in str(caught.value)
     assert path.read_bytes() == content
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_a_run_with_results_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without them there is one warning."""
+    place = tmp_path / "run"
+    for results in ("", str(tmp_path / "r.jsonl")):
+        place.mkdir(mode=0o700)
+        display = Display(DisplaySettings(mode="none", results=results), ["clip.mp4"], place / "display.json")
+        display.deliver(*outcome(0))
+        (place / "display.json").unlink()
+        place.rmdir()
+        if results:
+            with pytest.raises(OutputFailed, match=r"checkpoint .*: No such file or directory"):
+                display.deliver(*outcome(1))
+        else:
+            assert display.deliver(*outcome(1)) and display.deliver(*outcome(2))
+            assert "a restart may forget tracks" in caplog.text and len(caplog.records) == 1
+        display.close()
+
+
+def test_a_checkpoint_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.display.checkpoint.LARGEST_BYTES", 5000)
+    path, checkpoint = tmp_path / "r.jsonl", tmp_path / "display.json"
+    display = Display(DisplaySettings(mode="none", results=str(path)), list(AWKWARD), checkpoint)
+    for one in eventful_run(20, AWKWARD):
+        display.deliver(*one)
+        assert checkpoint.stat().st_size < 10_000
+        assert Checkpoint(checkpoint, Patience()).state.sources.keys() == display.committed.keys()
+    display.close()
 
 
 def test_an_unwritable_file_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from pipeline.common.files import PROJECT
 from stages.detect.detector import open_detector
 from stages.detect.spec import DetectSettings
 from stages.display.record import Box, round_box
-from stages.display.tracks import MAX_MISSED, MAX_UNSEEN_S, MEMORY, Tracker
+from stages.display.tracks import MAX_MISSED, MAX_UNSEEN_S, Tracker, TrackerState
 
 SHARED = PROJECT / ".." / "shared"
 FPS = 25
@@ -88,33 +89,13 @@ def test_numbers_are_unique_in_a_frame_and_new_ones_follow_on(run: list[tuple[fl
         highest += len(new)
 
 
-@given(frames, st.integers(0, 25))
-def test_a_new_process_goes_on_with_the_same_numbers(run: list[tuple[float, list[Box]]], cut: int) -> None:
+@given(frames)
+def test_a_new_process_goes_on_with_the_same_numbers(run: list[tuple[float, list[Box]]]) -> None:
     undisturbed, resumed, time_s = Tracker(), Tracker(), 0.0
-    for number, (step_s, found) in enumerate(run):
+    for step_s, found in run:
         time_s = round(time_s + step_s, 4)
-        tracks = undisturbed.update(time_s, found)
-        if number < cut:
-            resumed.restore(time_s, found, tracks)
-        else:
-            assert resumed.update(time_s, found) == tracks
-
-
-def test_only_the_last_records_matter() -> None:
-    """A process that is told MEMORY records has the numbers of one that was told all of them."""
-    rng = np.random.default_rng(3)
-    undisturbed, resumed, run = Tracker(), Tracker(), []
-    for frame in range(3 * MEMORY):
-        time_s = round(frame / FPS, 4)
-        walk = 300 + 250 * np.sin(frame / (20 + 7 * np.arange(8)) + np.arange(8))
-        faces = [round_box((x, 30.0 * i, 40, 50)) for i, x in enumerate(walk.tolist()) if rng.random() < 0.5]
-        run.append((time_s, faces, undisturbed.update(time_s, faces)))
-    told, rest = run[: 2 * MEMORY], run[2 * MEMORY :]
-    resumed.restore(0.0, [HERE], [max(track for _, _, tracks in told for track in tracks)])
-    for record in told[-MEMORY:]:
-        resumed.restore(*record)
-    for time_s, faces, tracks in rest:
-        assert resumed.update(time_s, faces) == tracks
+        resumed = Tracker(msgspec.json.decode(msgspec.json.encode(resumed.state), type=TrackerState))
+        assert resumed.update(time_s, found) == undisturbed.update(time_s, found)
 
 
 @pytest.mark.parametrize(
