@@ -17,7 +17,7 @@ from pipeline.config.stage import ProcessPlan
 from pipeline.supervisor.child_main import LATE_STATUS
 from pipeline.supervisor.plan import RunPlan
 from pipeline.supervisor.scaling import Scaler
-from pipeline.supervisor.watchdog import AWAY_S, Restarts, Watchdog
+from pipeline.supervisor.watchdog import Restarts, Watchdog
 from pipeline.wire.messages import (
     Died,
     Message,
@@ -103,8 +103,6 @@ class BrokerView:
     elapsed_before_s: float = 0.0  # the time of earlier brokers
     offsets: dict[str, int] = field(default_factory=dict)  # by source, the highest
     others: set[str] = field(default_factory=set)  # stages of other supervisors
-    returning: set[str] = field(default_factory=set)  # those that have not found a new broker yet
-    returning_until_s: float = 0.0
     key_mismatch: bool = False
 
 
@@ -446,15 +444,14 @@ class Supervisor:
         if earlier is None or report.broker != earlier.broker:
             broker.starting = False  # this report is not the earlier broker's last
             broker.elapsed_before_s += earlier.elapsed_s if earlier is not None else 0.0
-            if not broker.returning:
-                broker.returning, broker.returning_until_s = broker.others, now_s + AWAY_S
+            broker.others = set()  # which join the new one
         broker.begun |= report.started
         broker.report, broker.report_s = report, now_s
         instances = {child.instance for child in self.children.values()}
         here = [peer for peer in report.peers if peer.instance in instances]
         self._watchdog.receive(replace(report, peers=here), now_s)
         if self._plan.has_broker and not report.finished:
-            self._announce_others([peer for peer in report.peers if peer.instance not in instances], now_s)
+            self._announce_others([peer for peer in report.peers if peer.instance not in instances])
         self._note_progress(report)
         if not report.finished and not report.stopping and self.ending.status is None:
             self._scale(report, now_s)
@@ -463,21 +460,14 @@ class Supervisor:
         if report.finished:
             self._on_finished(now_s)
 
-    def _announce_others(self, peers: list[PeerReport], now_s: float) -> None:
-        """Log which stages of other supervisors have joined or left."""
-        broker = self.broker
+    def _announce_others(self, peers: list[PeerReport]) -> None:
+        """Log which stages of other supervisors have joined or left; the broker logs those that time out."""
         present = {peer.name for peer in peers if not peer.timed_out}
-        for name in sorted(present - broker.others - broker.returning):
+        for name in sorted(present - self.broker.others):
             self._log("info", f"{name} has joined")
-        broker.returning = broker.returning - present
-        # The broker itself logs those that time out.
-        gone = broker.others - present - broker.returning - {peer.name for peer in peers if peer.timed_out}
-        if now_s >= broker.returning_until_s:
-            gone |= broker.returning
-            broker.returning = set()
-        for name in sorted(gone):
+        for name in sorted(self.broker.others - {peer.name for peer in peers}):
             self._log("info", f"{name} has left")
-        broker.others = present
+        self.broker.others = present
 
     def _note_progress(self, report: StatusReport) -> None:
         """Forget deaths where frames have been written since; a new broker's offsets don't start at 0."""

@@ -407,7 +407,7 @@ def test_nothing_that_is_remembered_grows_over_months(begun: World) -> None:
     supervisor = begun.supervisor
     assert len(supervisor._errors) == MAX_ERRORS
     assert supervisor._watchdog.joined == {f"run/{name}" for name in begun.stages}
-    assert len(supervisor.broker.others) + len(supervisor.broker.returning) <= 2
+    assert len(supervisor.broker.others) == 1
     assert supervisor.elapsed_s == 1.0 + 2.0 * 1000
 
 
@@ -422,18 +422,13 @@ def test_stages_of_other_machines_are_announced(begun: World) -> None:
     assert begun.take("lines") == ["detect-2@attic has left"]
 
 
-def test_stages_of_other_machines_may_take_a_while_to_find_a_new_broker(begun: World) -> None:
+def test_stages_of_other_machines_join_a_new_broker(begun: World) -> None:
     begun.report(*begun.stages, others=[FAR], started=True)
     begun.take("lines")
     begun.report(*begun.stages, started=True, broker="b-2")
-    begun.wait(5.0)
+    assert begun.lines == []
     begun.report(*begun.stages, others=[FAR], started=True, broker="b-2")
-    assert begun.lines == []
-    begun.report(*begun.stages, started=True, broker="b-3")
-    begun.wait(9.0)
-    assert begun.lines == []
-    begun.wait(1.5)
-    assert begun.lines == ["detect-2@attic has left"]
+    assert begun.lines == ["detect-2@attic has joined"]
 
 
 def test_a_host_without_the_broker_announces_nobody() -> None:
