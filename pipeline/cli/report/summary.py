@@ -3,6 +3,7 @@
 import re
 from array import array
 from collections import Counter
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,6 +23,8 @@ GAP_S: Final = 1.0
 """A longer gap in a track counts as out of view."""
 
 Floats = NDArray[np.float64]
+
+_IN_ORDER: Final = itemgetter(*EMOTIONS)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -93,7 +96,7 @@ class TrackSeries:
         shown = SHOWN.index(UNCERTAIN if uncertain or values.emotion not in EMOTIONS else values.emotion)
         self._times.append(record.time_s)
         self._confidences.append(values.confidence)
-        self._probabilities.extend(values.probabilities.get(emotion, 0.0) for emotion in EMOTIONS)
+        self._probabilities.extend(_IN_ORDER(values.probabilities))
         self._shown.append(shown)
         score = values.confidence * max(face.box[2], face.box[3])
         if shown not in self.best or score > self.best[shown].score:
@@ -198,12 +201,16 @@ def read_results(path: Path, uncertain_below: float | None = None) -> Results:
             for number, line in enumerate(file, start=1):
                 try:
                     record = decoder.decode(line)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                    series.setdefault(record.source, SourceSeries()).add(record, uncertain_below)
+                except (
+                    msgspec.MsgspecError,
+                    UnicodeDecodeError,
+                    KeyError,
+                ) as error:  # KeyError: no such emotion
                     if line.endswith(b"\n") or number == 1:
                         raise UserError(f"{path}: line {number} is not a record of a run: {error}") from error
                     warnings.append(f"{path}: its last line is cut off and left out: the run was killed")
                     break
-                series.setdefault(record.source, SourceSeries()).add(record, uncertain_below)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not series:

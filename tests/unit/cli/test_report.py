@@ -179,6 +179,7 @@ def test_a_line_that_a_killed_run_left_is_left_out(results: Path, capsys: pytest
         (b"\xff\xfe\n", "line 1 is not a record of a run"),
         (b'{"source": "a"}\n', "missing required field `frame`"),
         (json.dumps(record(0, face(1, "happy") | {"box": [1]})).encode() + b"\n{", "faces[0].box"),
+        (json.dumps(record(0, face(1, "contempt"))).replace('"fear"', '"dread"').encode(), "'fear'"),
         (json.dumps(record(0)).encode() + b"\nhello\n", "line 2 is not a record of a run"),
     ],
 )
