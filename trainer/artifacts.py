@@ -3,7 +3,6 @@
 import csv
 import platform
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -11,9 +10,6 @@ from typing import Any, Final
 
 import keras
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.common.files import replacing, write_json
 from pipeline.common.model_card import card_path, new_card
@@ -26,7 +22,7 @@ from trainer.model_file import load_keras_file, predict
 from trainer.networks import for_training, for_use, multiply_adds
 from trainer.onnx_graph import checked_onnx, write_onnx
 from trainer.pictures import PREFIXES
-from trainer.plots import COLOURS, draw, save
+from trainer.plots import draw, plot_curves
 from trainer.settings import Settings
 from trainer.training_data import TrainingData, logit_offsets, not_learned
 
@@ -191,37 +187,3 @@ def write_seed_summary(cards: dict[str, dict[str, Any]], path: Path) -> None:
         top1 = summary[label_set]["top1"]
         print(f"{label_set}: top-1 {top1['mean']:.4f} ± {top1['deviation']:.4f} over {len(cards)} runs")
     write_json(path, summary)
-
-
-def plot_curves(history: Sequence[Epoch], kept: Epoch, path: Path) -> None:
-    """Plot accuracy and loss by epoch, the `kept` one marked. Raises UserError if `path` can't be written."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    accuracy, loss = figure.subplots(1, 2)
-    plot_curve(accuracy, history, "top1", "training (augmented, with dropout)", "training")
-    plot_curve(loss, history, "loss", "training (all outputs)", "training")
-    for name, top1, cost in (
-        ("fer2013", "validation_top1", "validation_loss"),
-        ("consensus", "validation_consensus_top1", "validation_consensus_loss"),
-    ):
-        if getattr(kept, top1) is None:
-            continue
-        plot_curve(accuracy, history, top1, f"validation, {name}", name)
-        plot_curve(loss, history, cost, f"validation, {name}", name)
-        mark = f"epoch {kept.epoch}, kept: {getattr(kept, top1):.1%}"
-        accuracy.plot(kept.epoch, getattr(kept, top1), "o", color=COLOURS[name], label=mark)
-    accuracy.set(title="Accuracy", ylabel="top-1")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    accuracy.legend(loc="lower right")
-    loss.set(title="Loss", ylabel="cross-entropy (nats)")
-    loss.legend(loc="upper right")
-    save(figure, path)
-
-
-def plot_curve(axes: Axes, history: Sequence[Epoch], name: str, label: str, colour: str) -> None:
-    """Plot the field `name` over the epochs."""
-    style = "o-" if len(history) == 1 else "-"  # a line of one point is invisible
-    epochs = [epoch.epoch for epoch in history]
-    axes.plot(epochs, [getattr(epoch, name) for epoch in history], style, color=COLOURS[colour], label=label)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from pipeline.common.files import replacing
 from pipeline.common.labels import EMOTIONS
+from trainer.checkpoint import Epoch
 from trainer.dataset import Faces
 from trainer.metrics import Predictions
 
@@ -21,6 +23,40 @@ COLOURS: Final = {"training": "tab:gray", "fer2013": "tab:blue", "consensus": "t
 FACES_PER_ROW: Final = 8
 MOST_CONFIDENT: Final = 40
 """Faces in the plot of the most confident mistakes."""
+
+
+def plot_curves(history: Sequence[Epoch], kept: Epoch, path: Path) -> None:
+    """Plot accuracy and loss by epoch, the `kept` one marked. Raises UserError if `path` can't be written."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    plot_curve(accuracy, history, "top1", "training (augmented, with dropout)", "training")
+    plot_curve(loss, history, "loss", "training (all outputs)", "training")
+    for name, top1, cost in (
+        ("fer2013", "validation_top1", "validation_loss"),
+        ("consensus", "validation_consensus_top1", "validation_consensus_loss"),
+    ):
+        if getattr(kept, top1) is None:
+            continue
+        plot_curve(accuracy, history, top1, f"validation, {name}", name)
+        plot_curve(loss, history, cost, f"validation, {name}", name)
+        mark = f"epoch {kept.epoch}, kept: {getattr(kept, top1):.1%}"
+        accuracy.plot(kept.epoch, getattr(kept, top1), "o", color=COLOURS[name], label=mark)
+    accuracy.set(title="Accuracy", ylabel="top-1")
+    in_per_cent(accuracy.yaxis)
+    accuracy.legend(loc="lower right")
+    loss.set(title="Loss", ylabel="cross-entropy (nats)")
+    loss.legend(loc="upper right")
+    save(figure, path)
+
+
+def plot_curve(axes: Axes, history: Sequence[Epoch], name: str, label: str, colour: str) -> None:
+    """Plot the field `name` over the epochs."""
+    style = "o-" if len(history) == 1 else "-"  # a line of one point is invisible
+    epochs = [epoch.epoch for epoch in history]
+    axes.plot(epochs, [getattr(epoch, name) for epoch in history], style, color=COLOURS[colour], label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
 
 
 def draw(scores: Mapping[str, Any], split: str, folder: Path) -> None:
