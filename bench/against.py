@@ -32,7 +32,7 @@ from bench.command import (
     start,
     terminable,
 )
-from bench.document import latency_ms, latency_text, open_console, rate, rate_cell, spread, write_document
+from bench.document import latency_ms, latency_text, median_fps, open_console, rate, rate_cell, write_document
 from bench.measure import pace_for, say, whole_passes
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
@@ -273,20 +273,14 @@ def run_against(settings: PipelineSettings, options: Options, pair: list[Checkou
 
 
 def _throughput(duel: Duel) -> dict[str, Any]:
-    this, other = (spread(run.fps for run in runs).median for runs in (duel.this, duel.other))
     return {
         "scene": duel.label,
         "frames": duel.frames,
         "runs": len(duel.this),
-        "this": _side(duel.this),
-        "other": _side(duel.other),
-        "ratio": round(this / other, 2),
+        "this": rate(duel.this),
+        "other": rate(duel.other),
+        "ratio": round(median_fps(duel.this) / median_fps(duel.other), 2),
     }
-
-
-def _side(runs: list[ClipRun]) -> dict[str, Any]:
-    faces = sum(run.faces for run in runs) / sum(run.frames for run in runs)
-    return rate([run.fps for run in runs]) | {"faces_per_frame": round(faces, 2)}
 
 
 def show(document: dict[str, Any]) -> None:

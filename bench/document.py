@@ -5,33 +5,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.job import LoopRun
 from bench.measure import Measured
 
 if TYPE_CHECKING:  # matplotlib takes a second to load
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-class Spread(NamedTuple):
-    """Median, least and greatest of several runs."""
-
-    median: float
-    least: float
-    greatest: float
-
-
-def spread(values: Iterable[float]) -> Spread:
-    """Return the spread of values, of which there must be at least one."""
-    ordered = sorted(values)
-    return Spread(float(median(ordered)), ordered[0], ordered[-1])
 
 
 def latency_ms(runs: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -174,7 +159,7 @@ def make_document(
             "latency_ms": latency_ms([run.latency_ms for run in main.paced]),
             "latency_at_fps": round(main.pace_fps, 2),
             "latency_at": main.pace_reason,
-            "latency_fps_reached": round(spread(run.fps for run in main.paced).median, 2),
+            "latency_fps_reached": round(median_fps(main.paced), 2),
             "batch": batch(run.batches for run in main.pipeline),
             "cpu_ms_per_frame": medians_by_key([run.cpu_ms_per_frame for run in main.pipeline]),
             "dropped": sum(run.dropped for run in [*main.pipeline, *main.paced]),
@@ -196,50 +181,41 @@ def throughput(found: Measured) -> dict[str, Any]:
 
     The plain loop's is that of its faster thread count. Without the tutorial's loop, its rate and ratio are
     None."""
-    pipeline = spread(run.fps for run in found.pipeline)
-    medians = {threads: spread(run.fps for run in runs).median for threads, runs in found.plain.items()}
-    threads = max(medians, key=lambda count: medians[count])
-    plain = found.plain[threads]
+    by_threads = {threads: median_fps(runs) for threads, runs in found.plain.items()}
+    threads = max(by_threads, key=lambda count: by_threads[count])
+    plain, tutorial, fps = rate(found.plain[threads]), None, median_fps(found.pipeline)
+    if found.tutorial:
+        tutorial = rate(found.tutorial) | {"frames": found.scene.tutorial_frames}
     return {
         "scene": found.scene.label,
         "frames": found.scene.frames,
         "runs": len(found.pipeline),
-        "faces_per_frame": _faces_per_frame(plain),
-        "pipeline": rate([run.fps for run in found.pipeline]),
-        "tutorial_loop": _tutorial(found),
-        "plain_loop": rate([run.fps for run in plain])
-        | {"threads": threads, "fps_by_threads": {str(n): round(fps, 2) for n, fps in medians.items()}},
-        "ratio_to_tutorial": _ratio(pipeline, found.tutorial),
-        "ratio_to_plain": _ratio(pipeline, plain),
+        "faces_per_frame": plain["faces_per_frame"],
+        "pipeline": rate(found.pipeline),
+        "tutorial_loop": tutorial,
+        "plain_loop": plain
+        | {"threads": threads, "fps_by_threads": {str(n): round(fps, 2) for n, fps in by_threads.items()}},
+        "ratio_to_tutorial": round(fps / median_fps(found.tutorial), 2) if tutorial else None,
+        "ratio_to_plain": round(fps / by_threads[threads], 2),
     }
 
 
-def rate(runs: list[float]) -> dict[str, Any]:
-    """Return the frames a second of several runs: median, extremes, and each run's."""
-    found = spread(runs)
-    return {
-        "fps": round(found.median, 2),
-        "fps_spread": [round(found.least, 2), round(found.greatest, 2)],
-        "fps_runs": [round(fps, 2) for fps in runs],
-    }
+def rate(runs: Sequence[Any]) -> dict[str, Any]:
+    """Return the frames a second of `runs`, of any kind: median, extremes, and each run's.
+
+    With the faces in a frame, if the runs count faces.
+    """
+    fps = [round(run.fps, 2) for run in runs]
+    found = {"fps": round(median_fps(runs), 2), "fps_spread": [min(fps), max(fps)], "fps_runs": fps}
+    if not hasattr(runs[0], "faces"):
+        return found
+    faces = sum(run.faces for run in runs) / sum(run.frames for run in runs)
+    return found | {"faces_per_frame": round(faces, 2)}
 
 
-def _tutorial(found: Measured) -> dict[str, Any] | None:
-    if not found.tutorial:
-        return None
-    faces = _faces_per_frame(found.tutorial)
-    return rate([run.fps for run in found.tutorial]) | {
-        "frames": found.scene.tutorial_frames,
-        "faces_per_frame": faces,
-    }
-
-
-def _ratio(pipeline: Spread, loop: list[LoopRun]) -> float | None:
-    return round(pipeline.median / spread(run.fps for run in loop).median, 2) if loop else None
-
-
-def _faces_per_frame(runs: list[LoopRun]) -> float:
-    return round(sum(run.faces for run in runs) / sum(run.frames for run in runs), 2)
+def median_fps(runs: Sequence[Any]) -> float:
+    """Return the median frames a second of runs of any kind."""
+    return float(median(run.fps for run in runs))
 
 
 LINES: Final[dict[str, dict[str, Any]]] = {

@@ -67,10 +67,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def describe(clip: str, ours: Sequence[ClipRun], theirs: Sequence[LoopRun]) -> dict[str, Any]:
     """Return the medians of the runs over a clip, and their ratio."""
-    this, fer = (
-        rate([run.fps for run in runs]) | {"faces_per_frame": round(runs[0].faces / runs[0].frames, 2)}
-        for runs in (ours, theirs)
-    )
+    this, fer = rate(ours), rate(theirs)
     ratio = round(this["fps"] / fer["fps"], 2)
     return {"clip": clip, "frames": ours[0].frames, "this": this, "fer": fer, "ratio": ratio}
 

@@ -7,6 +7,7 @@ a frame done is one whose record is `ok`. Medians of the runs.
 """
 
 import argparse
+import statistics
 import sys
 import tempfile
 from collections import Counter
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bench.against import Checkout, Record, read_records
-from bench.document import latency_ms, spread
+from bench.document import latency_ms
 from bench.measure import say
 from pipeline.common.errors import UserError
 from stages.capture.sources.demo import FRAMES
@@ -130,12 +131,12 @@ def describe(scene: Scene, checkout: Checkout, runs: list[LiveRun]) -> dict[str,
         "cameras": scene.cameras,
         "faces": scene.faces,
         **checkout.describe(),
-        "captured_fps": round(spread(run.captured_fps for run in runs).median, 2),
-        "done_fps": round(spread(run.done_fps for run in runs).median, 2),
+        "captured_fps": round(statistics.median(run.captured_fps for run in runs), 2),
+        "done_fps": round(statistics.median(run.done_fps for run in runs), 2),
         "done_fps_runs": [round(run.done_fps, 2) for run in runs],
-        "faces_per_frame": round(spread(run.faces_per_frame for run in runs).median, 2),
+        "faces_per_frame": round(statistics.median(run.faces_per_frame for run in runs), 2),
         "latency_ms": latency_ms([run.latency_ms for run in runs]),
-        "dropped_percent": round(spread(run.dropped_percent for run in runs).median, 2),
+        "dropped_percent": round(statistics.median(run.dropped_percent for run in runs), 2),
         "dropped": dict(dropped),
     }
 

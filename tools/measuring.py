@@ -3,12 +3,13 @@
 import argparse
 import contextlib
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bench.against import END_S, Checkout, Run, sides
 from bench.command import start
@@ -20,6 +21,20 @@ LIMIT_S: Final = 300.0
 
 LOOK_S: Final = 0.005
 """Between two looks at a run that is waited for, which is the resolution of times."""
+
+
+class Spread(NamedTuple):
+    """Median, least and greatest of several runs."""
+
+    median: float
+    least: float
+    greatest: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Return the spread of values, of which there must be at least one."""
+    ordered = sorted(values)
+    return Spread(float(statistics.median(ordered)), ordered[0], ordered[-1])
 
 
 class EndlessRun(Run):

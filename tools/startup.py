@@ -19,10 +19,9 @@ from typing import Any, Final, NamedTuple
 import psutil  # type: ignore[import-untyped]
 
 from bench.against import Checkout
-from bench.document import spread
 from bench.measure import say
 from pipeline.common.errors import UserError
-from tools.measuring import EndlessRun, add_against, checkouts, make_parser, run_program, table
+from tools.measuring import EndlessRun, add_against, checkouts, make_parser, run_program, spread, table
 
 RUNS: Final = 5
 SETTLE_S: Final = 2.0

@@ -23,11 +23,11 @@ from typing import Any, Final, NamedTuple
 import psutil  # type: ignore[import-untyped]
 from aiohttp import ClientError, ClientSession, WSMsgType
 
-from bench.document import latency_ms, spread
+from bench.document import latency_ms
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
 from stages.web.spec import find_port
-from tools.measuring import LIMIT_S, make_parser, run_program, table
+from tools.measuring import LIMIT_S, make_parser, run_program, spread, table
 
 SECONDS: Final = 20.0
 WARM_UP_S: Final = 5.0

@@ -1,13 +1,21 @@
 """The arithmetic, on made-up numbers."""
 
-from bench.document import batch, latency_ms, medians_by_key, spread
+from bench.document import batch, latency_ms, medians_by_key, rate
+from bench.job import LoopRun
 from bench.measure import pace_for
+from tests.support.bench_runs import pipeline_run
 
 
-def test_a_spread_is_the_median_between_the_extremes() -> None:
-    assert spread([30.0, 10.0, 20.0]) == (20.0, 10.0, 30.0)
-    assert spread([4.0, 1.0, 2.0, 3.0]) == (2.5, 1.0, 4.0)
-    assert spread([7.0]) == (7.0, 7.0, 7.0)
+def test_a_rate_is_the_median_between_the_extremes() -> None:
+    runs = [LoopRun(frames=10, faces=faces, seconds=10 / fps) for fps, faces in ((30, 5), (10, 6), (20, 4))]
+    assert rate(runs) == {
+        "fps": 20.0,
+        "fps_spread": [10.0, 30.0],
+        "fps_runs": [30.0, 10.0, 20.0],
+        "faces_per_frame": 0.5,
+    }
+    assert rate(runs[:2])["fps"] == 20.0
+    assert "faces_per_frame" not in rate([pipeline_run(80.0)])
 
 
 def test_the_pace_is_thirty_unless_that_is_too_much() -> None:
