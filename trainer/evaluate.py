@@ -218,7 +218,9 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         value = f"{scores[key]:.4f}" if key == "macro_f1" else f"{scores[key]:.2%}"
         low, high = ends[key]
         lines.append(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
-    lines.append(f"  {'ECE':<9} {calibration_text(scores)}")
+    ece = "unknown" if scores["ece"] is None else f"{scores['ece']:.4f}"
+    measured = f"{scores['ece_pictures']:,}, {scores['ece_of']}"
+    lines.append(f"  {'ECE':<9} {ece:<8} of {measured}; {scores['ece_all']:.4f} of all")
     if (chance := scores["ece_by_chance"]) is not None:
         lines.append(
             f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "
@@ -243,16 +245,6 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         fractions = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
         table.add_row(emotion, *fractions, f"{row['pictures']:,}")
     Console().print(table)
-
-
-def calibration_text(scores: Mapping[str, Any]) -> str:
-    """Return the calibration error of the measured pictures, and of all."""
-    overall = f"{scores['ece_all']:.4f}"
-    if scores["ece_pictures"] == scores["pictures"]:
-        return f"{overall}   of all pictures"
-    if scores["ece"] is None:
-        return f"unknown, no picture in {scores['ece_of']}; {overall} of all"
-    return f"{scores['ece']:.4f}   of {scores['ece_pictures']:,}, {scores['ece_of']}; {overall} of all"
 
 
 def print_comparison(found: Mapping[str, Any]) -> None:
