@@ -32,6 +32,8 @@ HALVES_SEED: Final = 2013
 """Decides on which half of validation temperatures are fitted. Fixed, independent of a training's seed."""
 BINS: Final = 15
 """Bins of equal width, as in the paper."""
+DRAWS: Final = 1000
+"""Of right and wrong answers by chance."""
 TEMPERATURES: Final = (0.05, 20.0)
 """Bounds of a temperature, far beyond what networks need."""
 STEPS: Final = 100
@@ -55,6 +57,16 @@ class Predictions:
     def predicted(self) -> NDArray[np.int64]:
         """The most probable emotion (m,) as an index into EMOTIONS."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether it is the label (m,)."""
+        return np.asarray(self.predicted == self.labels)
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """Its probability (m,)."""
+        return np.asarray(self.probabilities.max(axis=1), np.float64)
 
 
 def predict_by_label_set(
@@ -99,26 +111,25 @@ def score(
     `names` are those of all scored pictures. With `halved`, `ece` is of the pictures on which no temperature
     was fitted, else of all; `ece_all` is always of all.
     """
-    labels, probabilities = predictions.labels, predictions.probabilities
-    measured = np.ones(len(labels), np.bool_)
+    confidence, right = predictions.confidence, predictions.right
+    measured = np.ones(len(right), np.bool_)
     if halved:
         measured = ~fitting_half([names[index] for index in predictions.indices])
-    metrics = classification_metrics(labels, probabilities)
+    metrics = classification_metrics(predictions.labels, predictions.predicted)
     some = bool(measured.any())  # a handful of pictures may all be in the other half
-    confidence, right = probabilities.max(axis=1), predictions.predicted == labels
     return {
         **metrics,
-        "ece": expected_calibration_error(labels[measured], probabilities[measured]) if some else None,
-        "ece_by_chance": error_by_chance(probabilities[measured]) if some else None,
+        "ece": expected_calibration_error(confidence[measured], right[measured]) if some else None,
+        "ece_by_chance": error_by_chance(confidence[measured]) if some else None,
         "ece_of": MEASURING_HALF if halved else ALL_PICTURES,
         "ece_pictures": int(measured.sum()),
-        "ece_all": expected_calibration_error(labels, probabilities),
+        "ece_all": expected_calibration_error(confidence, right),
         "output": predictions.output,
         "confidence": {"right": mean(confidence[right]), "wrong": mean(confidence[~right])},
         "intervals": intervals(np.array(metrics["confusion"]), resamples),
-        "reliability": reliability(labels[measured], probabilities[measured]),
-        "uncertain_below": uncertain_below(labels, probabilities),
-        "risk_coverage": risk_coverage(labels, probabilities),
+        "reliability": reliability(confidence[measured], right[measured]),
+        "uncertain_below": uncertain_below(confidence, right),
+        "risk_coverage": risk_coverage(confidence, right),
     }
 
 
@@ -127,13 +138,12 @@ def mean(values: NDArray[Any]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def classification_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Return metrics of `probabilities` (n, 7) against `labels` (n,), n at least 1, as plain JSON.
+def classification_metrics(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, Any]:
+    """Return metrics of the `predicted` emotions (n,) against `labels` (n,), n at least 1, as plain JSON.
 
     Undefined ones (precision of an emotion never predicted, recall of one without pictures) count as 0.
     `confusion` counts pictures: a row for each true emotion, a column for each predicted one.
     """
-    predicted = probabilities.argmax(axis=1)
     every = list(range(len(EMOTIONS)))
     neutral = EMOTIONS.index("neutral")
     called = predicted == neutral
@@ -225,17 +235,16 @@ def compare(this: Predictions, other: Predictions, resamples: int) -> dict[str, 
             "difference": float(of_this - of_other),
             "interval": interval(metric(drawn.sum(axis=-1)) - metric(drawn.sum(axis=-2))),
         }
-    this_right, other_right = this.predicted == this.labels, other.predicted == other.labels
-    only_this = int((this_right & ~other_right).sum())
-    only_other = int((other_right & ~this_right).sum())
+    only_this = int((this.right & ~other.right).sum())
+    only_other = int((other.right & ~this.right).sum())
     differing = only_this + only_other
     return {
         "outputs": [this.output, other.output],
         "pictures": len(this.labels),
-        "both_right": int((this_right & other_right).sum()),
+        "both_right": int((this.right & other.right).sum()),
         "only_this_right": only_this,
         "only_other_right": only_other,
-        "neither_right": int((~this_right & ~other_right).sum()),
+        "neither_right": int((~this.right & ~other.right).sum()),
         "test": "McNemar, exact, two-sided",
         "p": float(binomtest(only_this, differing).pvalue) if differing else 1.0,
         **differences,
@@ -276,15 +285,14 @@ def fit_temperature(
 
 
 def reliability(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float32], bins: int = BINS
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS
 ) -> list[dict[str, Any]]:
     """Return the bins of a reliability diagram, lowest confidence first, as plain JSON.
 
-    Each has its limits, its number of `pictures`, and, where there are any, their mean `confidence` (the
-    highest of the seven in `probabilities` (n, 7)) and `accuracy` against `labels` (n,).
+    Each has its limits, its number of `pictures`, and, where there are any, their mean `confidence` and
+    `accuracy`, the share that is `right`; both arguments (n,).
     """
-    confidence, place, edges = _binned(probabilities, bins)
-    right = probabilities.argmax(axis=1) == labels
+    place, edges = _binned(confidence, bins), np.linspace(0, 1, bins + 1)
     return [
         {
             "above": float(edges[index]),
@@ -298,66 +306,56 @@ def reliability(
 
 
 def expected_calibration_error(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float32], bins: int = BINS
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS
 ) -> float:
     """Return the ECE: the mean over pictures of the gap between accuracy and confidence in their bin.
 
-    `labels` (n,) and `probabilities` (n, 7), n at least 1; a fraction of 1.
+    `confidence` and `right` (n,), n at least 1; a fraction of 1.
     """
-    filled = [row for row in reliability(labels, probabilities, bins) if row["pictures"]]
+    filled = [row for row in reliability(confidence, right, bins) if row["pictures"]]
     gaps = sum(row["pictures"] * abs(row["accuracy"] - row["confidence"]) for row in filled)
-    return float(gaps / len(labels))
+    return float(gaps / len(right))
 
 
-def error_by_chance(
-    probabilities: NDArray[np.float32], bins: int = BINS, draws: int = 1000
-) -> dict[str, float]:
+def error_by_chance(confidence: NDArray[np.float64]) -> dict[str, float]:
     """Return the ECE of a perfectly calibrated model: above 0, since a bin has few pictures.
 
-    Each picture is drawn as right with the confidence in `probabilities` (n, 7), n at least 1, as its chance,
-    with a fixed seed (consistency resampling: Bröcker and Smith, Increasing the Reliability of Reliability
-    Diagrams, 2007). Returns the `mean` of all draws and the `level` quantile `up_to`, fractions of 1.
+    Each picture is drawn as right with its `confidence` (n,), n at least 1, as its chance, with a fixed seed
+    (consistency resampling: Bröcker and Smith, Increasing the Reliability of Reliability Diagrams, 2007).
+    Returns the `mean` of all draws and the `level` quantile `up_to`, fractions of 1.
     """
-    confidence, place, _ = _binned(probabilities, bins)
-    drawn = np.random.default_rng(0).random((draws, len(confidence))) < confidence
-    errors = np.abs((drawn - confidence) @ np.eye(bins)[place]).sum(axis=1) / len(confidence)
+    place = _binned(confidence, BINS)
+    drawn = np.random.default_rng(0).random((DRAWS, len(confidence))) < confidence
+    errors = np.abs((drawn - confidence) @ np.eye(BINS)[place]).sum(axis=1) / len(confidence)
     return {"mean": float(errors.mean()), "level": LEVEL, "up_to": float(np.quantile(errors, LEVEL))}
 
 
-def _binned(
-    probabilities: NDArray[np.float32], bins: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return confidence (n,) and bin (n,) of each picture, and the edges (bins + 1,)."""
-    edges = np.linspace(0, 1, bins + 1)
-    confidence = probabilities.max(axis=1).astype(np.float64)
+def _binned(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """Return the bin (n,) of each picture, by its confidence."""
     # A float32 probability may exceed 1 by a rounding error, so only the inner edges decide.
-    return confidence, np.digitize(confidence, edges[1:-1], right=True), edges
+    return np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
 
 
-def risk_coverage(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return the curve of `labels` (n,) and `probabilities` (n, 7) as plain JSON, a point a threshold.
+def risk_coverage(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return the curve of pictures with `confidence` (n,), `right` (n,) or not, a point a threshold, as JSON.
 
     `coverage` is the share of pictures with at least that confidence, `risk` the share of those that is
     wrong, `left_out_right` the share of the others that is right; None without pictures.
     """
-    confidence = probabilities.max(axis=1)
-    wrong = probabilities.argmax(axis=1) != labels
     curve = []
     for step in range(0, STEPS, 5):
         shown = confidence >= step / STEPS
-        risk, left_out_right = mean(wrong[shown]), mean(~wrong[~shown])
-        point = {"threshold": step / STEPS, "coverage": mean(shown), "risk": risk}
-        curve.append({**point, "left_out_right": left_out_right})
+        point = {"threshold": step / STEPS, "coverage": mean(shown), "risk": mean(~right[shown])}
+        curve.append({**point, "left_out_right": mean(right[~shown])})
     return curve
 
 
-def uncertain_below(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+def uncertain_below(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     """Return the confidence below which "uncertain" is the better answer.
 
     That is Chow's rule (1970) where a right answer counts 1, a wrong one -1 and none 0: of all thresholds, in
     hundredths, the least one with the highest sum. Of calibrated confidences it would be 0.5.
     """
     thresholds = np.arange(STEPS) / STEPS
-    shown = probabilities.max(axis=1) >= thresholds[:, None]
-    worth = np.where(probabilities.argmax(axis=1) == labels, 1, -1)
-    return float(thresholds[int((shown * worth).sum(axis=1).argmax())])
+    shown = confidence >= thresholds[:, None]
+    return float(thresholds[int((shown * np.where(right, 1, -1)).sum(axis=1).argmax())])

@@ -151,16 +151,15 @@ def error_bar(row: Mapping[str, Any]) -> tuple[float, float]:
 
 def most_confident(predictions: Predictions, count: int = MOST_CONFIDENT) -> NDArray[np.int64]:
     """Return the `count` most confident mistakes, highest first, as indices into `predictions`."""
-    confidence = predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
-    return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    wrong = np.flatnonzero(~predictions.right)
+    return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:count]
 
 
 def worst(predictions: Predictions, count: int = FACES_PER_ROW) -> dict[str, NDArray[np.int64]]:
     """Return by emotion the `count` mistakes with the least probability for it, as `most_confident` does."""
     found = {}
     for label, emotion in enumerate(EMOTIONS):
-        wrong = np.flatnonzero((predictions.labels == label) & (predictions.predicted != label))
+        wrong = np.flatnonzero((predictions.labels == label) & ~predictions.right)
         order = np.argsort(predictions.probabilities[wrong, label], kind="stable")
         found[emotion] = wrong[order][:count]
     return found
@@ -176,7 +175,7 @@ def list_mistakes(
             "true": EMOTIONS[predictions.labels[index]],
             "true_probability": float(predictions.probabilities[index, predictions.labels[index]]),
             "predicted": EMOTIONS[predictions.predicted[index]],
-            "confidence": float(predictions.probabilities[index].max()),
+            "confidence": float(predictions.confidence[index]),
         }
         for index in mistakes
     ]

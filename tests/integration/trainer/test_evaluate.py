@@ -23,8 +23,7 @@ def evaluate(model: Path, data: Path, *more: str) -> int:
 def test_metrics_worked_out_by_hand() -> None:
     # Of three angry one is right, two are called happy; the one happy is right; the one sad is called angry.
     labels = np.array([0, 0, 0, 3, 4])
-    predicted = np.eye(7, dtype=np.float32)[[0, 3, 3, 3, 0]]
-    found = classification_metrics(labels, predicted)
+    found = classification_metrics(labels, np.array([0, 3, 3, 3, 0]))
     assert found["top1"] == pytest.approx(2 / 5)
     assert found["pictures"] == 5
     assert found["per_class"]["angry"] == pytest.approx(

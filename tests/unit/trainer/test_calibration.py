@@ -57,10 +57,9 @@ def test_temperature_is_bounded_when_all_are_right_or_wrong(label: int, temperat
 
 def test_calibrated_model_has_almost_no_error() -> None:
     logits, labels = calibrated(50_000)
-    honest = softmax(logits).astype(np.float32)
-    assert expected_calibration_error(labels, honest) < 0.01
-    overconfident = softmax(3 * logits).astype(np.float32)
-    assert expected_calibration_error(labels, overconfident) > 0.1
+    right = logits.argmax(axis=1) == labels
+    assert expected_calibration_error(softmax(logits).max(axis=1), right) < 0.01
+    assert expected_calibration_error(softmax(3 * logits).max(axis=1), right) > 0.1
 
 
 def rows(*confidences: float) -> NDArray[np.float32]:
@@ -70,17 +69,16 @@ def rows(*confidences: float) -> NDArray[np.float32]:
 
 def test_ece_worked_out_by_hand() -> None:
     # Two bins: up to 0.5 one picture at 0.4, wrong; above it 0.8 right, 0.6 right, 0.7 wrong.
-    probabilities = rows(0.4, 0.8, 0.6, 0.7)
-    labels = np.array([1, 0, 0, 3])
+    confidence, right = np.array([0.4, 0.8, 0.6, 0.7]), np.array([False, True, True, False])
     expected = (1 * 0.4 + 3 * abs(2 / 3 - 0.7)) / 4
-    assert expected_calibration_error(labels, probabilities, bins=2) == pytest.approx(expected)
-    low, high = reliability(labels, probabilities, bins=2)
+    assert expected_calibration_error(confidence, right, bins=2) == pytest.approx(expected)
+    low, high = reliability(confidence, right, bins=2)
     assert (low["pictures"], low["accuracy"], low["confidence"]) == (1, 0, pytest.approx(0.4))
     assert (high["above"], high["up_to"], high["pictures"]) == (0.5, 1, 3)
 
 
 def test_edge_belongs_to_the_lower_bin() -> None:
-    found = reliability(np.zeros(3, np.int64), rows(0.25, 0.5, 1.0000001), bins=4)
+    found = reliability(np.array([0.25, 0.5, 1.0000001]), np.ones(3, np.bool_), bins=4)
     assert [row["pictures"] for row in found] == [1, 1, 0, 1]
     assert found[2]["accuracy"] is None
 
@@ -100,15 +98,16 @@ def test_half_is_that_of_the_shipped_temperatures() -> None:
 def test_error_by_chance_is_that_of_a_calibrated_model() -> None:
     logits, _ = calibrated(1500)
     probabilities = softmax(logits)
-    found = error_by_chance(probabilities.astype(np.float32))
+    confidence = probabilities.max(axis=1)
+    found = error_by_chance(confidence)
     rng = np.random.default_rng(11)
     errors = []
     for _ in range(200):
         labels = np.minimum((rng.random((1500, 1)) > probabilities.cumsum(axis=1)).sum(axis=1), 6)
-        errors.append(expected_calibration_error(labels, probabilities.astype(np.float32)))
+        errors.append(expected_calibration_error(confidence, probabilities.argmax(axis=1) == labels))
     assert found["mean"] == pytest.approx(np.mean(errors), rel=0.05)
     assert np.mean(np.array(errors) < found["up_to"]) == pytest.approx(found["level"], abs=0.05)
 
 
 def test_no_error_by_chance_with_certainty() -> None:
-    assert error_by_chance(np.eye(7, dtype=np.float32)[[0, 3, 3]]) == {"mean": 0, "level": 0.95, "up_to": 0}
+    assert error_by_chance(np.ones(3)) == {"mean": 0, "level": 0.95, "up_to": 0}

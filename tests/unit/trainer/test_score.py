@@ -44,7 +44,9 @@ def test_ece_is_of_the_half_without_fitted_temperature() -> None:
     found = score(predictions, NAMES, halved=True)
     assert found["ece"] == pytest.approx(0.95)
     assert found["ece_pictures"] == (~fitting).sum() == sum(row["pictures"] for row in found["reliability"])
-    assert found["ece_all"] == pytest.approx(expected_calibration_error(labels, probabilities))
+    assert found["ece_all"] == pytest.approx(
+        expected_calibration_error(predictions.confidence, predictions.right)
+    )
     assert found["top1"] == pytest.approx(fitting.mean()), "of all pictures"
     overall = score(predictions, NAMES, halved=False)
     assert overall["ece"] == overall["ece_all"] == found["ece_all"]

@@ -2,22 +2,13 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from trainer.metrics import risk_coverage, uncertain_below
 
 
-def confident(confidences: list[float]) -> NDArray[np.float32]:
-    """Probabilities (n, 7) that predict the first emotion with these confidences."""
-    found = np.empty((len(confidences), 7), np.float32)
-    found[:, 0] = confidences
-    found[:, 1:] = (1 - found[:, :1]) / 6
-    return found
-
-
 def test_curve_counts_what_is_shown_and_what_is_wrong() -> None:
-    labels = np.array([0, 1, 0, 0])
-    curve = {p["threshold"]: p for p in risk_coverage(labels, confident([0.3, 0.46, 0.6, 0.9]))}
+    right = np.array([True, False, True, True])
+    curve = {p["threshold"]: p for p in risk_coverage(np.array([0.3, 0.46, 0.6, 0.9]), right)}
     assert len(curve) == 20
     assert curve[0.0] == {"threshold": 0.0, "coverage": 1.0, "risk": 0.25, "left_out_right": None}
     assert curve[0.4]["coverage"] == 0.75
@@ -27,17 +18,17 @@ def test_curve_counts_what_is_shown_and_what_is_wrong() -> None:
 
 
 def test_threshold_leaves_out_what_is_more_often_wrong_than_right() -> None:
-    confidences = [0.3] * 10 + [0.45] * 10 + [0.7] * 10
-    labels = np.array([1] * 7 + [0] * 3 + [1] * 4 + [0] * 6 + [0] * 10)
-    assert uncertain_below(labels, confident(confidences)) == 0.31
+    confidence = np.array([0.3] * 10 + [0.45] * 10 + [0.7] * 10)
+    right = np.array([False] * 7 + [True] * 3 + [False] * 4 + [True] * 16)
+    assert uncertain_below(confidence, right) == 0.31
 
 
 def test_calibrated_confidences_have_a_threshold_of_a_half() -> None:
     rng = np.random.default_rng(3)
-    confidences = rng.uniform(0.2, 1.0, 200_000)
-    labels = np.where(rng.random(len(confidences)) < confidences, 0, 1)
-    assert uncertain_below(labels, confident(list(confidences))) == pytest.approx(0.5, abs=0.02)
+    confidence = rng.uniform(0.2, 1.0, 200_000)
+    right = rng.random(len(confidence)) < confidence
+    assert uncertain_below(confidence, right) == pytest.approx(0.5, abs=0.02)
 
 
 def test_nothing_is_left_out_where_all_is_right() -> None:
-    assert uncertain_below(np.zeros(3, np.int64), confident([0.2, 0.5, 0.9])) == 0.0
+    assert uncertain_below(np.array([0.2, 0.5, 0.9]), np.ones(3, np.bool_)) == 0.0
