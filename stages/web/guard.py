@@ -25,7 +25,6 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -63,8 +62,11 @@ class Allowance:
 class Guard:
     """Checks for the page of one run."""
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(self, settings: WebSettings, *, camera: bool) -> None:
+        """camera: whether the page may use the browser's."""
         self._token = settings.token
+        allowed = f"camera={'(self)' if camera else '()'}, microphone=(), geolocation=()"
+        self._headers = HEADERS | {"Permissions-Policy": allowed}
         self._cookie = f"emotions_{settings.port}"  # cookies don't tell ports apart
         self._requests = Allowance(REQUESTS_A_S, REQUESTS_BURST)
         self._logins = Allowance(LOGINS_A_S, LOGINS_BURST)
@@ -128,19 +130,11 @@ class Guard:
         return response
 
 
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Tell browsers what the page may do; a signal of aiohttp's before each answer."""
+        response.headers.update(self._headers)
+        response.headers.setdefault("Cache-Control", "no-store")
+
+
 def _same(sent: str, expected: str) -> bool:
     return hmac.compare_digest(sent.encode(errors="replace"), expected.encode())
-
-
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell browsers what the page may do; a signal of aiohttp's before each answer."""
-    response.headers.update(HEADERS)
-    response.headers.setdefault("Cache-Control", "no-store")
-
-
-async def add_camera_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """As `add_headers`, for a page that may use the browser's camera."""
-    await add_headers(request, response)
-    response.headers["Permissions-Policy"] = HEADERS["Permissions-Policy"].replace(
-        "camera=()", "camera=(self)"
-    )

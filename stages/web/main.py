@@ -72,7 +72,7 @@ async def _serve(assignment: Assignment, options: WebOptions, stop: StopFlag) ->
 
     server = Server(hub, shown, lambda: status.names, status.metrics.text, visitors)
     try:
-        async with listening(server, options.settings, camera=bool(options.visitors)):
+        async with listening(server, options.settings):
             tasks = [
                 asyncio.create_task(_take_frames(link, hub)),
                 asyncio.create_task(_take_wishes(captures, visitors)),
@@ -100,10 +100,10 @@ def describe(options: WebOptions, visitors: Visitors) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def listening(server: Server, settings: WebSettings, *, camera: bool = False) -> AsyncIterator[None]:
-    """Serve the page at its address, which is logged once it can be opened. camera: see `make_app`."""
+async def listening(server: Server, settings: WebSettings) -> AsyncIterator[None]:
+    """Serve the page at its address, which is logged once it can be opened."""
     encryption = tls(settings)
-    app = make_app(server, Guard(settings), camera=camera)
+    app = make_app(server, Guard(settings, camera=bool(server.visitors.places)))
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=15, shutdown_timeout=0.2)
     connections = Connections(runner)
     app.middlewares.append(connections.middleware)

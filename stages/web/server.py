@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from pipeline.supervisor.metrics import CONTENT_TYPE, family
 from pipeline.wire.page_link import Picture
-from stages.web.guard import Allowance, Guard, add_camera_headers, add_headers
+from stages.web.guard import Allowance, Guard
 from stages.web.hub import Hub, Reader, Viewer
 from stages.web.visitors import MAX_JPEG_BYTES, BadPicture, Camera, Visitors
 
@@ -78,7 +78,7 @@ class Server:
         self._status = status
         self._names = names
         self._run_metrics = metrics
-        self._visitors = visitors
+        self.visitors = visitors
         self._lines = Allowance(LINES_A_S, LINES_BURST)
 
     def routes(self) -> list[web.RouteDef]:
@@ -100,7 +100,7 @@ class Server:
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Send status and frames to one page, each frame when the page has asked for it."""
         async with self._viewer() as viewer:
-            limit = MAX_JPEG_BYTES if self._visitors.places else MAX_MESSAGE_BYTES
+            limit = MAX_JPEG_BYTES if self.visitors.places else MAX_MESSAGE_BYTES
             socket = web.WebSocketResponse(heartbeat=PING_S, max_msg_size=limit, compress=False)
             await socket.prepare(request)
             sending = asyncio.ensure_future(self._send(socket, viewer))
@@ -108,7 +108,7 @@ class Server:
                 await self._take(socket, viewer)
             finally:
                 sending.cancel()
-                self._visitors.leave(viewer.camera, time.monotonic())
+                self.visitors.leave(viewer.camera, time.monotonic())
                 await asyncio.gather(sending, return_exceptions=True)
             return socket
 
@@ -121,7 +121,7 @@ class Server:
                 if not allowance.take("", now_s):
                     raise BadPicture("more messages than a page sends")
                 if message.type is WSMsgType.BINARY:
-                    await self._visitors.put(viewer.camera, message.data, now_s)
+                    await self.visitors.put(viewer.camera, message.data, now_s)
                 else:
                     await self._answer(viewer, _read_ask(message), now_s)
             except BadPicture as error:
@@ -131,9 +131,9 @@ class Server:
     async def _answer(self, viewer: Viewer, ask: Ask, now_s: float) -> None:
         match ask.camera:
             case "on":
-                self._visitors.enter(viewer.camera, ask.key, now_s)
+                self.visitors.enter(viewer.camera, ask.key, now_s)
             case "off":
-                self._visitors.leave(viewer.camera, now_s)
+                self.visitors.leave(viewer.camera, now_s)
             case _ if ask.next in self._names():
                 await self._hub.want(viewer, ask.next)
 
@@ -153,7 +153,7 @@ class Server:
             if camera.trouble:
                 await self._drop(socket, camera.trouble)
                 return
-            if (state := self._visitors.state(camera)) != told:
+            if (state := self.visitors.state(camera)) != told:
                 told = state
                 await socket.send_str(json.dumps({"type": "camera", "state": state}))
             if camera.ask(time.monotonic()):
@@ -267,7 +267,7 @@ class Server:
 
     def _names_for_all(self) -> list[str]:
         """The sources that are nobody's own."""
-        return [name for name in self._names() if name not in self._visitors.places]
+        return [name for name in self._names() if name not in self.visitors.places]
 
     async def _source(self, request: web.Request, viewer: Viewer) -> str:
         """Return the source that a request names; without a name the first one.
@@ -282,7 +282,7 @@ class Server:
         names = self._names_for_all()
         source = request.query.get("source", names[0] if names else "")
         if source not in names:
-            none = "visitors' cameras, which they alone see" if self._visitors.places else "no source yet"
+            none = "visitors' cameras, which they alone see" if self.visitors.places else "no source yet"
             known = ", ".join(names) or none
             raise web.HTTPNotFound(text=f"source: expected one of {known}; found {source!r}\n")
         return source
@@ -352,9 +352,9 @@ class Connections:
         return answer
 
 
-def make_app(server: Server, guard: Guard, *, camera: bool = False) -> web.Application:
-    """Return the application; it serves nothing yet. camera: whether its page may use the browser's."""
+def make_app(server: Server, guard: Guard) -> web.Application:
+    """Return the application; it serves nothing yet."""
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_MESSAGE_BYTES)
     app.add_routes([*server.routes(), web.post("/api/login", guard.login)])
-    app.on_response_prepare.append(add_camera_headers if camera else add_headers)
+    app.on_response_prepare.append(guard.add_headers)
     return app

@@ -99,7 +99,7 @@ async def serving(
 ) -> AsyncIterator[tuple[WebWorld, ClientSession]]:
     """Serve a page, and give a client of it."""
     world = WebWorld(WebSettings(port=find_port("127.0.0.1", 0), **settings), visitors)
-    async with listening(world.server, world.settings, camera=bool(visitors)):
+    async with listening(world.server, world.settings):
         jar = CookieJar(unsafe=True)  # which takes cookies of a host that is named by number
         async with ClientSession(world.url, cookie_jar=jar) as client:
             yield world, client
