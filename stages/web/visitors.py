@@ -7,10 +7,10 @@ it, and sees it; the next one gets it when nothing of the one before is under wa
 import logging
 from asyncio import Event
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from pipeline.wire.messages import SourceReport, StatusReport
-from pipeline.wire.page_link import Wanted
+from pipeline.wire.page_link import VisitorFrame, Wanted
 from stages.image_codec import BadFrame, claimed_size
 from stages.web.guard import Allowance
 
@@ -43,11 +43,6 @@ class BadPicture(Exception):  # noqa: N818  (what a client sent, not a fault of 
     """What came is no picture that a page would send; says why. Its sender is dropped."""
 
 
-class Picture(NamedTuple):
-    number: int
-    jpeg: bytes
-
-
 class Place:
     """One of the run's places."""
 
@@ -78,7 +73,7 @@ class Camera:
         self.next_credit_s = 0.0
         self.heard_s = 0.0
         self.first_number = 0  # of its pictures in its place
-        self.newest: Picture | None = None  # waits for its capture
+        self.newest: VisitorFrame | None = None  # waits for its capture
 
     def may_ask(self) -> bool:
         """Whether its page may be given one more credit, now or in a moment."""
@@ -224,7 +219,7 @@ class Visitors:
         if place is None:  # it was asked for while there was one
             return
         place.number += 1
-        camera.newest = Picture(place.number, jpeg)
+        camera.newest = VisitorFrame(place.number, jpeg)
         await self._pass_on(place)
 
     async def want(self, wanted: Wanted) -> None:
