@@ -90,10 +90,15 @@ class Server:
             web.get("/api/stream.mjpg", self._stream),
             web.get("/api/status", self._status_json),
             web.get("/metrics", self._metrics),
+            web.get("/{path:.*}", self._nothing),
         ]
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(STATIC / FILES[request.path], headers={"Cache-Control": "no-cache"})
+
+    async def _nothing(self, request: web.Request) -> web.StreamResponse:
+        page = request.url.origin()
+        raise web.HTTPNotFound(text=f"nothing is at {request.rel_url.raw_path}; the page is at {page}/\n")
 
     # ---------------------------------------------------------------------------------------- the live page
 

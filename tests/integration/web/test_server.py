@@ -188,6 +188,16 @@ def test_a_source_that_stands_still_gives_no_snapshot(monkeypatch: pytest.Monkey
     run(scene())
 
 
+def test_an_address_that_is_none_is_answered_with_the_pages() -> None:
+    async def scene() -> None:
+        async with serving() as (world, client):
+            answer = await client.get("/none%0D")
+            assert answer.status == 404
+            assert await answer.text() == f"nothing is at /none%0D; the page is at {world.url}/\n"
+
+    run(scene())
+
+
 def test_mjpeg_is_a_frame_after_the_other() -> None:
     async def scene() -> None:
         async with serving() as (world, client), client.get("/api/stream.mjpg") as answer:
