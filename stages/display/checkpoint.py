@@ -55,6 +55,7 @@ class Checkpoint:
         self._size = LARGEST_BYTES
         self._warned = False
         self.state = State()
+        self.results: ResultsMark | None = None  # for the next `keep`: what is written now
         try:
             if path is not None and path.exists():
                 self.state = _read(path)
@@ -67,14 +68,14 @@ class Checkpoint:
         state = msgspec.structs.replace(self.state, begun=True, **outputs)
         self._patience.until_done("checkpoint", self._path or "", lambda: self._save(state, {}))
 
-    def keep(self, results: ResultsMark | None, source: str, state: SourceState) -> None:
+    def keep(self, source: str, state: SourceState) -> None:
         """Save a source's newer state. Raises OutputFailed if there are results, which a replacement cuts off
         at their mark; without them it only finds an older state, so that a warning is enough."""
         changed = {source: state}
         newer = msgspec.structs.replace(
-            self.state, results=results, sources={**self.state.sources, **changed}
+            self.state, results=self.results, sources={**self.state.sources, **changed}
         )
-        if results is not None:
+        if self.results is not None:
             self._patience.until_done("checkpoint", self._path or "", lambda: self._save(newer, changed))
             return
         try:

@@ -137,8 +137,7 @@ class Display:
         state = SourceState(
             self.committed[source], self._trackers[source].state, self._smoothers[source].state
         )
-        mark = next((sink.mark for sink in self._sinks if sink.mark is not None), None)
-        self._checkpoint.keep(mark, source, state)
+        self._checkpoint.keep(source, state)
 
 
 class Tally:

@@ -77,15 +77,14 @@ class Results(Sink):
         self._file.begin()
         if self._is_csv:
             self._file.write(csv_rows(list(COLUMNS)))
-        self._checkpoint.begin(results=self.mark)
-
-    @property
-    def mark(self) -> ResultsMark:
-        """The end of what is written."""
-        return ResultsMark(self._file.end, self._file.identity)
+        self._checkpoint.begin(results=self._end())
 
     def write(self, outcome: Outcome) -> None:
         self._file.write(_csv_lines(outcome.record) if self._is_csv else outcome.line + b"\n")
+        self._checkpoint.results = self._end()
+
+    def _end(self) -> ResultsMark:
+        return ResultsMark(self._file.end, self._file.identity)
 
     def check(self) -> None:
         self._file.check()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.wire.messages import Delivery
-from stages.display.checkpoint import Checkpoint, ResultsMark
+from stages.display.checkpoint import Checkpoint
 from stages.display.output_file import Patience
 from stages.display.record import Record
 from stages.display.spec import DisplaySettings, sinks_of
@@ -73,11 +73,6 @@ class Sink:
 
     def __init__(self, run: Opening) -> None:
         """Open the output; nothing is written before `begin`. Raises UserError."""
-
-    @property
-    def mark(self) -> ResultsMark | None:
-        """The end of the results, where a replacement of this process continues; None for other sinks."""
-        return None
 
     def begin(self) -> None:
         """The first outcome of the run comes next: discard what an earlier run left."""
