@@ -205,21 +205,20 @@ class Recordings(Sink):
     wants_pixels = True
 
     def __init__(self, run: Opening) -> None:
-        """Open a file for each source; one where sources are captured elsewhere, whose names come later.
+        """Open a file for each source; where sources are captured elsewhere, their names come later.
 
         A recording that a process before this one has begun is continued in a new segment. Raises UserError.
         """
         self._path, self._patience, self._checkpoint = run.settings.record, run.patience, run.checkpoint
         self._begun = dict(run.checkpoint.state.recordings)
-        self._numbered = max(1, len(run.sources), len(self._begun))
+        self._numbered = max(len(run.sources), len(self._begun))
         self._open: dict[str, Recording] = {}
-        self._unclaimed: Recording | None = None  # of the first source that comes
         with contextlib.ExitStack() as opened:
             opened.callback(self.close)
             for number, source in enumerate(run.sources, start=1):
                 self._open[source] = self._recording(source, number)
             if not run.sources and not self._begun:
-                self._unclaimed = self._recording("", 1)
+                self._recording("", 1).close()  # it is opened only to check that it can be written
             opened.pop_all()
 
     def write(self, outcome: Outcome) -> None:
@@ -228,7 +227,8 @@ class Recordings(Sink):
             return
         delivery = outcome.delivery
         if delivery.source not in self._open:
-            self._open[delivery.source] = self._claim(delivery.source)
+            self._numbered += delivery.source not in self._begun
+            self._open[delivery.source] = self._recording(delivery.source, self._numbered)
         self._open[delivery.source].write(outcome.drawn, delivery.time_s, delivery.fps)
 
     def end_source(self, source: str) -> None:
@@ -240,34 +240,20 @@ class Recordings(Sink):
 
     def check(self) -> None:
         """Raise OutputFailed if a file is no longer where it was."""
-        for recording in self._all:
+        for recording in self._open.values():
             recording.check()
 
     def complete(self) -> None:
         """Discard recordings without a frame at the end of a run."""
-        for recording in self._all:
+        for recording in self._open.values():
             if not recording.begun:
                 recording.discard()
 
     def close(self) -> None:
         """Complete and close all, even if one of them fails. Raises OutputFailed."""
         with contextlib.ExitStack() as closing:
-            for recording in self._all:
+            for recording in self._open.values():
                 closing.callback(recording.close)
-
-    @property
-    def _all(self) -> list[Recording]:
-        return [*self._open.values(), *([self._unclaimed] if self._unclaimed else [])]
-
-    def _claim(self, source: str) -> Recording:
-        """Return the recording of a source that was not known at the start."""
-        if self._unclaimed is not None:
-            self._unclaimed.close()  # it was open only to check that it can be written
-            self._unclaimed = None
-            return self._recording(source, 1)
-        if source not in self._begun:
-            self._numbered += 1
-        return self._recording(source, self._numbered)
 
     def _recording(self, source: str, number: int) -> Recording:
         if source in self._begun:
