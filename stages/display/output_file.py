@@ -98,7 +98,7 @@ class OutputFile:
         self._made = not (path.exists() or path.is_symlink())
         self._append = append
         self._begun = False
-        self._end = 0  # bytes up to the end of what was written
+        self.end = 0  # bytes up to the end of what was written
         self.closed = False
         flags = (os.O_APPEND if append else 0) | (0 if known else os.O_CREAT)
         try:
@@ -114,10 +114,6 @@ class OutputFile:
         found = os.fstat(self._fd)
         return found.st_dev, found.st_ino
 
-    @property
-    def end(self) -> int:
-        return self._end
-
     def begin(self, length: int = 0) -> None:
         """Truncate the file to `length` bytes; from now on it belongs to this run. Raises OutputFailed."""
         try:
@@ -126,7 +122,7 @@ class OutputFile:
             self.seek(length)
         except OSError as error:
             raise OutputFailed(self._what, self._path, error) from error
-        self._begun, self._end = True, length
+        self._begun, self.end = True, length
 
     def write(self, data: bytes) -> int:
         """Write all of `data`, waiting for room on a full disk as long as `Patience` allows.
@@ -137,7 +133,7 @@ class OutputFile:
         return len(data)
 
     def _write(self, data: bytes) -> None:
-        begin = self._end if self._append else self.tell()
+        begin = self.end if self._append else self.tell()
         rest = memoryview(data)
         try:
             while rest:
@@ -145,9 +141,9 @@ class OutputFile:
         except OSError:
             with contextlib.suppress(OSError):
                 self.seek(begin)
-                os.ftruncate(self._fd, min(self._end, os.fstat(self._fd).st_size))
+                os.ftruncate(self._fd, min(self.end, os.fstat(self._fd).st_size))
             raise
-        self._end = max(self._end, begin + len(data))
+        self.end = max(self.end, begin + len(data))
 
     def check(self) -> None:
         """Raise OutputFailed if the file was removed, replaced or truncated by another program."""
@@ -162,7 +158,7 @@ class OutputFile:
             raise OutputFailed(self._what, self._path, error) from error
         if not os.path.samestat(held, there):
             raise OutputFailed(self._what, self._path, "another file has taken its place")
-        if stat.S_ISREG(held.st_mode) and held.st_size < self._end:
+        if stat.S_ISREG(held.st_mode) and held.st_size < self.end:
             raise OutputFailed(self._what, self._path, "another program has cut it")
 
     def close(self) -> None:

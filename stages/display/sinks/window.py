@@ -13,9 +13,6 @@ from stages.display.drawing import CANVAS, EMPTY, Tile, compose, draw_bars, mirr
 from stages.display.record import FaceRecord
 from stages.display.sinks.sink import Image, Opening, Outcome, Sink
 
-LARGEST: Final = (1280, 720)
-"""Largest size of a new window, px, which fits on every screen; users can resize it."""
-
 SMALLEST: Final = (480, 360)
 """One side of a new window has at least this size, px."""
 
@@ -77,7 +74,8 @@ class Window(Sink):
     def __init__(self, run: Opening) -> None:
         """Open the window. Qt ends the process where it can't: `resolve` in spec.py has tried before."""
         sources, self._mirror = run.sources, run.settings.mirror
-        _quiet_qt()
+        # Keeps Qt's notes on fonts and plugins out of the terminal.
+        os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;*.warning=false")
         self._views = {source: View() for source in sources}
         self._title = f"{sources[0]} - facial emotions" if len(sources) == 1 else "facial emotions"
         self._detail = 0
@@ -220,7 +218,7 @@ def save(canvas: Image) -> str:
 
 def window_size(width: int, height: int) -> tuple[int, int]:
     """Return how large a window opens for frames of this size, px, in their proportions."""
-    largest = min(LARGEST[0] / width, LARGEST[1] / height)
+    largest = min(CANVAS[0] / width, CANVAS[1] / height)
     smallest = min(SMALLEST[0] / width, SMALLEST[1] / height)
     scale = min(largest, max(1.0, smallest))
     return max(1, round(width * scale)), max(1, round(height * scale))
@@ -236,8 +234,3 @@ def _visible(title: str) -> bool:
         return cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
     except cv2.error:  # how the Qt backend answers once its last window is closed
         return False
-
-
-def _quiet_qt() -> None:
-    """Keep Qt's notes on fonts and plugins out of the terminal."""
-    os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;*.warning=false")
