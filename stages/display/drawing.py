@@ -255,7 +255,7 @@ def _darkened(image: Image, x: int, y: int, width: int, height: int) -> Image:
 
 
 CANVAS: Final = (1280, 720)
-"""Width and height of a picture of several tiles, px, and of the largest new window: it fits on every screen."""
+"""Width and height of a picture of several tiles, px, and of the largest new window, to fit on any screen."""
 
 EMPTY: Final = (40, 32, 28)  # BGR
 

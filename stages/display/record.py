@@ -58,12 +58,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     faces: list[FaceRecord]
 
 
-_encoder = msgspec.json.Encoder()
-
-
 def to_json(record: Record) -> bytes:
     """Return the record as one line of JSON, without the line's end."""
-    return _encoder.encode(record)
+    return msgspec.json.encode(record)
 
 
 def round_box(box_px: tuple[float, float, float, float]) -> Box:

@@ -129,7 +129,6 @@ class Guard:
         )
         return response
 
-
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """Tell browsers what the page may do; a signal of aiohttp's before each answer."""
         response.headers.update(self._headers)

@@ -51,8 +51,6 @@ LINES_A_S, LINES_BURST = 0.1, 3.0
 
 log = logging.getLogger(__name__)
 
-StatusSource = Callable[[], dict[str, Any]]
-
 
 class Ask(msgspec.Struct, forbid_unknown_fields=True):
     """What a page sends, one of both: it wants a source's next frame, or its camera goes on or off."""
@@ -68,7 +66,7 @@ class Server:
     def __init__(
         self,
         hub: Hub,
-        status: StatusSource,
+        status: Callable[[], dict[str, Any]],
         names: Callable[[], list[str]],
         metrics: Callable[[], str],
         visitors: Visitors,
