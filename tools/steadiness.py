@@ -6,7 +6,6 @@ smoothing is computed from the same records.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -20,10 +19,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.against import Run, sides
 from bench.measure import say
 from pipeline.cli.resolve import choose_threshold
 from pipeline.common.errors import UserError
-from pipeline.common.files import PROJECT
 from pipeline.common.labels import EMOTIONS
 from stages.display.tracks import CLEAR_LEAD, LEAD, Smoother
 from stages.stage import read_settings
@@ -281,11 +280,9 @@ NO_LEAD: Final = 2.0
 def run(source: str, folder: Path) -> Path:
     """Return the results file of a run of the pipeline over `source`. Raises UserError if it fails."""
     results = folder / f"{Path(source).stem}.jsonl"
-    command = [sys.executable, "run.py", "--source", source, "--display", "none", "--results", str(results)]
     say(f"{source}: running")
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise UserError(f"{source}: {' '.join(command)} ended with {done.returncode}: {done.stderr[-300:]}")
+    with Run(sides(None, [], [])[0], ["--source", source, "--results", str(results)]) as under_way:
+        under_way.wait()
     return results
 
 

@@ -10,9 +10,7 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,11 +21,11 @@ from typing import Any, Final, NamedTuple
 import psutil  # type: ignore[import-untyped]
 from aiohttp import ClientError, ClientSession, WSMsgType
 
+from bench.against import Checkout, sides
 from bench.document import latency_ms
 from pipeline.common.errors import UserError
-from pipeline.common.files import PROJECT
 from stages.web.spec import find_port
-from tools.measuring import LIMIT_S, make_parser, run_program, spread, table
+from tools.measuring import LIMIT_S, EndlessRun, make_parser, run_program, spread, table
 
 SECONDS: Final = 20.0
 WARM_UP_S: Final = 5.0
@@ -93,44 +91,37 @@ class Seen(NamedTuple):
     slow_lag_frames: list[int]
 
 
-async def run_once(viewers: int, pace: float, seconds: float, folder: Path) -> Seen:
+async def run_once(checkout: Checkout, viewers: int, pace: float, seconds: float, folder: Path) -> Seen:
     """Run the demo with so many viewers. Raises UserError if it ends early."""
-    results, port = folder / "results.jsonl", find_port("127.0.0.1", 0)
+    port = find_port("127.0.0.1", 0)
     settings = [f"web.port={port}", "capture.repeat=0", f"capture.pace_fps={pace:g}"]
-    command = [sys.executable, "run.py", "--display", "web", "--source", SOURCE, "--results", str(results)]
-    words = [word for setting in settings for word in ("--set", setting)]
-    process = subprocess.Popen(
-        [*command, *words], cwd=PROJECT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    os.setpriority(os.PRIO_PROCESS, 0, NICE)
-    try:
-        return await _watched(process, results, f"http://127.0.0.1:{port}", viewers, seconds)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(LIMIT_S)
+    words = ["--display", "web", "--source", SOURCE]
+    words += [word for setting in settings for word in ("--set", setting)]
+    with EndlessRun(checkout, words, folder / "results.jsonl") as run:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        seen = await _watched(run, f"http://127.0.0.1:{port}", viewers, seconds)
+        run.interrupt()
+        return seen
 
 
-async def _watched(
-    process: "subprocess.Popen[bytes]", results: Path, url: str, viewers: int, seconds: float
-) -> Seen:
+async def _watched(run: EndlessRun, url: str, viewers: int, seconds: float) -> Seen:
     seen = Viewers()
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(ClientSession(url))
-        await _until_served(process, session)
+        await _until_served(run, session)
         tasks = [asyncio.create_task(seen.follow(session))]
         tasks += [asyncio.create_task(seen.watch(session)) for _ in range(max(0, viewers - 2))]
         if viewers:
             tasks.append(asyncio.create_task(seen.watch(session, SLOW_BYTES_A_S)))
             tasks.append(asyncio.create_task(seen.stall(url)))
         await asyncio.sleep(WARM_UP_S)
-        before = _cpu_s(process.pid)
-        first, frames, since_s = results.read_bytes().count(b"\n"), seen.frames, time.monotonic()
+        before = _cpu_s(run.process.pid)
+        first, frames, since_s = run.results.read_bytes().count(b"\n"), seen.frames, time.monotonic()
         await asyncio.sleep(seconds)
         elapsed_s, watched = time.monotonic() - since_s, seen.frames - frames
-        after = _cpu_s(process.pid)
-        lines = results.read_bytes().splitlines()[first:]
-        if process.poll() is not None:
-            raise UserError(f"the run ended with {process.returncode}")
+        after = _cpu_s(run.process.pid)
+        lines = run.results.read_bytes().splitlines()[first:]
+        run.go_on(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -155,8 +146,7 @@ def _cpu_s(pid: int) -> tuple[float, float]:
     return run, page
 
 
-async def _until_served(process: "subprocess.Popen[bytes]", session: ClientSession) -> None:
-    deadline_s = time.monotonic() + LIMIT_S
+async def _until_served(run: EndlessRun, session: ClientSession) -> None:
     while True:
         try:
             async with session.get("/api/status") as answer:
@@ -164,18 +154,20 @@ async def _until_served(process: "subprocess.Popen[bytes]", session: ClientSessi
                     return
         except ClientError:
             pass
-        if process.poll() is not None or time.monotonic() > deadline_s:
-            raise UserError("the run has not started")
+        run.go_on(0)
+        if time.monotonic() - run.started_s > LIMIT_S:
+            raise UserError(run.failed(f"no page within {LIMIT_S:.0f} s"))
         await asyncio.sleep(0.2)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of both kinds of run."""
+    (checkout,) = sides(None, options.set, [])
     runs: dict[int, list[Seen]] = {0: [], options.viewers: []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.runs):
             for viewers, seen in runs.items():
-                scene = run_once(viewers, options.pace, options.seconds, Path(folder))
+                scene = run_once(checkout, viewers, options.pace, options.seconds, Path(folder))
                 seen.append(asyncio.run(scene))
     rows, figures = [], {}
     for viewers, seen in runs.items():
