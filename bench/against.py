@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,8 @@ import msgspec
 from rich.table import Table
 
 from bench.command import (
-    FRAMES,
     SIDE_FRAMES,
     SIDE_RUNS,
-    Options,
     check_outputs,
     check_source,
     label,
@@ -226,7 +225,7 @@ class Duel:
             say(f"{self.label}, run {len(self.other)}: {rates}")
 
 
-def run_against(settings: PipelineSettings, options: Options, pair: list[Checkout]) -> int:
+def run_against(settings: PipelineSettings, options: Namespace, pair: list[Checkout]) -> int:
     """Measure this checkout and the other; print, and write what is asked for. Returns the exit status.
 
     Raises UserError.
@@ -237,8 +236,8 @@ def run_against(settings: PipelineSettings, options: Options, pair: list[Checkou
     machine = start()
     with terminable(), tempfile.TemporaryDirectory(prefix="emotions-bench-") as name:
         folder = Path(name)
-        clip = probe(settings, source, options.frames or FRAMES)
-        frames = whole_passes(options.frames or FRAMES, clip.frames)
+        clip = probe(settings, source, options.frames)
+        frames = whole_passes(options.frames, clip.frames)
         few = min(options.runs, SIDE_RUNS)
         main = Duel(label(source, clip), source, frames)
         paced = Duel(f"{main.label}, at a pace", source, frames)

@@ -2,11 +2,12 @@
 
 import signal
 import tempfile
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -21,7 +22,6 @@ from stages.classify.spec import ClassifySettings
 from stages.detect.spec import DetectSettings, resolve_model
 from stages.stage import TABLES
 
-FRAMES: Final = 300
 SIDE_RUNS: Final = 3  # of the scenes beside the one that was asked for, at most
 SIDE_FRAMES: Final = 100
 SIDE_TUTORIAL_FRAMES: Final = 20
@@ -30,32 +30,20 @@ CROWDS: Final = (1, 2, 4, 8, 16)
 BUSY: Final = 0.5  # load of the machine above which its figures are doubtful
 
 
-class Options(NamedTuple):
-    """What the command line asks for."""
-
-    source: str = "demo"
-    frames: int | None = None
-    runs: int = 5
-    json: Path | None = None
-    plots: Path | None = None
-    tutorial: bool = True  # whether the tutorial's loop is measured too
-
-
-def run_bench(settings: PipelineSettings, options: Options) -> int:
-    """Measure, print, and write what is asked for; return the exit status. Raises UserError."""
+def run_bench(settings: PipelineSettings, options: Namespace) -> int:
+    """Measure, print, and write what the command line asks for; return the exit status. Raises UserError."""
     described = _described(settings, options)
     check_outputs(options.json, options.plots)
     machine = start()
     with terminable(), tempfile.TemporaryDirectory(prefix="emotions-bench-") as name:
         folder, source = Path(name), options.source
-        clip = probe(settings, source, options.frames or FRAMES)
-        scene = make_scene(label(source, clip), source, options.frames or FRAMES, clip, TUTORIAL_FRAMES)
-        main = measure(
-            settings, scene, options.runs, folder, tutorial=options.tutorial, throughput_only=False
-        )
+        clip = probe(settings, source, options.frames)
+        scene = make_scene(label(source, clip), source, options.frames, clip, TUTORIAL_FRAMES)
+        tutorial = not options.without_tutorial
+        main = measure(settings, scene, options.runs, folder, tutorial=tutorial, throughput_only=False)
         runs = min(options.runs, SIDE_RUNS)
         others = [
-            measure(settings, other, runs, folder, tutorial=options.tutorial, throughput_only=True)
+            measure(settings, other, runs, folder, tutorial=tutorial, throughput_only=True)
             for other in _others(settings, options, clip, folder)
         ]
     document = make_document(machine, described, main, others)
@@ -67,13 +55,13 @@ def run_bench(settings: PipelineSettings, options: Options) -> int:
     return 0
 
 
-def _described(settings: PipelineSettings, options: Options) -> dict[str, Any]:
+def _described(settings: PipelineSettings, options: Namespace) -> dict[str, Any]:
     """Return what is measured. Raises UserError for whatever is missing, before anything runs."""
     spec = check_source(options.source)
     path = find_model(settings.of(ClassifySettings).model)
     card = read_card(path)
     detector = resolve_model(settings.of(DetectSettings).model)
-    if options.tutorial:
+    if not options.without_tutorial:
         check_tutorial(settings)
     model = {
         "name": card.name or path.stem,
@@ -133,9 +121,9 @@ def scaled(
     return path, run_job(ClipInfo, "scale", settings, source, frames, output=path)
 
 
-def _others(settings: PipelineSettings, options: Options, clip: ClipInfo, folder: Path) -> Iterator[Scene]:
+def _others(settings: PipelineSettings, options: Namespace, clip: ClipInfo, folder: Path) -> Iterator[Scene]:
     """Yield the same clip at 1920×1080 and last, for the plot, growing crowds."""
-    asked = min(options.frames or FRAMES, SIDE_FRAMES)
+    asked = min(options.frames, SIDE_FRAMES)
     if large := scaled(settings, options.source, clip, asked, folder):
         yield make_scene("the same at 1920×1080", large[0], asked, large[1], SIDE_TUTORIAL_FRAMES)
     for faces in CROWDS if options.plots is not None else ():

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from bench.against import ClipRun, absolute, run_clip, sides
-from bench.command import FRAMES, label, probe
+from bench.command import label, probe
 from bench.document import rate
 from bench.job import LoopRun
 from bench.measure import say, whole_passes
@@ -26,6 +26,7 @@ from pipeline.config.schema import PipelineSettings
 from tools.measuring import make_parser, run_program, table
 
 RUNS: Final = 3
+FRAMES: Final = 300
 LOOP: Final = Path(__file__).resolve().parent / "fer" / "loop.py"
 
 

@@ -137,7 +137,7 @@ def _bench_parser() -> _Parser:
     )
     _add_common(parser)
     parser.add_argument("--source", metavar="S", default="demo", help="a video, a folder, demo or demo:N")
-    parser.add_argument("--frames", metavar="N", type=_positive, help="frames measured of the source")
+    parser.add_argument("--frames", metavar="N", type=_positive, default=300, help="in a run (default 300)")
     parser.add_argument("--runs", metavar="N", type=_positive, default=5, help="repetitions (default 5)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
     parser.add_argument("--plots", metavar="DIR", type=Path, help="write the plots there")
@@ -172,19 +172,11 @@ def _bench(words: Sequence[str]) -> int:
         parser.error("--against-set needs --against DIR")
     settings = read_settings(options.config, options.set)
     from bench.against import run_against, sides
-    from bench.command import Options, run_bench
+    from bench.command import run_bench
 
-    bench = Options(
-        options.source,
-        options.frames,
-        options.runs,
-        options.json,
-        options.plots,
-        not options.without_tutorial,
-    )
     if options.against is None:
-        return run_bench(settings, bench)
-    return run_against(settings, bench, sides(options.against, options.set, options.against_set))
+        return run_bench(settings, options)
+    return run_against(settings, options, sides(options.against, options.set, options.against_set))
 
 
 def _keys(words: Sequence[str]) -> int:

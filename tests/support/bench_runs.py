@@ -1,5 +1,6 @@
 """Runs as they might have been."""
 
+from argparse import Namespace
 from typing import Any
 
 from bench.job import BareCost, LoopRun
@@ -16,6 +17,12 @@ SETTINGS: dict[str, Any] = {
     "detector": "haar",
     "model": {"name": "tiny", "multiply_adds": 2_000_000, "labels": "consensus"},
 }
+
+
+def bench_options(**changes: Any) -> Namespace:
+    """Return the options of `run.py bench`, as the command line has them without words."""
+    fields = {"source": "demo", "frames": 300, "runs": 5, "json": None, "plots": None}
+    return Namespace(**fields | {"without_tutorial": False} | changes)
 
 
 def pipeline_run(fps: float, **changes: Any) -> PipelineRun:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.against import Checkout, run_against
-from bench.command import Options
 from pipeline.common.errors import UserError
 from pipeline.config.schema import PipelineSettings
+from tests.support.bench_runs import bench_options
 
 
 def test_both_are_measured_in_each_scene(
@@ -20,7 +20,7 @@ def test_both_are_measured_in_each_scene(
         for name, fps in (("this", 60.0), ("other", 20.0))
     ]
     figures = tmp_path / "figures.json"
-    options = Options("demo:1", frames=4, runs=2, json=figures)
+    options = bench_options(source="demo:1", frames=4, runs=2, json=figures)
     assert run_against(PipelineSettings(), options, pair) == 0
     document = json.loads(figures.read_text())
     assert [scene["scene"] for scene in document["scenes"]] == [
@@ -40,4 +40,4 @@ def test_both_are_measured_in_each_scene(
 
 def test_live_sources_are_refused() -> None:
     with pytest.raises(UserError, match="the same frames each time"):
-        run_against(PipelineSettings(), Options("0"), [])
+        run_against(PipelineSettings(), bench_options(source="0"), [])

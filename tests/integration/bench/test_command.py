@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import job
-from bench.command import Options, run_bench
+from bench.command import run_bench
 from pipeline.cli.main import main
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
@@ -19,6 +19,7 @@ from pipeline.config.loader import override
 from pipeline.config.schema import PipelineSettings
 from stages.classify.spec import ClassifySettings
 from stages.stage import TABLES
+from tests.support.bench_runs import bench_options
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -98,7 +99,7 @@ def test_what_is_missing_is_said_before_anything_runs(
     if model:
         settings = PipelineSettings(ClassifySettings(model=model))
     with pytest.raises(UserError, match=message):
-        run_bench(settings, Options(source, frames=4))
+        run_bench(settings, bench_options(source=source, frames=4))
 
 
 def test_labels_that_the_model_has_not_are_said_before_anything_runs(
@@ -106,14 +107,14 @@ def test_labels_that_the_model_has_not_are_said_before_anything_runs(
 ) -> None:
     settings = override(unloaded_settings, {"classify.labels": "consensus"}, TABLES)
     with pytest.raises(UserError, match="consensus expected"):
-        run_bench(settings, Options(frames=4))
+        run_bench(settings, bench_options(frames=4))
 
 
 def test_a_place_that_cannot_be_written_is_said_first(
     unloaded_settings: PipelineSettings, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="can't be written"):
-        run_bench(unloaded_settings, Options(json=tmp_path / "absent" / "figures.json"))
+        run_bench(unloaded_settings, bench_options(json=tmp_path / "absent" / "figures.json"))
 
 
 def test_without_tensorflow_the_command_says_what_to_install(
@@ -121,12 +122,12 @@ def test_without_tensorflow_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(job, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=r"pip install -r requirements-train\.txt.*--without-tutorial"):
-        run_bench(unloaded_settings, Options())
+        run_bench(unloaded_settings, bench_options())
 
 
 def test_without_a_keras_file_the_tutorials_loop_is_refused(settings: PipelineSettings) -> None:
     with pytest.raises(UserError, match=r"there is no .*tiny\.keras; .*--without-tutorial"):
-        run_bench(settings, Options())
+        run_bench(settings, bench_options())
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from bench.command import Options
 from pipeline.cli.main import ROLES, main
 from pipeline.common.errors import UserError
 from pipeline.common.files import PROJECT
@@ -17,6 +17,7 @@ from stages.capture.spec import CaptureSettings
 from stages.detect.spec import DetectSettings
 from stages.display.spec import DisplaySettings
 from stages.stage import TABLES
+from tests.support.bench_runs import bench_options
 
 
 class Handed:
@@ -117,15 +118,18 @@ def test_quiet_and_json_are_settings_of_the_log(supervisor: Handed) -> None:
 
 
 def test_bench_hands_over_what_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    handed: list[tuple[PipelineSettings, Options]] = []
+    handed: list[tuple[PipelineSettings, Namespace]] = []
     monkeypatch.setattr("bench.command.run_bench", lambda *arguments: handed.append(arguments) or 0)
     assert main(["bench"]) == 0
     words = ["--source", "x", "--frames", "9", "--runs", "2", "--json", "j", "--plots", "p"]
     assert main(["bench", *words, "--without-tutorial"]) == 0
     assert all(settings.of(table) == table() for settings, _ in handed for table in TABLES.values())
-    plain, full = (options for _, options in handed)
-    assert plain == Options()
-    assert full == Options("x", 9, 2, Path("j"), Path("p"), tutorial=False)
+    plain, full = (vars(options) for _, options in handed)
+    assert {**plain, **vars(bench_options())} == plain
+    expected = bench_options(
+        source="x", frames=9, runs=2, json=Path("j"), plots=Path("p"), without_tutorial=True
+    )
+    assert {**full, **vars(expected)} == full
 
 
 def test_keys_are_made_where_they_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
