@@ -312,7 +312,6 @@ class Face {
     const last = this.past.at(-1);
     if (last && last[2] === emotion && now - last[1] < GONE_MS) last[1] = now;
     else this.past.push([last && now - last[1] < GONE_MS ? last[1] : now, now, emotion]);
-    while (this.past.length && this.past[0][1] < now - MINUTE_MS) this.past.shift();
   }
 
   update() {
@@ -357,27 +356,17 @@ function updatePanel() {
   inView.sort((a, b) => a.source.localeCompare(b.source) || a.track - b.track);
   const list = $("faces");
   for (const face of inView) if (!face.item.isConnected) list.append(face.item);
-  let hidden = 0;
   for (const face of inView) {
     face.update();
     face.item.hidden = false;
   }
-  // On a laptop nothing scrolls: faces for which there is no room are counted.
+  // On a laptop nothing scrolls: faces for which there is no room are counted, in a line that takes room too.
   const room = $("people").getBoundingClientRect().bottom - 8;
-  if (getComputedStyle($("people")).overflow === "hidden") {
-    const last = inView.filter((face) => face.item.getBoundingClientRect().bottom > room);
-    for (const face of last) face.item.hidden = true;
-    hidden = last.length;
-    if (hidden) { // the line that counts them takes room too
-      for (const face of inView) {
-        if (!face.item.hidden && face.item.getBoundingClientRect().bottom > room - 24) {
-          face.item.hidden = true;
-          hidden += 1;
-        }
-      }
-    }
-  }
-  $("more").textContent = hidden ? `and ${hidden} more` : inView.length ? "" : "nobody";
+  const below = (limit) => inView.filter((face) => face.item.getBoundingClientRect().bottom > limit);
+  const scrolls = getComputedStyle($("people")).overflow !== "hidden";
+  const leftOut = scrolls || !below(room).length ? [] : below(room - 24);
+  for (const face of leftOut) face.item.hidden = true;
+  $("more").textContent = leftOut.length ? `and ${leftOut.length} more` : inView.length ? "" : "nobody";
   drawTimeline(now);
 }
 
@@ -472,8 +461,8 @@ function ms(value) {
 }
 
 function updateStatus() {
-  const away = status.processes.filter((process) => process.state === "away").map((process) => process.name);
-  const silent = status.processes.filter((process) => process.state === "silent").map((process) => process.name);
+  const named = (state) => status.processes.filter((process) => process.state === state).map((process) => process.name);
+  const away = named("away"), silent = named("silent");
   if (status.state === "finished") {
     finished = true;
     releaseCamera();
@@ -533,9 +522,13 @@ async function connect() {
     camera.credits = 0;
     camera.state = "off";
     if (!finished) connection("Connection lost; trying again…", true);
-    attempts += 1;
-    setTimeout(connect, finished ? 5000 : Math.min(4000, 250 * 2 ** attempts));
+    connectLater();
   };
+}
+
+function connectLater() {
+  attempts += 1;
+  setTimeout(connect, finished ? 5000 : Math.min(4000, 250 * 2 ** attempts));
 }
 
 function onText(message) {
@@ -573,8 +566,7 @@ async function allowed() {
   try {
     answer = await fetch("/api/status");
   } catch {
-    attempts += 1;
-    setTimeout(connect, finished ? 5000 : Math.min(4000, 250 * 2 ** attempts));
+    connectLater();
     return false;
   }
   if (answer.status !== 401) return true;
