@@ -48,11 +48,6 @@ PROBE_TIMEOUT_S: Final = 20.0
 _PROBE: Final = "import cv2; cv2.namedWindow('probe'); cv2.pollKey(); cv2.destroyAllWindows()"
 
 
-def records_pictures(record: str) -> bool:
-    """Return whether `display.record` is a folder of pictures, and not a video."""
-    return Path(record).suffix.lower() not in VIDEOS
-
-
 UNCERTAIN_BELOW: Final = 0.5
 """Threshold without one in the model's card: a calibrated confidence below it is more often wrong than
 right."""
@@ -105,17 +100,11 @@ def page_address(run: RunFacts) -> str:
     return f"ipc://{run.directory}/page"
 
 
-def has_screen() -> bool:
-    """Return whether this session has a screen."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
 def window_trouble() -> str:
     """Return why no window can be opened, "" if one can. Another process tries, since Qt ends a process that
     has no screen."""
-    if not has_screen():
+    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not screen and sys.platform not in ("win32", "darwin"):
         return "no screen here (DISPLAY is not set)"
     try:
         probe = subprocess.run(
@@ -123,8 +112,7 @@ def window_trouble() -> str:
         )
     except subprocess.TimeoutExpired:
         return f"opening a window took longer than {PROBE_TIMEOUT_S:.0f} s"
-    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "the screen"
-    return f"cannot open a window on {screen}" if probe.returncode else ""
+    return f"cannot open a window on {screen or 'the screen'}" if probe.returncode else ""
 
 
 def resolve(settings: DisplaySettings) -> tuple[DisplaySettings, list[str]]:
@@ -160,7 +148,7 @@ def check(settings: DisplaySettings) -> list[CheckLine]:
     if settings.results not in ("", STDOUT):
         found.append(output_line("results", settings.results))
     if settings.record:
-        folder = records_pictures(settings.record)
+        folder = Path(settings.record).suffix.lower() not in VIDEOS
         found.append(output_line("record", settings.record, folder=folder))
     return found
 

@@ -207,10 +207,9 @@ class Window(Sink):
 def save(canvas: Image) -> str:
     """Write a picture, uint8 BGR, into the current folder; return what there is to say of it."""
     path = Path(time.strftime("emotions-%Y%m%d-%H%M%S.png"))
-    encoded, data = cv2.imencode(".png", canvas)
+    _, data = cv2.imencode(".png", canvas)
     try:
-        if encoded:
-            path.write_bytes(data.tobytes())
+        path.write_bytes(data.tobytes())
     except OSError as error:
         return f"{path} can't be written: {error.strerror}"
     return f"saved as {path}"
