@@ -149,19 +149,19 @@ def error_bar(row: Mapping[str, Any]) -> tuple[float, float]:
     return max(row["accuracy"] - ends.low, 0.0), max(ends.high - row["accuracy"], 0.0)
 
 
-def most_confident(predictions: Predictions, count: int = MOST_CONFIDENT) -> NDArray[np.int64]:
-    """Return the `count` most confident mistakes, highest first, as indices into `predictions`."""
+def most_confident(predictions: Predictions) -> NDArray[np.int64]:
+    """Return the MOST_CONFIDENT mistakes, highest first, as indices into `predictions`."""
     wrong = np.flatnonzero(~predictions.right)
-    return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:count]
+    return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:MOST_CONFIDENT]
 
 
-def worst(predictions: Predictions, count: int = FACES_PER_ROW) -> dict[str, NDArray[np.int64]]:
-    """Return by emotion the `count` mistakes with the least probability for it, as `most_confident` does."""
+def worst(predictions: Predictions) -> dict[str, NDArray[np.int64]]:
+    """Return by emotion a row of mistakes with the least probability for it, as `most_confident` does."""
     found = {}
     for label, emotion in enumerate(EMOTIONS):
         wrong = np.flatnonzero((predictions.labels == label) & ~predictions.right)
         order = np.argsort(predictions.probabilities[wrong, label], kind="stable")
-        found[emotion] = wrong[order][:count]
+        found[emotion] = wrong[order][:FACES_PER_ROW]
     return found
 
 
