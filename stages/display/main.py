@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,14 +87,14 @@ def _pause(session: Session, stop: StopFlag, seconds: float) -> bool:
 def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, reader: ImageReader) -> None:
     wish: str | None = None
     next_check_s = time.monotonic() + CHECK_S
-    written = Acknowledgements(display)
+    written: defaultdict[str, Unsent] = defaultdict(Unsent)
     while not stop:
         if time.monotonic() >= next_check_s:
             next_check_s = time.monotonic() + CHECK_S
             display.check()
         received = session.receive(0 if written else poll_ms)
         if received is None or not isinstance(received[0], Delivery):
-            written.send(session)
+            _acknowledge(session, display, written)
         match received:
             case (Accept(committed=committed), _):
                 display.adopt(committed)
@@ -114,40 +115,23 @@ def _serve(session: Session, display: Display, stop: StopFlag, poll_ms: int, rea
                 session.send(StopRequest(wish))
 
 
-class Acknowledgements:
-    """What is written and not yet acknowledged: one message acknowledges a whole burst of deliveries."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._by_source: dict[str, Unsent] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._by_source)
-
-    def add(self, source: str, record: bytes, latency_ns: int | None, step_ns: int) -> None:
-        """Add a delivery. record: empty if it was written before. latency_ns: of a frame that is ok."""
-        unsent = self._by_source.setdefault(source, Unsent())
-        unsent.step_ns += step_ns
-        if record:
-            unsent.records.append(record)
-            unsent.latency_ns += [] if latency_ns is None else [latency_ns]
-
-    def send(self, session: Session) -> None:
-        for source, unsent in self._by_source.items():
-            committed = self._display.committed[source]
-            in_view, more = self._display.tally.in_view(source)
-            commit = Commit(source, committed, unsent.latency_ns, unsent.step_ns, in_view, more)
-            session.send(commit, unsent.records)
-        self._by_source.clear()
-
-
 @dataclass
 class Unsent:
-    """Records of one source, their latencies, and the time that they took."""
+    """What is written of one source and not yet acknowledged."""
 
     records: list[Buffer] = field(default_factory=list)
-    latency_ns: list[int] = field(default_factory=list)
-    step_ns: int = 0
+    latency_ns: list[int] = field(default_factory=list)  # of frames that are ok
+    step_ns: int = 0  # for all of them
+
+
+def _acknowledge(session: Session, display: Display, written: dict[str, Unsent]) -> None:
+    """Acknowledge a whole burst of deliveries in one message for each source."""
+    for source, unsent in written.items():
+        committed = display.committed[source]
+        in_view, more = display.tally.in_view(source)
+        commit = Commit(source, committed, unsent.latency_ns, unsent.step_ns, in_view, more)
+        session.send(commit, unsent.records)
+    written.clear()
 
 
 def _deliver(
@@ -156,7 +140,7 @@ def _deliver(
     delivery: Delivery,
     buffers: Sequence[Buffer],
     reader: ImageReader,
-    written: Acknowledgements,
+    written: defaultdict[str, Unsent],
 ) -> None:
     started_ns = clock_ns() + session.offset_ns  # on the broker's clock, as `captured_ns` is
     waited_ns = display.patience.waited_ns
@@ -164,9 +148,13 @@ def _deliver(
     image = _image(delivery, buffers, reader)
     record = display.deliver(delivery, unpack_faces(delivery.items, arrays), image, started_ns)
     now_ns = clock_ns() + session.offset_ns
-    latency_ns = max(0, now_ns - delivery.captured_ns) if delivery.status == "ok" else None
-    step_ns = now_ns - started_ns - (display.patience.waited_ns - waited_ns)  # a full disk is no slow step
-    written.add(delivery.source, record, latency_ns, step_ns)
+    unsent = written[delivery.source]
+    # Waiting for room on a disk is no slow step.
+    unsent.step_ns += now_ns - started_ns - (display.patience.waited_ns - waited_ns)
+    if record:  # else it was written before
+        unsent.records.append(record)
+        if delivery.status == "ok":
+            unsent.latency_ns.append(max(0, now_ns - delivery.captured_ns))
 
 
 def _image(delivery: Delivery, buffers: Sequence[Buffer], reader: ImageReader) -> NDArray[np.uint8] | None:
