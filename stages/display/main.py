@@ -58,20 +58,17 @@ def run(assignment: Assignment, stop: StopFlag) -> int:
         )
 
     failed: OutputFailed | None = None
-    try:
-        with Session(assignment, hello) as session:
-            display.patience.pause = lambda seconds: _pause(session, stop, seconds)
-            poll_ms = WINDOW_POLL_MS if options.settings.mode == "window" else POLL_MS
-            reader = ImageReader(assignment.max_message_bytes, assignment.frames)
-            try:
-                _serve(session, display, stop, poll_ms, reader)
-                display.close()  # before the goodbye: then the broker knows that the files are complete
-            except OutputFailed as error:
-                failed = error
-                with contextlib.suppress(OutputFailed):
-                    display.close()
-    finally:
-        display.close()
+    with contextlib.closing(display), Session(assignment, hello) as session:
+        display.patience.pause = lambda seconds: _pause(session, stop, seconds)
+        poll_ms = WINDOW_POLL_MS if options.settings.mode == "window" else POLL_MS
+        reader = ImageReader(assignment.max_message_bytes, assignment.frames)
+        try:
+            _serve(session, display, stop, poll_ms, reader)
+            display.close()  # before the goodbye: then the broker knows that the files are complete
+        except OutputFailed as error:
+            failed = error
+            with contextlib.suppress(OutputFailed):
+                display.close()
     if failed is not None:
         raise failed  # after the goodbye, so that the end of this process is not taken for a crash
     return 0
