@@ -17,6 +17,7 @@ from trainer import checkpoint
 from trainer.augment import as_in_video
 from trainer.checkpoint import Epoch, Progress
 from trainer.dataset import Dataset, missing_emotions
+from trainer.last_layer import refit_last_layer
 from trainer.metrics import fit_temperature, fitting_half, label_sets, predict_by_label_set, score
 from trainer.model_file import load_keras_file, predict
 from trainer.networks import for_training, for_use, multiply_adds
@@ -91,9 +92,10 @@ def write_artifacts(
 def write_model(path: Path, settings: Settings, weights: list[Any], data: TrainingData) -> dict[str, Any]:
     """Write the network with `weights` to the Keras file `path`, and in float32 for ONNX Runtime beside it.
 
-    Offsets and temperatures are computed from `data` as `settings` have it. Returns what the card says of
-    the files, and their figures on validation. Raises UserError if something can't be written.
+    Last layer, offsets and temperatures are computed from `data` as `settings` have it. Returns what the card
+    says of the files, and their figures on validation. Raises UserError if something can't be written.
     """
+    weights = refit_last_layer(settings, weights, data)
     offsets = logit_offsets(settings.adjustment, data.targets, settings.fitting.balance)
     temperatures = fit_temperatures(settings, weights, data, offsets)
     with replacing(path) as temporary:

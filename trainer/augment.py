@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.labels import FACE_SIZE
-from trainer.settings import Augmentation
+from trainer.settings import Augmentation, Degradation
 
-VIDEO: Final = Augmentation(
+TURNED: Final = Augmentation(squeeze_share=0.25)
+VIDEO: Final = Degradation(
     coarse_share=1.0,
     coarse_px=(20, 40),
-    squeeze_share=0.25,
     gamma_share=0.5,
     side_light_share=0.5,
     blur_share=0.25,
@@ -28,7 +28,11 @@ VIDEO_SEED: Final = 2013
 
 
 def augment(
-    pixels: NDArray[np.uint8], rng: np.random.Generator, settings: Augmentation, size: int = FACE_SIZE
+    pixels: NDArray[np.uint8],
+    rng: np.random.Generator,
+    settings: Augmentation,
+    degradation: Degradation = Degradation(),
+    size: int = FACE_SIZE,
 ) -> NDArray[np.uint8]:
     """Return each face of a batch changed at random by `rng`; edges are extended outward.
 
@@ -36,8 +40,8 @@ def augment(
     """
     count = len(pixels)
     maps = random_maps(count, rng, settings, size)
-    hit = rng.random(count) < settings.coarse_share
-    coarse = np.where(hit, rng.integers(*settings.coarse_px, count, endpoint=True), 0)
+    hit = rng.random(count) < degradation.coarse_share
+    coarse = np.where(hit, rng.integers(*degradation.coarse_px, count, endpoint=True), 0)
     moved = np.empty((count, size, size), np.uint8)
     for face, target, matrix, narrow in zip(pixels[:, :, :, 0], moved, maps, coarse.tolist(), strict=True):
         cv2.warpAffine(
@@ -49,15 +53,15 @@ def augment(
             borderMode=cv2.BORDER_REPLICATE,
         )
     lit = relight(moved, rng, settings)
-    light(lit, rng, settings)
-    record(lit, rng, settings)
+    light(lit, rng, degradation)
+    record(lit, rng, degradation)
     erase(lit, rng, settings, size / FACE_SIZE)
     return lit[:, :, :, None]
 
 
 def as_in_video(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return faces (n, 48, 48, 1) uint8 as VIDEO changes them, in the same way for the same faces."""
-    return augment(pixels, np.random.default_rng(VIDEO_SEED), VIDEO)
+    """Return faces (n, 48, 48, 1) uint8 as TURNED and VIDEO change them, in the same way for the same faces."""
+    return augment(pixels, np.random.default_rng(VIDEO_SEED), TURNED, VIDEO)
 
 
 def make_coarse(face: NDArray[np.uint8], narrow: int) -> NDArray[np.uint8]:
@@ -111,7 +115,7 @@ def relight(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmen
     return np.asarray(np.rint(lit.clip(0, 255)), np.uint8)
 
 
-def light(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmentation) -> None:
+def light(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Degradation) -> None:
     """Change the exposure of some of the `faces` (n, h, w), and light some from a side, in place.
 
     Nothing is drawn where there is no such setting, so that trainings without them stay the same.
@@ -133,7 +137,7 @@ def light(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmenta
             faces[index] = np.rint(lit.clip(0, 255))
 
 
-def record(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Augmentation) -> None:
+def record(faces: NDArray[np.uint8], rng: np.random.Generator, settings: Degradation) -> None:
     """Blur some of the `faces` (n, h, w), and compress some as JPEG, in place."""
     count = len(faces)
     if settings.blur_share:

@@ -35,7 +35,13 @@ def run(args: argparse.Namespace) -> None:
     for key in changes:
         if not key.startswith(APPLIED_AFTERWARDS):
             raise UserError(f"--set {key}: expected a key of [adjustment] or [confidence], found another one")
+    fitted_again = settings.adjustment.refit > 0
     settings = change(settings, changes)
+    if fitted_again and not settings.adjustment.refit:
+        raise UserError(
+            f"adjustment.refit: expected more than 0, since the last layer of {args.model} was fitted again, found "
+            "0; for the layer as it was trained, --resume its training with --set adjustment.refit=0"
+        )
     reading = reading_of(args)
     dataset = read_dataset(args.data, args.votes, reading)
     data = make_training_data(settings, dataset)

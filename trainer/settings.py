@@ -60,8 +60,6 @@ class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sizes: tuple[tuple[Share, Positive], ...] = ((0.0, 48),)
     """(share of the epochs, pixels): from that share of the epochs on, faces are resized to that size."""
     label_smoothing: Factor = 0.0
-    consensus_weight: Annotated[float, Meta(ge=0, le=100)] = 1.0
-    """Weight of the loss of `consensus`; that of `fer2013` is 1."""
     balance: Share = 0.0
     """Share of the log prior that the loss adds to the logits, and so isn't learned (balanced softmax)."""
     fewest_votes: Positive = 5
@@ -86,9 +84,6 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By up to this share of the face's mean."""
     contrast: Factor = 0.0
     """About the face's mean, by a factor from 1 - contrast to 1 + contrast."""
-    coarse_share: Share = 0.0
-    """Share of the faces that are resized down and up again, like small faces in a video."""
-    coarse_px: tuple[Positive, Positive] = (24, 44)
     erase_share: Share = 0.0
     """Share of the faces in which a rectangle is painted over."""
     erase_px: tuple[Positive, Positive] = (8, 19)
@@ -96,6 +91,14 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the faces that are made narrower, as those of turned heads are."""
     squeeze: Factor = 0.28
     """To a width of 1 - squeeze at least."""
+
+
+class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a camera does to some of the faces in each epoch, made by augment.py."""
+
+    coarse_share: Share = 0.0
+    """Share of the faces that are resized down and up again, like small faces in a video."""
+    coarse_px: tuple[Positive, Positive] = (24, 44)
     gamma_share: Share = 0.0
     """Share of the faces whose greys are raised to a power from 1 / gamma to gamma."""
     gamma: Annotated[float, Meta(ge=1, le=10)] = 2.2
@@ -115,6 +118,9 @@ class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     fer2013: Share = 0.0
     consensus: Share = 0.0
+    refit: Share = 0.0
+    """Share of the log prior with which the last layer of `consensus` is fitted again (last_layer.py); 0 leaves
+    it as it was trained."""
     mix: Factor = 0.0
     """Share of the logits of `fer2013` in those of `consensus`, which calls fewer faces neutral so."""
 
@@ -136,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Network
     fitting: Fitting
     augmentation: Augmentation
+    degradation: Degradation = Degradation()
     adjustment: Adjustment = Adjustment()
     confidence: Confidence = Confidence()
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
@@ -185,7 +192,7 @@ def to_json(settings: Settings) -> dict[str, Any]:
 
 def _conflicts(settings: Settings) -> Iterator[tuple[bool, str, str, Any]]:
     """Yield what types can't check: whether it is wrong, the key, expected, found."""
-    network, fitting, augmentation = settings.network, settings.fitting, settings.augmentation
+    network, fitting = settings.network, settings.fitting
     sizes, outputs, baseline = fitting.sizes, network.outputs, network.kind == "baseline"
     rising = bool(sizes) and sizes[0][0] == 0 and list(sizes) == sorted(sizes)
     yield not rising, "fitting.sizes", "pairs that begin at 0.0 and rise", sizes
@@ -194,14 +201,19 @@ def _conflicts(settings: Settings) -> Iterator[tuple[bool, str, str, Any]]:
     yield not outputs or len(set(outputs)) < len(outputs), "network.outputs", "one or two", outputs
     unmixed = settings.adjustment.mix > 0 and len(outputs) < 2
     yield unmixed, "adjustment.mix", "0 without both outputs", settings.adjustment.mix
+    unknown = settings.adjustment.refit > 0 and "consensus" not in outputs
+    yield unknown, "adjustment.refit", "0 without the output consensus", settings.adjustment.refit
     whole = ((0.0, FACE_SIZE),)
     yield baseline and sizes != whole, "fitting.sizes", f"{whole} for the baseline", sizes
     yield baseline and outputs != ("fer2013",), "network.outputs", "fer2013 for the baseline", outputs
-    limits = {"coarse_px": FACE_SIZE, "erase_px": FACE_SIZE, "blur_px": 10, "jpeg_quality": 100}
-    for key, most in limits.items():
-        bounds = getattr(augmentation, key)
-        fits = bounds[0] <= bounds[1] <= most
-        yield not fits, f"augmentation.{key}", f"two that rise to {most} at most", bounds
+    degradation = settings.degradation
+    for key, bounds, most in (
+        ("augmentation.erase_px", settings.augmentation.erase_px, FACE_SIZE),
+        ("degradation.coarse_px", degradation.coarse_px, FACE_SIZE),
+        ("degradation.blur_px", degradation.blur_px, 10),
+        ("degradation.jpeg_quality", degradation.jpeg_quality, 100),
+    ):
+        yield not bounds[0] <= bounds[1] <= most, key, f"two that rise to {most} at most", bounds
     unused = fitting.optimizer == "adam" and fitting.weight_decay > 0
     yield unused, "fitting.weight_decay", "0 with adam", fitting.weight_decay
     unused = fitting.schedule == "constant" and fitting.warmup_steps > 0

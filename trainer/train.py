@@ -75,12 +75,10 @@ def build(
     """
     model = for_training(settings)
     ema_model = for_training(settings) if settings.fitting.average else model
-    weights = {"fer2013": 1.0, "consensus": settings.fitting.consensus_weight}
     outputs = settings.network.outputs
     model.compile(
         optimizer=make_optimizer(settings.fitting, steps),
         loss={name: make_loss(settings.fitting.balance, (priors or {}).get(name)) for name in outputs},
-        loss_weights={name: weights[name] for name in outputs},
         weighted_metrics={name: [keras.metrics.CategoricalAccuracy(name="top1")] for name in outputs},
         jit_compile=False,  # uncompiled, TensorFlow and PyTorch convolve with oneDNN, which is faster
     )
@@ -170,7 +168,7 @@ def run_epoch(
     sums = np.zeros(2)
     for step in range(1, steps + 1):
         indices = order[(step - 1) * fitting.batch : step * fitting.batch]
-        faces = augment(pixels[indices], rng, settings.augmentation, size)
+        faces = augment(pixels[indices], rng, settings.augmentation, settings.degradation, size)
         targets = data.targets.take(indices)
         found = model.train_on_batch(faces, targets.probabilities, targets.weights, return_dict=True)
         sums += len(indices) * np.array([found["loss"], found.get(top1, found.get("top1"))])

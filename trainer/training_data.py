@@ -156,7 +156,8 @@ def logit_offsets(adjustment: Adjustment, targets: Targets, balance: float = 0.0
     offsets = {}
     missing = not_learned(targets)
     for name, prior in log_priors(targets).items():
-        strength = getattr(adjustment, name) - balance
+        # A last layer that was fitted again has its own balance.
+        strength = getattr(adjustment, name) - (0.0 if name == "consensus" and adjustment.refit else balance)
         values = -strength * prior
         values[[EMOTIONS.index(emotion) for emotion in missing.get(name, ())]] = NEVER
         if strength or name in missing:

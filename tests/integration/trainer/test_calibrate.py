@@ -56,6 +56,33 @@ def test_weights_stay_and_card_says_what_changed(
     assert set(card["others"][0]["figures"]) == {"fer2013", "consensus"}
 
 
+def test_last_layer_fitted_again_is_all_that_changes_and_stays_fitted(
+    taught: Path, tiny: Path, votes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from trainer.model_file import open_keras_model
+
+    for name in ("emotion.keras", "emotion.onnx", "emotion.json"):
+        shutil.copy(taught / name, tmp_path)
+    model = tmp_path / "emotion.keras"
+    assert calibrate(model, tiny, votes, "--set", "adjustment.refit=0.2") == 0
+    one, two = open_keras_model(taught / "emotion.keras"), open_keras_model(model)
+    changed = {
+        layer.name
+        for layer, other in zip(one.layers, two.layers, strict=True)
+        for old, new in zip(layer.get_weights(), other.get_weights(), strict=True)
+        if (old != new).any()
+    }
+    assert changed == {"consensus_logits"}
+    before = two.get_layer("consensus_logits").get_weights()
+    assert calibrate(model, tiny, votes, "--set", "adjustment.mix=0.2") == 0
+    assert calibrate(model, tiny, votes, "--set", "adjustment.mix=0.0") == 0
+    again = open_keras_model(model).get_layer("consensus_logits").get_weights()
+    assert all(new == pytest.approx(old, abs=1e-3) for old, new in zip(before, again, strict=True))
+    capfd.readouterr()
+    assert calibrate(model, tiny, votes, "--set", "adjustment.refit=0.0") == 2
+    assert "adjustment.refit: expected more than 0" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

@@ -61,7 +61,12 @@ def test_complete_training_can_be_adjusted_again(
     assert before == {"consensus": [0.0] * 6 + [NEVER]}
     assert main([*arguments, "--resume", "--set", "adjustment.consensus=0.5"]) == 0
     card = json.loads((tmp_path / "emotion.json").read_text())
-    assert card["settings"]["adjustment"] == {"fer2013": 0.0, "consensus": 0.5, "mix": 0.0}
+    assert card["settings"]["adjustment"] == {
+        "fer2013": 0.0,
+        "consensus": 0.5,
+        "refit": 0.0,
+        "mix": 0.0,
+    }
     adjusted = keras.saving.load_model(tmp_path / "emotion.keras", safe_mode=True)
     assert all(np.array_equal(a, b) for a, b in zip(plain, adjusted.get_weights(), strict=True))
     temperature, offsets = card["temperatures"]["consensus"], card["offsets"]["consensus"]

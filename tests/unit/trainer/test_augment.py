@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer.augment import as_in_video, augment, random_maps
-from trainer.settings import MODELS, Augmentation, read_settings
+from trainer.settings import MODELS, Augmentation, Degradation, read_settings
 
 TUTORIAL = read_settings(MODELS / "baseline.toml").augmentation
 STILL = Augmentation()
@@ -18,7 +18,10 @@ def noise(count: int, seed: int = 1) -> NDArray[np.uint8]:
 
 
 def changed(faces: NDArray[np.uint8], seed: int = 0, size: int = 48, **chosen: Any) -> NDArray[np.uint8]:
-    return augment(faces, np.random.default_rng(seed), Augmentation(**chosen), size)
+    """Faces changed with `chosen` values, keys of [augmentation] and of [degradation]."""
+    moves = {key: value for key, value in chosen.items() if key in Augmentation.__struct_fields__}
+    rest = {key: value for key, value in chosen.items() if key not in moves}
+    return augment(faces, np.random.default_rng(seed), Augmentation(**moves), Degradation(**rest), size)
 
 
 def maps(count: int = 4000) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -60,8 +63,11 @@ def test_zoom_is_the_same_along_both_axes_and_shear_is_not() -> None:
 
 def test_batch_keeps_shape_and_dtype_and_depends_on_the_seed() -> None:
     faces = noise(6)
-    chosen = read_settings(MODELS / "small.toml").augmentation
-    first, again, other = (augment(faces, np.random.default_rng(seed), chosen) for seed in (5, 5, 6))
+    chosen = read_settings(MODELS / "small.toml")
+    first, again, other = (
+        augment(faces, np.random.default_rng(seed), chosen.augmentation, chosen.degradation)
+        for seed in (5, 5, 6)
+    )
     assert (first.shape, first.dtype) == (faces.shape, np.uint8)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -160,5 +166,6 @@ def test_same_random_numbers_are_drawn_with_any_settings() -> None:
     """So changing one share in the settings does not change the other random numbers."""
     still, moved = np.random.default_rng(3), np.random.default_rng(3)
     augment(noise(5), still, STILL)
-    augment(noise(5), moved, Augmentation(erase_share=1.0, coarse_share=1.0, flip_share=1.0, contrast=0.5))
+    lively = Augmentation(erase_share=1.0, flip_share=1.0, contrast=0.5)
+    augment(noise(5), moved, lively, Degradation(coarse_share=1.0))
     assert still.random() == moved.random()

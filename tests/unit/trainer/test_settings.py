@@ -46,7 +46,7 @@ def refusal(path: Path, text: str) -> str:
         ("[network]", "[network", "cannot be read"),
         ('kind = "residual"', 'kind = "baseline"', "for the baseline"),
         ("[0.65, 48]]", "[0.65, 4]]", "fitting.sizes: expected a pixel left after all stages, found 4"),
-        ("coarse_px = [24, 44]", "coarse_px = [44, 24]", "augmentation.coarse_px: expected two that rise"),
+        ("coarse_px = [24, 44]", "coarse_px = [44, 24]", "degradation.coarse_px: expected two that rise"),
         ("erase_px = [8, 19]", "erase_px = [8, 50]", "augmentation.erase_px: expected two that rise to 48"),
         ('optimizer = "sgd"', 'optimizer = "adam"', "fitting.weight_decay: expected 0 with adam"),
         ('schedule = "cosine"', 'schedule = "constant"', "fitting.warmup_steps: expected 0"),
