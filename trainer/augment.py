@@ -24,6 +24,7 @@ VIDEO: Final = Degradation(
     jpeg_share=0.5,
 )
 """What a video does to faces: small, dark or pale, lit from a side, turned, blurred, compressed."""
+UNTOUCHED: Final = Degradation()
 VIDEO_SEED: Final = 2013
 
 
@@ -31,7 +32,7 @@ def augment(
     pixels: NDArray[np.uint8],
     rng: np.random.Generator,
     settings: Augmentation,
-    degradation: Degradation = Degradation(),
+    degradation: Degradation = UNTOUCHED,
     size: int = FACE_SIZE,
 ) -> NDArray[np.uint8]:
     """Return each face of a batch changed at random by `rng`; edges are extended outward.
@@ -60,7 +61,7 @@ def augment(
 
 
 def as_in_video(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return faces (n, 48, 48, 1) uint8 as TURNED and VIDEO change them, in the same way for the same faces."""
+    """Return faces (n, 48, 48, 1) uint8 as TURNED and VIDEO change them, always in the same way."""
     return augment(pixels, np.random.default_rng(VIDEO_SEED), TURNED, VIDEO)
 
 

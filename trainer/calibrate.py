@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> None:
     settings = change(settings, changes)
     if fitted_again and not settings.adjustment.refit:
         raise UserError(
-            f"adjustment.refit: expected more than 0, since the last layer of {args.model} was fitted again, found "
-            "0; for the layer as it was trained, --resume its training with --set adjustment.refit=0"
+            f"adjustment.refit: expected more than 0, since the last layer of {args.model} was fitted again, "
+            "found 0; for the layer as it was trained, --resume its training with --set adjustment.refit=0"
         )
     reading = reading_of(args)
     dataset = read_dataset(args.data, args.votes, reading)

@@ -30,7 +30,7 @@ def refit_last_layer(settings: Settings, weights: list[Any], data: TrainingData)
     """
     if not settings.adjustment.refit:
         return weights
-    ones = dict.fromkeys(settings.network.outputs, 1.0)
+    ones: dict[str, float] = dict.fromkeys(settings.network.outputs, 1.0)
     network = for_use(settings, weights, ones, {})
     layer = network.get_layer(LAYER)
     trunk = keras.Model(network.input, {"features": layer.input})
