@@ -119,7 +119,7 @@ class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fer2013: Share = 0.0
     consensus: Share = 0.0
     refit: Share = 0.0
-    """Share of the log prior with which the last layer of `consensus` is fitted again (last_layer.py); 0
+    """Share of the log prior with which the last layer of `consensus` is fitted again (artifacts.py); 0
     leaves it as it was trained."""
     mix: Factor = 0.0
     """Share of the logits of `fer2013` in those of `consensus`, which calls fewer faces neutral so."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from trainer.last_layer import fit_layer
+from trainer.artifacts import fit_layer
 
 RNG = np.random.default_rng(3)
 LABELS = RNG.choice(7, 4000, p=[0.4, 0.02, 0.08, 0.2, 0.1, 0.1, 0.1])
