@@ -56,6 +56,7 @@ def test_weights_stay_and_card_says_what_changed(
     assert set(card["others"][0]["figures"]) == {"fer2013", "consensus"}
 
 
+@pytest.mark.long
 def test_last_layer_fitted_again_is_all_that_changes_and_stays_fitted(
     taught: Path, tiny: Path, votes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
