@@ -118,6 +118,8 @@ def restore(out: Path, settings: dict[str, Any], model: Any, ema_model: Any) -> 
         progress = msgspec.json.decode(path.read_bytes(), type=Progress)
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise damaged(path, str(error)) from error
+    if not progress.history:
+        raise damaged(path, "no epochs in it")
     check_settings(progress.settings, settings, path)
     if progress.epochs_done > settings["fitting"]["epochs"]:
         raise UserError(

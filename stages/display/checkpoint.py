@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class ResultsMark(msgspec.Struct, frozen=True):
-    """The end of the results when the checkpoint was made: `sources` covers all records before it."""
+    """Where the results end with the records that `sources` covers. The last one may not be written yet."""
 
     offset: int  # bytes
     identity: tuple[int, int]  # of the file: device and number
@@ -45,20 +45,21 @@ class State(msgspec.Struct, frozen=True):
 class Checkpoint:
     """The file with the newest state: a line of JSON for each save, with the sources that have changed."""
 
-    def __init__(self, path: Path | None, patience: Patience) -> None:
+    def __init__(self, path: Path | None, patience: Patience, results: Path | None = None) -> None:
         """Read what the process before this one left at `path`. None: nothing is read or kept.
 
-        Raises UserError if it can't be written.
+        If the last record is not whole in the file `results`, the state is that before it. Raises UserError
+        if `path` can't be written.
         """
         self._path = path
         self._patience = patience
         self._size = LARGEST_BYTES
         self._warned = False
         self.state = State()
-        self.results: ResultsMark | None = None  # for the next `keep`: what is written now
+        self.results: ResultsMark | None = None  # for the next `keep`: their end with the next record
         try:
             if path is not None and path.exists():
-                self.state = _read(path)
+                self.state = _read(path, results)
             self._save(self.state, {})
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {why(error)}; set TMPDIR to another disk") from error
@@ -94,20 +95,22 @@ class Checkpoint:
                     file.write(line)
                 self._size = size + len(line)
             else:
-                line = msgspec.json.encode(state) + b"\n"
+                lines = msgspec.json.encode(self.state) + b"\n" + msgspec.json.encode(state) + b"\n"
                 fresh = self._path.with_suffix(".new")
-                fresh.write_bytes(line)
+                fresh.write_bytes(lines)
                 fresh.replace(self._path)
-                self._size = len(line)
+                self._size = len(lines)
         self.state = state
 
 
-def _read(path: Path) -> State:
-    """Return the newest state; a last line that is not whole was never acknowledged."""
-    state = State()
+def _read(path: Path, results: Path | None) -> State:
+    """Return the newest state whose records are whole in `results`. Part of a line at the end is ignored."""
+    before, state = State(), State()
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):
                 newer = msgspec.json.decode(line, type=State)
+                before = state
                 state = msgspec.structs.replace(newer, sources={**state.sources, **newer.sources})
-    return state
+    written = results.stat().st_size if results is not None and results.exists() else 0
+    return state if state.results is None or state.results.offset <= written else before

@@ -40,7 +40,7 @@ class Display:
         results, and its recordings in new files. None: nothing is kept for a replacement. Raises UserError
         for what can't be opened."""
         self.patience = Patience()
-        self._checkpoint = Checkpoint(checkpoint, self.patience)
+        self._checkpoint = Checkpoint(checkpoint, self.patience, Path(settings.results))
         state = self._checkpoint.state
         self._trackers = defaultdict(
             Tracker, {name: Tracker(source.tracker) for name, source in state.sources.items()}
@@ -76,11 +76,20 @@ class Display:
         record = self._record(delivery, faces, now_ns)
         line = to_json(record)
         outcome = Outcome(delivery, record, line, image)
+        newer = advance(committed, record.frame, record.status, delivery.reason)
+        for sink in self._sinks:
+            sink.announce(outcome)
+        # A replacement sees by a results file whether its last record was written; without one the checkpoint
+        # must not be ahead of the outputs.
+        ahead = self._checkpoint.results is not None
+        if ahead:
+            self._keep(delivery.source, newer)
         for sink in self._sinks:
             sink.write(outcome)
+        if not ahead:
+            self._keep(delivery.source, newer)
+        self.committed[delivery.source] = newer
         self.tally.add(record)
-        self.committed[delivery.source] = advance(committed, record.frame, record.status, delivery.reason)
-        self._keep(delivery.source)
         return line
 
     def _record(self, delivery: Delivery, faces: Faces, now_ns: int) -> Record:
@@ -132,11 +141,9 @@ class Display:
                 closing.callback(sink.close)
             self._sinks = []
 
-    def _keep(self, source: str) -> None:
+    def _keep(self, source: str, committed: Committed) -> None:
         """Make a checkpoint. Raises OutputFailed."""
-        state = SourceState(
-            self.committed[source], self._trackers[source].state, self._smoothers[source].state
-        )
+        state = SourceState(committed, self._trackers[source].state, self._smoothers[source].state)
         self._checkpoint.keep(source, state)
 
 

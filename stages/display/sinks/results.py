@@ -51,10 +51,11 @@ class Results(Sink):
     def __init__(self, run: Opening) -> None:
         """Open the file; its extension is the format. Raises UserError.
 
-        If the checkpoint has a mark, the file is continued there: what follows was not acknowledged, and
+        If the checkpoint has a mark, the file is continued there: what follows is part of a record, which
         comes again. Else the file stays as it is until `begin`."""
         path = Path(run.settings.results)
         self._is_csv = path.suffix.lower() == ".csv"
+        self._next = b""  # the lines of the record that is written next
         self._checkpoint = run.checkpoint
         mark = run.checkpoint.state.results
         self._file = OutputFile("results", path, run.patience, append=True, known=mark is not None)
@@ -77,14 +78,14 @@ class Results(Sink):
         self._file.begin()
         if self._is_csv:
             self._file.write(csv_rows(list(COLUMNS)))
-        self._checkpoint.begin(results=self._end())
+        self._checkpoint.begin(results=ResultsMark(self._file.end, self._file.identity))
+
+    def announce(self, outcome: Outcome) -> None:
+        self._next = _csv_lines(outcome.record) if self._is_csv else outcome.line + b"\n"
+        self._checkpoint.results = ResultsMark(self._file.end + len(self._next), self._file.identity)
 
     def write(self, outcome: Outcome) -> None:
-        self._file.write(_csv_lines(outcome.record) if self._is_csv else outcome.line + b"\n")
-        self._checkpoint.results = self._end()
-
-    def _end(self) -> ResultsMark:
-        return ResultsMark(self._file.end, self._file.identity)
+        self._file.write(self._next)
 
     def check(self) -> None:
         self._file.check()

@@ -77,6 +77,9 @@ class Sink:
     def begin(self) -> None:
         """The first outcome of the run comes next: discard what an earlier run left."""
 
+    def announce(self, outcome: Outcome) -> None:
+        """An outcome will be written: note for the checkpoint where the output ends with it."""
+
     def write(self, outcome: Outcome) -> None:
         """Write an outcome, and return once it is written; those of a source come in order."""
 

@@ -139,11 +139,31 @@ def test_a_file_is_written_anew_at_the_start_of_a_run(tmp_path: Path, extension:
 
 def test_results_that_are_too_short_are_not_gone_on_with(tmp_path: Path) -> None:
     path, checkpoint = tmp_path / "r.jsonl", tmp_path / "display.json"
-    content = written(path, ["clip.mp4"], [outcome(0)], checkpoint)[:-1]
+    first = len(written(tmp_path / "once.jsonl", ["clip.mp4"], [outcome(0)]))
+    content = written(path, ["clip.mp4"], [outcome(0), outcome(1)], checkpoint)[: first - 1]
     path.write_bytes(content)
     with pytest.raises(OutputFailed, match="another program has cut it"):
         Display(DisplaySettings(mode="none", results=str(path)), ["clip.mp4"], checkpoint)
     assert path.read_bytes() == content
+
+
+@FORMATS
+def test_a_whole_record_stays_and_a_torn_one_is_taken_back(tmp_path: Path, extension: str) -> None:
+    """Whenever its process is killed: programs that follow a file never see a record change."""
+    settings = DisplaySettings(mode="none", results=str(tmp_path / f"r{extension}"))
+    path, checkpoint = Path(settings.results), tmp_path / "display.json"
+    first = len(written(path, ["clip.mp4"], [outcome(0)], checkpoint))
+    content = written(path, ["clip.mp4"], [outcome(0), outcome(1)], checkpoint)
+    kept = checkpoint.read_bytes()
+    for size in range(first, len(content) + 1):
+        path.write_bytes(content[:size])
+        checkpoint.write_bytes(kept)
+        display = Display(settings, ["clip.mp4"], checkpoint)
+        whole = size == len(content)
+        assert display.committed["clip.mp4"].offset == (2 if whole else 1)
+        display.deliver(*outcome(1))
+        display.close()
+        assert path.read_bytes() == content
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_a_run_with_results_alone(
@@ -173,7 +193,7 @@ def test_a_checkpoint_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for one in eventful_run(20, AWKWARD):
         display.deliver(*one)
         assert checkpoint.stat().st_size < 10_000
-        assert Checkpoint(checkpoint, Patience()).state.sources.keys() == display.committed.keys()
+        assert Checkpoint(checkpoint, Patience(), path).state.sources.keys() == display.committed.keys()
     display.close()
 
 
