@@ -349,9 +349,12 @@ class Connections:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """A connection that has asked for something is not idle."""
+        """A connection that has asked for something is not idle; it may end before its answer begins."""
         self._silent.discard(request.protocol)
-        answer: web.StreamResponse = await handler(request)
+        try:
+            answer: web.StreamResponse = await handler(request)
+        except ConnectionError:
+            return web.Response()  # which nobody gets: aiohttp would log a traceback
         return answer
 
 

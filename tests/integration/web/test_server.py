@@ -173,6 +173,23 @@ def test_a_picture_that_is_asked_for_before_there_is_a_source_comes_with_the_fir
     run(scene())
 
 
+def test_a_viewer_that_leaves_before_its_answer_begins_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with serving() as (world, client):
+            world.names = []
+            _, writer = await connect(world)
+            writer.write(b"GET /api/stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await until(lambda: bool(world.hub.viewers))
+            writer.transport.abort()
+            assert (await client.get("/api/status")).status == 200  # by then the server knows
+            world.names = ["clip"]
+            world.hub.put_status()
+            await until(lambda: not world.hub.viewers)
+
+    run(scene())
+    assert not caplog.records
+
+
 def test_a_source_that_stands_still_gives_no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "PICTURE_S", 0.05)
 
