@@ -201,8 +201,6 @@ class Server:
             while not self._hub.over or reader.records:
                 await self._send_records(response, reader)
             return response
-        except ConnectionError:
-            return response
         finally:
             self._hub.readers.discard(reader)
 
@@ -237,13 +235,10 @@ class Server:
             kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
             response = web.StreamResponse(headers={"Content-Type": kind})
             await response.prepare(request)
-            try:
-                while not self._hub.over:
-                    picture = await self._next(viewer, source)
-                    if picture is not None:
-                        await response.write(_part(picture.jpeg))
-            except ConnectionError:
-                pass
+            while not self._hub.over:
+                picture = await self._next(viewer, source)
+                if picture is not None:
+                    await response.write(_part(picture.jpeg))
             return response
 
     async def _next(self, viewer: Viewer, source: str) -> Picture | None:
@@ -349,7 +344,7 @@ class Connections:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """A connection that has asked for something is not idle; it may end before its answer begins."""
+        """A connection that has asked for something is not idle; it may end before or during its answer."""
         self._silent.discard(request.protocol)
         try:
             answer: web.StreamResponse = await handler(request)
