@@ -78,7 +78,8 @@ def write_artifacts(
     trained = for_training(settings)
     checkpoint.read_weights(trained, checkpoint.weight_files(out, progress)["kept"])
     path = out / "emotion.keras"
-    made = write_model(path, settings, trained.get_weights(), data)
+    weights = refit_last_layer(settings, trained.get_weights(), data)
+    made = write_model(path, settings, weights, data)
     plot_curves(progress.history, progress.kept, out / "curves.png")
     draw(made["figures"], "validation", out)
     card = {
@@ -101,10 +102,9 @@ def write_artifacts(
 def write_model(path: Path, settings: Settings, weights: list[Any], data: TrainingData) -> dict[str, Any]:
     """Write the network with `weights` to the Keras file `path`, and in float32 for ONNX Runtime beside it.
 
-    Last layer, offsets and temperatures are computed from `data` as `settings` have it. Returns what the card
+    Offsets and temperatures are computed from `data` as `settings` have it. Returns what the card
     says of the files, and their figures on validation. Raises UserError if something can't be written.
     """
-    weights = refit_last_layer(settings, weights, data)
     offsets = logit_offsets(settings.adjustment, data.targets, settings.fitting.balance)
     temperatures = fit_temperatures(settings, weights, data, offsets)
     with replacing(path) as temporary:

@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> None:
     for key in changes:
         if not key.startswith(APPLIED_AFTERWARDS):
             raise UserError(f"--set {key}: expected a key of [adjustment] or [confidence], found another one")
-    fitted_again = settings.adjustment.refit > 0
+    fitted_with = settings.adjustment.refit
     settings = change(settings, changes)
-    if fitted_again and not settings.adjustment.refit:
+    if fitted_with and not settings.adjustment.refit:
         raise UserError(
             f"adjustment.refit: expected more than 0, since the last layer of {args.model} was fitted again, "
             "found 0; for the layer as it was trained, --resume its training with --set adjustment.refit=0"
@@ -51,12 +51,15 @@ def run(args: argparse.Namespace) -> None:
             "give those, or leave the model as it is"
         )
     load_keras()
-    from trainer.artifacts import versions, write_model
+    from trainer.artifacts import refit_last_layer, versions, write_model
     from trainer.networks import unmix_outputs
 
     model = open_keras_model(args.model)
     unmix_outputs(model, card["settings"])
-    made = write_model(args.model, settings, model.get_weights(), data)
+    weights = model.get_weights()
+    if settings.adjustment.refit != fitted_with:
+        weights = refit_last_layer(settings, weights, data)
+    made = write_model(args.model, settings, weights, data)
     calibrated = {"command": args.command_line, "versions": versions()}
     others = [score_other(path, args.model, settings.network.outputs, reading) for path in args.others]
     kept = {"settings": {**to_json(settings), "faces_sha256": faces_sha256}}

@@ -1,4 +1,4 @@
-"""A last layer fitted again finds what its features tell, and rare emotions as its prior asks."""
+"""A last layer that is fitted again: its mean answers, rare emotions, and rows without weight."""
 
 import numpy as np
 import pytest
