@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.common.errors import UserError
 from pipeline.common.files import make_folder, write_json
 from trainer.__main__ import main as trainer
 
@@ -120,22 +121,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser("python -m tools.programme", description=__doc__.splitlines()[0])
     add = made.add_argument
-    add(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="FER2013, as `python -m trainer fit` takes it",
-    )
+    add("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any form that `fit` takes")
     add("--votes", type=Path, required=True, metavar="FILE", help="FER+")
-    add(
-        "--others",
-        type=Path,
-        nargs="*",
-        default=[],
-        metavar="PATH",
-        help="sets to score, never to train with",
-    )
+    add("--others", type=Path, nargs="*", default=[], metavar="PATH", help="sets that are only scored")
     add("--out", type=Path, required=True, metavar="DIR", help="for all models")
     add("--backend", default="torch", help="Keras backend (default: torch)")
     add("--precision", default="mixed_bfloat16", help="of the arithmetic (default: mixed_bfloat16)")
@@ -143,7 +131,17 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run the programme. Returns the exit status; a step that fails ends it with its own."""
     options = parser().parse_args()
-    make_folder(options.out)
-    Programme(options).run()
+    try:
+        make_folder(options.out)
+        Programme(options).run()
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
