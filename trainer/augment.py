@@ -15,6 +15,7 @@ from pipeline.common.labels import FACE_SIZE
 from trainer.settings import Augmentation, Degradation
 
 TURNED: Final = Augmentation(squeeze_share=0.25)
+"""How a video shows turned heads: narrower."""
 VIDEO: Final = Degradation(
     coarse_share=1.0,
     coarse_px=(20, 40),
@@ -23,7 +24,7 @@ VIDEO: Final = Degradation(
     blur_share=0.25,
     jpeg_share=0.5,
 )
-"""What a video does to faces: small, dark or pale, lit from a side, turned, blurred, compressed."""
+"""What a video does to faces: small, dark or pale, lit from a side, blurred, compressed."""
 UNTOUCHED: Final = Degradation()
 VIDEO_SEED: Final = 2013
 

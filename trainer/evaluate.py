@@ -220,7 +220,8 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         lines.append(f"  {name:<9} {value:<8} {ends['level']:.0%} interval {low:.3f} to {high:.3f}")
     ece = "unknown" if scores["ece"] is None else f"{scores['ece']:.4f}"
     measured = f"{scores['ece_pictures']:,}, {scores['ece_of']}"
-    lines.append(f"  {'ECE':<9} {ece:<8} of {measured}; {scores['ece_all']:.4f} of all")
+    of_all = "" if scores["ece_pictures"] == scores["pictures"] else f"; {scores['ece_all']:.4f} of all"
+    lines.append(f"  {'ECE':<9} {ece:<8} of {measured}{of_all}")
     if (chance := scores["ece_by_chance"]) is not None:
         lines.append(
             f"  {'':<9} {chance['mean']:.4f}   by chance alone, were each confidence right; "

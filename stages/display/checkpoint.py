@@ -112,5 +112,7 @@ def _read(path: Path, results: Path | None) -> State:
                 newer = msgspec.json.decode(line, type=State)
                 before = state
                 state = msgspec.structs.replace(newer, sources={**state.sources, **newer.sources})
+    if state.results is None:
+        return state
     written = results.stat().st_size if results is not None and results.exists() else 0
-    return state if state.results is None or state.results.offset <= written else before
+    return state if state.results.offset <= written else before
