@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.common.errors import UserError
+import msgspec
+
+from pipeline.common.errors import UserError, first_line
 from pipeline.common.files import make_folder, write_json
 from trainer.__main__ import main as trainer
 
@@ -66,7 +68,7 @@ class Programme:
         self.args = args
         self.data = ["--data", str(args.data), "--votes", str(args.votes)]
         self.state = args.out / "programme.json"
-        self.done: list[str] = json.loads(self.state.read_text()) if self.state.exists() else []
+        self.done = read_steps(self.state) if self.state.exists() else []
 
     def run(self) -> None:
         """Run what is left. Raises SystemExit with the status of a step that failed."""
@@ -110,6 +112,17 @@ class Programme:
         """Return what the networks of the sweep are chosen by: the sum of their macro-F1 on validation."""
         figures: dict[str, Any] = json.loads((self.args.out / name / "emotion.json").read_text())["figures"]
         return float(sum(scores["macro_f1"] for scores in figures.values()))
+
+
+def read_steps(path: Path) -> list[str]:
+    """Return the names of the steps that are done. Raises UserError if they can't be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[str])
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(
+            f"{path}: expected a list of steps, as this command writes it, found other data "
+            f"({first_line(error)}); delete it to run all steps again, or choose another --out"
+        ) from error
 
 
 def sets(changes: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.common.errors import UserError
 from tools import programme
 from tools.programme import ARMS, TEACHERS, Programme, parser
 
@@ -66,3 +67,13 @@ def test_a_failed_step_ends_it_and_the_same_command_continues_there(
     run(second, tmp_path, monkeypatch)
     assert second.ran == ["video", "video-balanced", *AFTER]
     assert second.words["video"][-1] == "--resume" and "--resume" not in second.words["student"]
+
+
+@pytest.mark.parametrize("found", ["[1]", '{"plain": true}', '["plain"', ""])
+def test_a_damaged_list_of_steps_is_refused_in_one_line(
+    found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "programme.json").write_text(found)
+    with pytest.raises(UserError, match=r"programme\.json: expected a list of steps.*delete it") as refused:
+        run(Trainer(), tmp_path, monkeypatch)
+    assert "\n" not in str(refused.value)
