@@ -14,7 +14,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.labels import EMOTIONS
 from pipeline.common.model_card import read_all_keys
 from trainer.dataset import TRAINING_PARTS, Dataset, Faces, digest
-from trainer.model_file import open_keras_model, predict
+from trainer.model_file import open_model, predict
 from trainer.settings import Adjustment, Settings
 from trainer.votes import distribution, majority
 
@@ -119,7 +119,7 @@ def predict_teachers(
     """
     found = []
     for path in paths:
-        card, model = read_all_keys(path), open_keras_model(path)
+        card, model = read_all_keys(path), open_model(path)
         for faces in (pixels, pixels[:, :, ::-1]):
             predicted = predict(model, faces)
             found.append({name: uncalibrated(predicted[name], card, name) for name in outputs})

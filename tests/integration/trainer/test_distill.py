@@ -38,11 +38,12 @@ def test_card_names_the_teachers(
     assert f"--teachers {teacher} {teacher} --teacher-share 0.25" in card["command"]
 
 
-def test_teachers_are_averaged_over_mirror_images_without_temperature(taught: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["emotion.keras", "emotion.onnx"])
+def test_teachers_are_averaged_over_mirror_images_without_temperature(taught: Path, file: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
     plain = predict(open_model(taught / "emotion.keras"), pixels)
     temperatures = json.loads((taught / "emotion.json").read_text())["temperatures"]
-    path = taught / "emotion.keras"
+    path = taught / file
     found_probs = predict_teachers([path, path], ["consensus"], pixels)
     assert list(found_probs) == ["consensus"] and found_probs["consensus"].dtype == np.float32
     mirrored = predict(open_model(path), pixels[:, :, ::-1])
