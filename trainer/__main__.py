@@ -115,7 +115,7 @@ def add_distill(command: argparse.ArgumentParser) -> None:
     """Add the options of `distill`: those of `fit`, and the teachers."""
     add_fit(command)
     add = command.add_argument
-    add("--teachers", type=Path, nargs="+", required=True, metavar="FILE", help=".onnx or .keras files with cards")
+    add("--teachers", type=Path, nargs="+", required=True, metavar="FILE", help="models with cards")
     add("--teacher-share", type=float, metavar="S", help="their share in the targets (default: 0.5)")
 
 
