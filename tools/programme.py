@@ -120,7 +120,7 @@ def read_steps(path: Path) -> list[str]:
         return msgspec.json.decode(path.read_bytes(), type=list[str])
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(
-            f"{path}: expected a list of steps, as this command writes it, found other data "
+            f"{path}: expected a list of steps that are done, found none that can be read "
             f"({first_line(error)}); delete it to run all steps again, or choose another --out"
         ) from error
 

@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import make_folder
+from pipeline.common.files import make_folder, sha256
 from pipeline.common.model_card import read_all_keys
 from pipeline.common.progress import bar
 from trainer.checkpoint import STATE, Progress
@@ -150,8 +150,8 @@ def read_ancestors(args: argparse.Namespace, settings: Settings) -> list[dict[st
                 f"{path}: expected a teacher with the outputs {', '.join(outputs)}, found none of "
                 f"{', '.join(missing)}; choose others, or fewer --outputs"
             )
-        keys = ("sha256", "command", "settings", "versions", "data", "ancestors")
-        ancestors.append({"role": role, **{key: card.get(key) for key in keys}})
+        made = {key: card.get(key) for key in ("command", "settings", "versions", "data", "ancestors")}
+        ancestors.append({"role": role, "sha256": sha256(path), **made})
     return ancestors
 
 

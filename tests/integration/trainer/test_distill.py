@@ -1,5 +1,6 @@
 """Teachers, several seeds, and folds."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from pipeline.common.files import sha256
 from tests.support import fer_faces as made
 from tests.support.untrained import write_votes
 from trainer.__main__ import main
 from trainer.dataset import folds, read_dataset
+from trainer.fit import read_ancestors
 from trainer.model_file import open_model, predict
+from trainer.settings import read_settings
 from trainer.training_data import predict_teachers, uncalibrated
 
 MADE_BY = ("sha256", "command", "settings", "versions", "data")
@@ -36,6 +40,13 @@ def test_card_names_the_teachers(
     assert card["settings"]["fitting"]["teacher_share"] == 0.25
     assert card["command"].startswith("python -m trainer distill ")
     assert f"--teachers {teacher} {teacher} --teacher-share 0.25" in card["command"]
+
+
+def test_an_onnx_teacher_has_the_sha256_of_its_own_file(taught: Path, settings: Path) -> None:
+    teachers = [taught / "emotion.keras", taught / "emotion.onnx"]
+    args = argparse.Namespace(folds=None, start=None, teachers=teachers)
+    found = [one["sha256"] for one in read_ancestors(args, read_settings(settings))]
+    assert found == [sha256(path) for path in teachers] and found[0] != found[1]
 
 
 @pytest.mark.parametrize("file", ["emotion.keras", "emotion.onnx"])
